@@ -1,0 +1,18 @@
+/* crc: CRC32C (Castagnoli) and CRC64NVME, as S3 takes them in x-amz-checksum-*.
+ *
+ * crc32c uses SSE4.2 or the ARMv8 instruction where the processor has it, else a table; both are tested equal.
+ * Check values of "123456789": CRC32C 0xE3069283, CRC64NVME 0xAE8B14860A799888 (s3-and-providers, section 5).
+ * Use: start with 0 and feed pieces in order; the value is final after each call.
+ */
+#ifndef BASE_CRC_H
+#define BASE_CRC_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+uint32_t crc32c(uint32_t crc, const void *bytes, size_t length);
+uint64_t crc64nvme(uint64_t crc, const void *bytes, size_t length);
+/* The table form, for the test that holds both against each other. */
+uint32_t crc32c_by_table(uint32_t crc, const void *bytes, size_t length);
+
+#endif

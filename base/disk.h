@@ -1,0 +1,97 @@
+/* disk: the ONE door for local files: every byte that skyvol writes to this host goes through it.
+ *
+ * A disk is one directory (the cache directory) and a set of operations; tests put a simulator behind the same struct
+ * that loses power, fills up or fails the Nth call. Names are single components; subdirectories are disks of their own.
+ *
+ * Errors: -errno of the system call. A short write is completed or fails; it never returns short.
+ * Threads: operations on one file may run side by side, as pread and pwrite allow.
+ */
+#ifndef BASE_DISK_H
+#define BASE_DISK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct disk;
+struct disk_file;
+
+enum disk_open_flags { DISK_CREATE = 1, DISK_EXCLUSIVE = 2, DISK_READ_ONLY = 4 };
+
+struct disk_ops {
+    int (*open)(struct disk *disk, const char *name, int flags, struct disk_file **ret_file);
+    void (*close)(struct disk_file *file);
+    ssize_t (*read)(struct disk_file *file, void *bytes, size_t size, uint64_t offset); /* short only at the end */
+    int (*write)(struct disk_file *file, const void *bytes, size_t size, uint64_t offset);
+    int (*truncate)(struct disk_file *file, uint64_t size);
+    int (*punch)(struct disk_file *file, uint64_t offset, uint64_t size); /* a hole that reads as zeros */
+    int (*flush)(struct disk_file *file);                                 /* data and size survive a power cut */
+    int (*size)(struct disk_file *file, uint64_t *ret_size);
+    int (*rename)(struct disk *disk, const char *from, const char *to);
+    int (*remove)(struct disk *disk, const char *name);
+    int (*flush_names)(struct disk *disk); /* creates, renames, removes so far survive a power cut */
+    int (*list)(struct disk *disk, int (*each)(void *context, const char *name), void *context);
+    int (*space)(struct disk *disk, uint64_t *ret_total, uint64_t *ret_free); /* free for this user */
+    int (*subdisk)(struct disk *disk, const char *name, struct disk **ret_disk); /* created 0700 when missing */
+    void (*free)(struct disk *disk);
+};
+
+/* Embedded first in the struct of each implementation. */
+struct disk {
+    const struct disk_ops *ops;
+};
+
+struct disk_file {
+    struct disk *disk;
+};
+
+/* Opens, or creates with 0700, the directory `path` of the real file system and any missing parents. Refused: not a
+ * directory, not ours, open to others (-EPERM), a symlink as last component (-ELOOP), a network file system (-EREMOTE). */
+int disk_open_directory(const char *path, struct disk **ret_disk);
+/* The full path of a name, for messages; malloc'ed. */
+char *disk_path(struct disk *disk, const char *name);
+
+static inline void disk_free(struct disk *disk)
+{
+    if (disk)
+        disk->ops->free(disk);
+}
+
+static inline int disk_open(struct disk *disk, const char *name, int flags, struct disk_file **ret_file)
+{
+    return disk->ops->open(disk, name, flags, ret_file);
+}
+
+static inline void disk_close(struct disk_file *file)
+{
+    if (file)
+        file->disk->ops->close(file);
+}
+
+static inline ssize_t disk_read(struct disk_file *file, void *bytes, size_t size, uint64_t offset)
+{
+    return file->disk->ops->read(file, bytes, size, offset);
+}
+
+static inline int disk_write(struct disk_file *file, const void *bytes, size_t size, uint64_t offset)
+{
+    return file->disk->ops->write(file, bytes, size, offset);
+}
+
+static inline int disk_truncate(struct disk_file *file, uint64_t size)
+{
+    return file->disk->ops->truncate(file, size);
+}
+
+static inline int disk_flush(struct disk_file *file)
+{
+    return file->disk->ops->flush(file);
+}
+
+static inline int disk_punch(struct disk_file *file, uint64_t offset, uint64_t size)
+{
+    return file->disk->ops->punch(file, offset, size);
+}
+
+#endif

@@ -1,0 +1,74 @@
+/* memory: the one budget for everything that grows, and the pages that data lives in.
+ *
+ *     limit (option memory=)
+ *     |-- used: granted bytes (pages in use, names, buffers) --|-- idle: pages kept for reuse --|-- free --|
+ *
+ * used + idle <= limit always: a hard limit. Requests that do not fit wait in one queue, first come, first served,
+ * so that a large one is not starved by small ones; a request that fits behind a waiting one of its own share waits.
+ * Each share has a part of the limit that it cannot pass: read-ahead can never take what a demand read or an
+ * upload needs to make progress (SHARE_AHEAD at most half; SHARE_NAMES at most a quarter; others all).
+ *
+ * Reclaim: when a request waits, the reclaimers are asked, in order, to give back `bytes` (e.g. clean blocks by
+ * LRU); they give back by memory_give() / page_put() like everybody.
+ *
+ * Threads: any. memory_try() and page_try() may be called under any lock and neither wait nor reclaim.
+ * memory_ask(), memory_give() and page_put_many() run grant callbacks and reclaimers: hold no lock. A grant is
+ * delivered exactly once, from whatever thread gave memory back, or at once from within memory_ask().
+ */
+#ifndef BASE_MEMORY_H
+#define BASE_MEMORY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "base/waiter.h"
+
+#define PAGE_BYTES ((size_t)128 * 1024) /* the unit of data in memory: the smallest range worth a request */
+
+enum memory_share { SHARE_DEMAND, SHARE_AHEAD, SHARE_UPLOAD, SHARE_NAMES, SHARE_COUNT };
+
+struct memory;
+
+struct memory_request {
+    size_t bytes;
+    enum memory_share share;
+    void (*granted)(struct memory_request *request);
+    struct list link; /* memory's own */
+};
+
+struct memory *memory_new(size_t limit_bytes);
+void memory_free(struct memory *memory);
+
+bool memory_try(struct memory *memory, size_t bytes, enum memory_share share);
+void memory_give(struct memory *memory, size_t bytes, enum memory_share share);
+/* Granted later (or now) by request->granted. A request larger than the share's part: -EFBIG, never granted. */
+int memory_ask(struct memory *memory, struct memory_request *request);
+/* True when it was still waiting and will not be granted; false when the grant has been or is being delivered. */
+bool memory_withdraw(struct memory *memory, struct memory_request *request);
+/* Blocking form: 0, -EINTR, -ETIMEDOUT, -EFBIG; -EAGAIN when waiter is NULL and it does not fit at once. */
+int memory_take(struct memory *memory, size_t bytes, enum memory_share share, struct waiter *waiter,
+                int64_t deadline_ms);
+/* Called with no lock held; tries to give back at least `bytes`. At most 4 reclaimers. */
+void memory_add_reclaimer(struct memory *memory, void (*reclaim)(void *context, size_t bytes), void *context);
+
+/* Pages: PAGE_BYTES each, aligned to 4 KiB at least, from arenas of 2 MiB (hugepage advice), never from malloc.
+ * page_try() charges the budget itself. After a grant of N * PAGE_BYTES by memory_ask(), page_claim() turns granted
+ * bytes into pages and cannot fail. The content of a fresh page is not defined. */
+void *page_try(struct memory *memory, enum memory_share share);
+void *page_claim(struct memory *memory, enum memory_share share);
+void page_put(struct memory *memory, void *page, enum memory_share share);
+void page_put_many(struct memory *memory, void **pages, size_t count, enum memory_share share);
+
+struct memory_report {
+    size_t limit, used, idle;
+    size_t shares[SHARE_COUNT];
+    size_t waiting; /* requests in the queue */
+};
+void memory_report(struct memory *memory, struct memory_report *ret_report);
+
+/* The default of memory=: 256 MiB, less where the cgroup or the machine is small (at most a quarter of either). */
+size_t memory_default_limit(void);
+
+#endif

@@ -1,0 +1,209 @@
+/* cache: the door to files: what is here, what must go up, what the bucket looked like.
+ *
+ * Above it are names and numbers (fs/), below it objects (s3/). One struct cache is one mounted bucket:prefix.
+ *
+ *      names: (directory, name) -> inode           overlay of local changes over what listings told
+ *      inode: wanted {place, attributes, size, extents, version}  -- uploader -->  remote {key, ETag, time, version}
+ *      blocks: ranges of remote objects in memory, under the one budget
+ *
+ * Use: each operation takes the waiter of its request. With waiter NULL it answers from memory or returns -EAGAIN
+ *      without side effect: the caller then runs the same call again on a thread that may block, with a waiter.
+ *      -EINTR means that the user interrupted; what was asked has not been done, or goes on behind (said per call).
+ * Owns: an inode returned is a reference (inode_unref); a handle or listing is the caller's until its release.
+ * Threads: any, side by side. done() callbacks come from network or uploader threads, hold no lock, must not block.
+ * Errors: -errno as the system calls have them; S3's words are in the log line of the operation.
+ */
+#ifndef CACHE_CACHE_H
+#define CACHE_CACHE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include "base/disk.h"
+#include "base/json.h"
+#include "base/memory.h"
+#include "base/waiter.h"
+#include "s3/store.h"
+
+struct cache;
+struct inode;
+struct handle;  /* an open file */
+struct listing; /* an open directory */
+
+/* What the kernel knows and must be told to forget. Called without locks, from any thread but a FUSE thread's own
+ * operation on that inode. */
+struct cache_notify {
+    void (*inode_changed)(void *context, uint64_t id); /* pages and attributes of this node are stale */
+    void (*name_changed)(void *context, uint64_t parent_id, const char *name);
+    void *context;
+};
+
+struct cache_config {
+    struct store *store;   /* the caller's; outlives the cache */
+    struct memory *memory; /* the caller's; outlives the cache */
+    struct disk *disk;     /* where local files go; the caller's */
+    const char *prefix;    /* "" or "a/b/": with the slash at its end, none at its start */
+    bool read_only;
+    bool list_attributes_only; /* attributes=listing: no HEADs for attributes */
+    int64_t attr_ttl_ms;       /* 1000 */
+    int64_t io_timeout_ms;     /* 60 000 */
+    uint32_t uid, gid;         /* of foreign objects */
+    uint32_t file_mode, dir_mode; /* 0644, 0755: permission bits of foreign objects */
+    uint64_t read_ahead_max;   /* bytes of one stream; 0: by the budget */
+    uint32_t uploads_max;      /* requests in flight that carry data up; 0: 16 */
+    uint64_t part_bytes;       /* 0: 8 MiB; grows with the file (10 000 parts) */
+    struct cache_notify notify;
+};
+
+int cache_new(const struct cache_config *config, struct cache **ret_cache);
+/* Everything must be released; uploads are stopped, unsent files stay in the disk. */
+void cache_free(struct cache *cache);
+
+struct attributes {
+    uint64_t number; /* st_ino: stays while mounted, also over renames and forgets */
+    uint32_t mode;   /* with type */
+    uint32_t uid, gid;
+    uint32_t nlink;
+    uint64_t size;
+    uint64_t blocks; /* of 512 bytes */
+    int64_t atime_ns, mtime_ns, ctime_ns;
+};
+
+/* A node as the kernel will know it. */
+struct entry {
+    struct inode *inode; /* a reference; NULL in a negative entry */
+    uint64_t id;         /* the node's id: never used twice; differs from number when a foreign version replaced it */
+    struct attributes attributes;
+    int64_t valid_ms; /* how long name and attributes may be believed */
+};
+
+struct inode *inode_ref(struct inode *inode);
+void inode_unref(struct inode *inode);
+uint64_t inode_id(const struct inode *inode);
+
+/* The root directory; a reference. */
+struct inode *cache_root(struct cache *cache);
+
+/* Names. -ENOENT with ret_entry->valid_ms set may be remembered as a negative entry that long. */
+int cache_lookup(struct cache *cache, struct waiter *waiter, struct inode *parent, const char *name,
+                 struct entry *ret_entry);
+int cache_attributes(struct cache *cache, struct waiter *waiter, struct inode *inode,
+                     struct attributes *ret_attributes, int64_t *ret_valid_ms);
+
+enum attribute_mask {
+    SET_MODE = 1, SET_UID = 2, SET_GID = 4, SET_SIZE = 8, SET_ATIME = 16, SET_MTIME = 32, SET_CTIME = 64,
+    SET_MTIME_NOW = 128, SET_ATIME_NOW = 256,
+};
+
+/* handle may be NULL (by path). durability=sync: the change is in S3 when this returns 0, or rides on the next upload
+ * of a file that has unsent data anyway. */
+int cache_set_attributes(struct cache *cache, struct waiter *waiter, struct inode *inode, struct handle *handle,
+                         unsigned mask, const struct attributes *wanted, struct attributes *ret_attributes);
+
+struct maker { /* who creates */
+    uint32_t uid, gid;
+    uint32_t mode; /* permission bits, umask applied */
+    pid_t process; /* thread group */
+};
+
+int cache_create(struct cache *cache, struct waiter *waiter, struct inode *parent, const char *name, int flags,
+                 const struct maker *maker, struct entry *ret_entry, struct handle **ret_handle);
+int cache_mkdir(struct cache *cache, struct waiter *waiter, struct inode *parent, const char *name,
+                const struct maker *maker, struct entry *ret_entry);
+int cache_symlink(struct cache *cache, struct waiter *waiter, struct inode *parent, const char *name,
+                  const char *target, const struct maker *maker, struct entry *ret_entry);
+/* Malloc'ed. */
+int cache_readlink(struct cache *cache, struct waiter *waiter, struct inode *inode, char **ret_target);
+int cache_unlink(struct cache *cache, struct waiter *waiter, struct inode *parent, const char *name);
+int cache_rmdir(struct cache *cache, struct waiter *waiter, struct inode *parent, const char *name);
+/* flags: 0 or RENAME_NOREPLACE; others -EINVAL. */
+int cache_rename(struct cache *cache, struct waiter *waiter, struct inode *from_parent, const char *from_name,
+                 struct inode *to_parent, const char *to_name, unsigned flags);
+
+/* Directories. Offsets: 0 is the start; each entry carries the offset to go on after it; they stay valid, and mean
+ * the same place, until release. Listing from 0 again looks anew. */
+int cache_list_open(struct cache *cache, struct inode *directory, struct listing **ret_listing);
+struct listed {
+    const char *name;
+    uint64_t next_offset;
+    uint32_t type; /* S_IFMT bits */
+    uint64_t number;
+    struct entry entry; /* filled when with_entries; inode is a reference when the sink takes it */
+};
+/* sink returns false when it has no room: that entry was not taken. with_entries: attributes too (readdirplus). */
+int cache_list(struct cache *cache, struct waiter *waiter, struct listing *listing, uint64_t offset,
+               bool with_entries, bool (*sink)(void *context, struct listed *listed), void *context);
+void cache_list_release(struct listing *listing);
+
+/* Files. */
+struct opened {
+    bool keep_cache;  /* the kernel's pages of this node are still of this version */
+    bool write_alone; /* only writers have it open: direct I/O is coherent */
+};
+int cache_open(struct cache *cache, struct waiter *waiter, struct inode *inode, int flags, pid_t process,
+               struct handle **ret_handle, struct opened *ret_opened);
+
+/* A read ends by done(), which may be called before cache_read() returns. pieces point into pinned memory, valid until
+ * cache_read_release(), which the caller calls exactly once after done(). The struct is the caller's. */
+struct cache_read {
+    struct handle *handle;
+    uint64_t offset;
+    size_t size;
+    void (*done)(struct cache_read *read);
+    void *owner;
+    /* Results. */
+    int rc; /* 0 or -errno */
+    const struct iovec *pieces;
+    size_t piece_count;
+    size_t length; /* short only at the end of the file */
+    /* The cache's own. */
+    struct list link;
+    void *state;
+};
+void cache_read(struct cache *cache, struct cache_read *read);
+/* The user interrupted: done() comes soon with -EINTR, unless it came already or is coming. Safe until release. */
+void cache_read_interrupt(struct cache *cache, struct cache_read *read);
+void cache_read_release(struct cache *cache, struct cache_read *read);
+
+/* All or nothing: 0 means all `size` bytes are taken. */
+int cache_write(struct cache *cache, struct waiter *waiter, struct handle *handle, const void *bytes, size_t size,
+                uint64_t offset);
+
+/* flush (close) and fsync end by done(), possibly before the call returns. */
+struct cache_sync {
+    struct inode *inode;
+    void (*done)(struct cache_sync *sync, int rc);
+    void *owner;
+    /* The cache's own. */
+    struct list link;
+    uint64_t version;
+    int64_t deadline_ms;
+};
+/* Answered at once when nothing is unsent, or when `process` is not the one that opened the handle (a forked child's
+ * exit publishes nothing). */
+void cache_flush(struct cache *cache, struct handle *handle, pid_t process, struct cache_sync *sync);
+void cache_fsync(struct cache *cache, struct inode *inode, struct cache_sync *sync);
+/* True: unlinked, done() will not be called. False: it has been called or is being called. The upload goes on. */
+bool cache_sync_interrupt(struct cache *cache, struct cache_sync *sync);
+/* The handle is gone; unsent data goes up by itself. */
+void cache_release(struct cache *cache, struct handle *handle);
+
+struct cache_space {
+    uint64_t total_bytes, free_bytes;
+};
+void cache_statfs(struct cache *cache, struct cache_space *ret_space);
+
+/* Publishes everything unsent and waits; 0, -EINTR, -ETIMEDOUT (deadline), or the error of a file that cannot go up.
+ * ret_unsent: files left. progressed (may be NULL) is called about once a second. */
+int cache_drain(struct cache *cache, struct waiter *waiter, int64_t deadline_ms, size_t *ret_unsent);
+/* Calls each for every file with unsent changes: its key, its local path, bytes, and why it stays. */
+void cache_unsent(struct cache *cache,
+                  void (*each)(void *context, const char *key, const char *path, uint64_t bytes, const char *why),
+                  void *context);
+/* Adds counts and facts of the cache to a JSON object (status). */
+void cache_report(struct cache *cache, struct json *object);
+
+#endif

@@ -1,0 +1,23 @@
+/* core: struct cache itself, for the files of this room. */
+#ifndef CACHE_CORE_H
+#define CACHE_CORE_H
+
+#include "base/pool.h"
+#include "cache/block.h"
+#include "cache/names.h"
+#include "cache/upload.h"
+
+struct cache {
+    /* Set at birth. */
+    struct cache_config config;
+    char *prefix;
+    struct names names;
+    struct blocks *blocks;
+    struct uploader *uploader;
+    struct pool *behind; /* work that nobody waits for: deletes after the last close, fills */
+    atomic_uint_fast64_t next_local; /* names of local files */
+    /* Counters for status. */
+    atomic_uint_fast64_t heads, lists, stale_reads;
+};
+
+#endif

@@ -1,0 +1,128 @@
+/* inode: one file, directory or symlink: what is wanted of it, and what the bucket is known to hold.
+ *
+ *      wanted {parent, name, attributes, size, version}          changed by operations, under `lock`
+ *      remote {key, ETag, modified, size, version}               changed by listings, HEADs and confirmed uploads
+ *      local  {file, extents present, dirty extents}             bytes that are not (only) in the bucket
+ *
+ *      content:  clean (wanted.content == remote.content)  <-> dirty   (write, truncate | confirmed upload)
+ *
+ *                .--------------.   write   .-------.  uploader   .-----------.
+ *      open ---> | clean, maybe | --------> | dirty | ----------> | uploading | --confirmed--> clean
+ *                | partly local |           '-------' <---------- '-----------'
+ *                '--------------'              ^  write meanwhile, error, conflict (parked)
+ *
+ * A version is a number that grows with every change of content; bytes sent carry the version they were read at.
+ * A foreign version found while the inode is open orphans it: the name gets a new inode (same number, fresh id), the
+ * handles keep this one.
+ *
+ * Owns: references are counted: names hold one per entry, fs one per known node, each handle, upload and listing one.
+ *       inode_unref by the last drops blocks and the local file.
+ * Threads: fields by group, as marked. Order of locks: names before inode.
+ */
+#ifndef CACHE_INODE_H
+#define CACHE_INODE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <uthash.h>
+
+#include "base/disk.h"
+#include "base/list.h"
+#include "base/lock.h"
+#include "base/waiter.h"
+#include "cache/cache.h"
+#include "cache/extent.h"
+
+struct upload; /* upload.h */
+struct block;  /* block.h */
+
+/* The version of an object as others can see it. */
+struct identity {
+    char etag[STORE_ETAG_MAX];
+    int64_t modified_ns;
+    uint64_t size;
+};
+
+/* Equal ETag and size, and LastModified equal in whole seconds where both are known. */
+bool identity_equal(const struct identity *a, const struct identity *b);
+
+struct wanted {
+    struct attributes attributes; /* size stands here; number never changes */
+    uint64_t content_version;     /* grows with every write and truncate */
+    uint64_t attribute_version;   /* grows with every chmod, chown, utimens */
+    bool mtime_explicit;          /* set by the user: must reach the bucket also after a multipart upload */
+};
+
+struct remote {
+    bool exists;  /* an object is known under `key` */
+    char *key;    /* whole key of that object; NULL when !exists. Directories: the marker's key "a/b/" */
+    struct identity identity;
+    struct store_fields meta;    /* what a rewrite must keep; headers known only after a HEAD or GET */
+    struct store_fields headers;
+    bool headers_known;
+    uint64_t content_version;   /* the wanted version that this object holds */
+    uint64_t attribute_version;
+    int64_t confirmed_ms;       /* clock_ms() when last seen on the server */
+};
+
+struct inode {
+    /* Set at birth. */
+    struct cache *cache;
+    uint64_t id;     /* the kernel's node id; the root's is 1 */
+    uint64_t number; /* st_ino */
+    uint32_t type;   /* S_IFREG, S_IFDIR, S_IFLNK ...: never changes while the inode lives */
+    atomic_int references;
+
+    /* Under the lock of names (names.h). */
+    struct inode *parent; /* NULL: the root, or no name any more; holds a reference */
+    char *name;
+    UT_hash_handle by_name;   /* in names->table, key {parent id, name} */
+    UT_hash_handle by_number; /* in names->numbers */
+    struct list children;     /* directories: children by `sibling` */
+    struct list sibling;
+    size_t child_count;
+    int64_t listed_ms;   /* directories: when a listing ended that saw all; 0: never */
+    int64_t marked_ms;   /* directories: last seen or made on the server */
+    bool renamed;        /* the number no longer follows from the name: never forgotten while mounted */
+    bool moving;         /* a rename of this inode is on its way: others wait at names->turn */
+    int misses;          /* directories: lookups that had to ask since the last listing */
+    struct list idle;    /* in names->idle, least recently used first: may be forgotten */
+
+    /* Under `lock`. */
+    struct lock lock;
+    struct gate changed; /* opened when a held writer may go on, an upload ended, a hold was dropped */
+    struct wanted wanted;
+    struct remote remote;
+    struct disk_file *local; /* NULL: no local bytes */
+    char local_name[32];
+    struct extents present; /* ranges of `local` that hold bytes of this version */
+    struct extents dirty;   /* ranges written since the last confirmed upload */
+    uint64_t base_size;     /* bytes of the remote object that are still part of this file (truncate lowers it) */
+    uint32_t opens, write_opens;
+    bool whole_replacement; /* created, O_TRUNC or truncate(0): nothing of the base remains, last writer wins */
+    bool orphan;            /* its name is gone or belongs to another inode: nothing goes up any more */
+    bool delete_at_release; /* the object under remote.key goes at the last close */
+    struct upload *upload;  /* NULL: idle. The uploader's own */
+    int holds;              /* > 0: no upload starts (rename, unlink at work); see upload_hold() */
+    bool writers_held;      /* the last round of an upload: writers wait at `changed` */
+    int parked_rc;          /* why it stays here: 0, or the error of the last try */
+    char parked_why[160];
+    struct list syncs;      /* struct cache_sync that wait for a version */
+    struct list unsent;     /* in uploader->unsent while dirty, under uploader's lock */
+    uint64_t cached_version; /* content version that the kernel's pages were filled from */
+    struct identity cached_identity;
+
+    /* Under the lock of blocks (block.h). */
+    struct block *block_table; /* uthash by index */
+    uint64_t block_generation; /* grows when the remote content changes: blocks of older ones are dropped */
+};
+
+struct inode *inode_new(struct cache *cache, uint32_t type, uint64_t number);
+/* The checks of the drawing above; aborts on a bug. Call with `lock` held. */
+void inode_check_locked(const struct inode *inode);
+bool inode_dirty_locked(const struct inode *inode); /* content or attributes differ from remote */
+void inode_attributes_locked(const struct inode *inode, struct attributes *ret_attributes);
+
+#endif

@@ -1,0 +1,69 @@
+/* upload: one inode's way up, a state machine; uploader: the one thread that steps them all.
+ *
+ *      idle -> creating -> sending <-> frozen -> completing -> confirmed
+ *        |        |           |          |            |    \-> settling (outcome unknown: HEAD, compare id and size)
+ *        |        '-----------+----------+------------+------> parked (error; retried behind) | conflict
+ *        '-> filling (a patched file: the rest of its base is fetched into the local file first)
+ *        '-> copying (attributes alone differ: a copy onto itself)
+ *
+ * small (<= part_bytes): idle -> completing by one PUT. Bytes are read from the local file into pages and sent as they
+ * were: a body never changes while it is sent. Each part remembers the version of the inode at which it was read; at
+ * the end, parts changed since then go again; from the second round on, writers are held (frozen) until the bytes
+ * are read, so that fsync ends. Complete is sent only when all parts are of one version. Before it, nothing of it is visible.
+ *
+ * Every PUT and Create carries x-amz-meta-skyvol-id (random): an unknown outcome is settled by HEAD: our id and our
+ * size there mean done.
+ * Verified: the server checked each byte (checksum header) or the ETag it answered is the MD5 that we sent.
+ *
+ * Waiters: struct cache_sync in inode->syncs, each with the version that it waits for; answered when remote holds it, when
+ * no byte was acknowledged for io_timeout (-EIO; the upload goes on behind), or with the error that parked it. After a
+ * failed one, the next sync starts another try.
+ *
+ * Threads: one uploader thread; a mailbox (LOCK_UPLOAD) brings it events {inode changed, call done, memory granted, timer,
+ * hold dropped, stop}. Only it touches struct upload. It takes the inode's lock briefly, never across the network.
+ */
+#ifndef CACHE_UPLOAD_H
+#define CACHE_UPLOAD_H
+
+#include "cache/inode.h"
+
+enum upload_state {
+    UPLOAD_IDLE, UPLOAD_FILLING, UPLOAD_CREATING, UPLOAD_SENDING, UPLOAD_FROZEN, UPLOAD_COMPLETING, UPLOAD_SETTLING,
+    UPLOAD_COPYING, UPLOAD_PARKED, UPLOAD_CONFIRMED,
+};
+
+struct uploader;
+
+struct uploader *uploader_new(struct cache *cache);
+/* Stops: running calls are canceled, files stay. */
+void uploader_free(struct uploader *uploader);
+
+/* The inode became dirty (call with its lock held): it is listed as unsent, nothing goes up yet. */
+void uploader_note_dirty_locked(struct inode *inode);
+/* Publish what is wanted now, behind. */
+void uploader_publish(struct inode *inode);
+/* Publish, and answer `sync` (cache.h): see Waiters above. */
+void uploader_sync(struct inode *inode, struct cache_sync *sync);
+bool uploader_sync_interrupt(struct cache_sync *sync);
+/* Blocking form, for setattr, rename, truncate by path. 0, -EINTR (the upload goes on), or the error. */
+int uploader_sync_wait(struct inode *inode, struct waiter *waiter);
+
+/* While held, no upload of this inode runs: waits until the running one is idle or confirmed (parts already sent are
+ * kept or aborted). Used by rename and unlink around their copies and deletes. 0, -EINTR, -ETIMEDOUT. */
+int upload_hold(struct inode *inode, struct waiter *waiter);
+void upload_unhold(struct inode *inode);
+
+int uploader_drain(struct uploader *uploader, struct waiter *waiter, int64_t deadline_ms, size_t *ret_unsent);
+void uploader_each_unsent(struct uploader *uploader,
+                          void (*each)(void *context, const char *key, const char *path, uint64_t bytes,
+                                       const char *why),
+                          void *context);
+
+struct uploader_report {
+    uint64_t unsent_files, unsent_bytes, uploading, parked, conflicts;
+    uint64_t sent_files, sent_bytes, sent_again_bytes;
+    int64_t oldest_unsent_ms;
+};
+void uploader_report(struct uploader *uploader, struct uploader_report *ret_report);
+
+#endif

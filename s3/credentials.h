@@ -1,0 +1,53 @@
+/* credentials: the door to keys: who we are for the endpoint, from where, and what to do when refused.
+ *
+ *      chain: explicit -> environment -> profile in ~/.aws/credentials and config (more sources join here)
+ *
+ * A struct keys is immutable and counted; a signer holds the one that it signed with, so that "refused" can say which.
+ * Threads: any; a refresh is done by one thread while others wait for it.
+ */
+#ifndef S3_CREDENTIALS_H
+#define S3_CREDENTIALS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/secret.h"
+
+struct credentials;
+
+struct keys {
+    char *access_key;
+    struct secret *secret_key;
+    struct secret *session_token; /* NULL: none */
+    int64_t expires_ns;           /* wall; INT64_MAX: never */
+    int references;               /* atomic; keys_ref, keys_unref */
+};
+
+struct keys *keys_new(const char *access_key, const char *secret_key, const char *session_token,
+                      int64_t expires_ns);
+struct keys *keys_ref(struct keys *keys);
+void keys_unref(struct keys *keys);
+
+struct credentials_config {
+    const char *profile;          /* option profile=; NULL: AWS_PROFILE, AWS_DEFAULT_PROFILE, "default" */
+    const char *credentials_file; /* NULL: AWS_SHARED_CREDENTIALS_FILE, ~/.aws/credentials */
+    const char *config_file;      /* NULL: AWS_CONFIG_FILE, ~/.aws/config */
+    struct keys *explicit_keys;   /* NULL: none; a reference is taken */
+};
+
+/* Reads nothing yet. */
+struct credentials *credentials_new(const struct credentials_config *config);
+struct credentials *credentials_ref(struct credentials *credentials);
+void credentials_unref(struct credentials *credentials);
+/* A reference to the keys in force. -ENOKEY: no source had any, `why` names every source tried and why not. -EPERM: a
+ * file with keys is not ours or open to others (named). -EBADMSG: a file cannot be read as INI (file and line named). */
+int credentials_get(struct credentials *credentials, struct keys **ret_keys, struct buf *why);
+/* The server refused these keys: read the sources again. 1: there are other keys now; 0: the same. */
+int credentials_refused(struct credentials *credentials, const struct keys *refused);
+/* "environment AWS_ACCESS_KEY_ID", "profile default of /home/u/.aws/credentials". */
+void credentials_describe(struct credentials *credentials, struct buf *out);
+/* region, endpoint_url and the like of the chosen profile; NULL when not set. Malloc'ed. */
+char *credentials_setting(struct credentials *credentials, const char *name);
+
+#endif

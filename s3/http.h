@@ -1,0 +1,94 @@
+/* http: the door to plain HTTP, and the home of libcurl. The s3 store and (later) IAM and the providers stand on it.
+ *
+ * A http_call is ONE attempt of ONE request: no retries, no redirects, no signing. It ends exactly once with done().
+ *
+ *      idle -> running(connecting -> sending -> waiting for the first byte -> receiving) -> done
+ *
+ * Threads: `loops` threads, each with its own curl multi handle, epoll and mailbox; a call stays on one loop, connections
+ * are kept per loop. start and cancel from any thread; header(), sink() and done() run on the loop, hold no lock, do not block.
+ * Copies: the body goes from libcurl's buffer to its final place by the one copy of the write callback.
+ */
+#ifndef S3_HTTP_H
+#define S3_HTTP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "base/buf.h"
+#include "base/list.h"
+
+struct http;
+
+struct http_config {
+    int loops;               /* 1 or 2; 0: by the number of processors */
+    int connections_max;     /* in all */
+    const char *ca_bundle;   /* NULL: the system's */
+    const char *proxy;       /* NULL: the environment's */
+    bool insecure_tls;
+};
+
+/* Why an attempt without an HTTP answer ended. */
+enum http_end {
+    HTTP_ANSWERED = 0,  /* status and headers are set; the body came whole */
+    HTTP_NO_CONNECTION, /* nothing was sent: name, route, refused, connect time-out */
+    HTTP_TLS,           /* certificate or handshake; nothing was sent */
+    HTTP_CUT,           /* sent at least in part; the connection broke or the body was cut */
+    HTTP_SLOW,          /* first-byte or stall time-out */
+    HTTP_CANCELED,
+    HTTP_TOO_BIG,       /* an answer body beyond text_max */
+    HTTP_BROKEN,        /* not HTTP, or out of memory */
+};
+
+struct http_call {
+    /* Inputs. */
+    const char *method; /* "GET" "HEAD" "PUT" "POST" "DELETE" */
+    const char *url;
+    const char *const *headers; /* "name: value", NULL at the end; Host is made from the url */
+    const struct iovec *body;
+    size_t body_count;
+    size_t text_max; /* an answer body without sink is kept in `text` up to this; 0: 1 MiB */
+    int64_t connect_timeout_ms, first_byte_timeout_ms, stall_timeout_ms;
+    /* May be NULL. Called once when all headers are there, before the body. */
+    void (*started)(struct http_call *call);
+    /* May be NULL: body bytes go to `text`. Else each piece as it comes; returns false to end the attempt (HTTP_CUT).
+     * The store sets it from within started() for answers 200 and 206 only. */
+    bool (*sink)(struct http_call *call, const char *bytes, size_t length);
+    void (*done)(struct http_call *call);
+    void *owner;
+
+    /* Outputs. */
+    enum http_end end;
+    char detail[160]; /* libcurl's words for an end that is not HTTP_ANSWERED */
+    int status;
+    struct buf text;
+    uint64_t sent, received; /* body bytes of this attempt; may be read while it runs (relaxed) */
+    int64_t moved_ms;        /* clock_ms() of the last byte that moved in either direction */
+
+    void *running;
+    struct list link;
+};
+
+int http_new(const struct http_config *config, struct http **ret_http, struct buf *why);
+void http_free(struct http *http); /* cancels what runs, waits for its done() */
+void http_start(struct http *http, struct http_call *call);
+void http_cancel(struct http *http, struct http_call *call);
+/* A header of the answer by its name in any case, or NULL; valid until http_call_release(). */
+const char *http_header(const struct http_call *call, const char *name);
+/* Calls each(name, value) in order, for x-amz-meta-*. Names are lower case. */
+void http_each_header(const struct http_call *call, void (*each)(void *context, const char *name, const char *value),
+                      void *context);
+void http_call_release(struct http_call *call);
+/* Runs `fn` once on a loop of this http after delay_ms (the request machine's back-off). */
+struct http_timer {
+    int64_t due_ms;
+    void (*fire)(struct http_timer *timer);
+    struct list link;
+    void *loop;
+};
+void http_timer_start(struct http *http, struct http_timer *timer, int64_t delay_ms);
+/* True: it will not fire. False: it fired or is firing. */
+bool http_timer_stop(struct http *http, struct http_timer *timer);
+
+#endif
