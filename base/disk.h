@@ -51,6 +51,8 @@ struct disk_file {
 int disk_open_directory(const char *path, struct disk **ret_disk);
 /* The full path of a name, for messages; malloc'ed. */
 char *disk_path(struct disk *disk, const char *name);
+/* In memory: what is flushed there does not survive a power cut. */
+bool disk_is_tmpfs(struct disk *disk);
 
 static inline void disk_free(struct disk *disk)
 {

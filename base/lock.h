@@ -2,10 +2,10 @@
  *
  *      names -> inode -> blocks -> upload -> store -> pool -> memory -> leaf
  *
- * A thread that holds a lock may take only locks of a higher rank (LOCK_LEAF: nothing at all after it); builds
- * with SKYVOL_LOCK_ORDER abort and name both locks otherwise. No lock is held across the network, a flush to
- * disk, or a callback.
- * Two locks of one rank are never held together, but for LOCK_INODE, in the order of addresses.
+ * A thread that holds a lock may take only locks of a higher rank (LOCK_LEAF: nothing at all after it);
+ * builds with SKYVOL_LOCK_ORDER abort and name both locks otherwise. No lock is held across the network, a
+ * flush to disk, or a callback. Two locks of one rank are never held together, but for LOCK_INODE, in the
+ * order of addresses.
  */
 #ifndef BASE_LOCK_H
 #define BASE_LOCK_H
@@ -37,13 +37,14 @@ void lock_drop(struct lock *lock);
 void lock_drop_cleanup(struct lock **lock); /* for LOCK_SCOPED */
 /* For assertions; always true where the order is not checked. */
 bool lock_held(const struct lock *lock);
-/* Asserts in checking builds that this thread holds no lock at all: stands before every callback and long wait. */
+/* Asserts in checking builds that this thread holds no lock at all: stands before every callback and long
+ * wait. */
 void lock_assert_none(void);
 
 #define LOCK_SCOPED_NAME2(line) lock_scope_##line
-#define LOCK_SCOPED_NAME(line) LOCK_SCOPED_NAME2(line)
-#define LOCK_SCOPED(lock)                                                                                  \
-    struct lock *LOCK_SCOPED_NAME(__LINE__) __attribute__((cleanup(lock_drop_cleanup))) = (lock);          \
+#define LOCK_SCOPED_NAME(line)  LOCK_SCOPED_NAME2(line)
+#define LOCK_SCOPED(place)                                                                                   \
+    struct lock *LOCK_SCOPED_NAME(__LINE__) __attribute__((cleanup(lock_drop_cleanup))) = (place);           \
     lock_take(LOCK_SCOPED_NAME(__LINE__))
 
 #endif

@@ -1,0 +1,109 @@
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/json.h"
+#include "mount/command.h"
+#include "mount/control.h"
+#include "mount/place.h"
+
+#define STATUS_TIMEOUT_MS 10000
+
+static long long number(const struct json *object, const char *name)
+{
+    int64_t value = 0;
+    json_get_integer(object, name, &value);
+    return (long long)value;
+}
+
+static void print_words(const struct json *status)
+{
+    bool read_only = false;
+    json_get_bool(status, "read_only", &read_only);
+    const struct json *unsent = json_get(status, "unsent");
+    printf("%s on %s (pid %lld, version %s)\n", json_get_string(status, "source"), json_get_string(status, "mount_point"),
+           number(status, "pid"), json_get_string(status, "version"));
+    printf("  server      %s\n", json_get_string(status, "server"));
+    printf("  mode        %s, durability=%s\n", read_only ? "read-only" : "writable",
+           json_get_string(status, "durability"));
+    printf("  up          %lld s\n", number(status, "uptime_s"));
+    printf("  memory      %lld of %lld MiB\n", (number(status, "memory_used") + number(status, "memory_idle")) >> 20,
+           number(status, "memory_limit") >> 20);
+    printf("  traffic     %lld MiB in, %lld MiB out, %lld retries, %lld failures\n", number(status, "bytes_in") >> 20,
+           number(status, "bytes_out") >> 20, number(status, "retries"), number(status, "failures"));
+    printf("  cache_dir   %s\n", json_get_string(status, "cache_dir"));
+    if (number(status, "hidden_keys"))
+        printf("  hidden      %lld keys are no file names, such as %s\n", number(status, "hidden_keys"),
+               json_get_string(status, "hidden_example"));
+    if (json_count(unsent) == 0)
+        puts("  unsent      nothing: all that was closed is in the bucket");
+    for (size_t i = 0; i < json_count(unsent); i++) {
+        const struct json *file = json_at(unsent, i);
+        const char *why = json_get_string(file, "why");
+        printf("  unsent      %s (%lld bytes)%s%s\n", json_get_string(file, "key"), number(file, "bytes"),
+               why && *why ? ": " : "", why ? why : "");
+    }
+}
+
+static int read_words(int count, char **words, const char **ret_directory, bool *ret_json)
+{
+    for (int i = 1; i < count; i++) {
+        if (strcmp(words[i], "--json") == 0)
+            *ret_json = true;
+        else if (words[i][0] == '-')
+            return command_usage("status", "there is no flag '%s'", words[i]);
+        else if (*ret_directory)
+            return command_usage("status", "one directory is wanted");
+        else
+            *ret_directory = words[i];
+    }
+    return *ret_directory ? 0 : command_usage("status", "the directory is missing");
+}
+
+static int ask(const char *directory, struct buf *answer, struct buf *why)
+{
+    STRING_SCOPED *path = NULL;
+    int rc = place_resolve(directory, &path, why);
+    if (rc < 0)
+        return rc;
+    int socket;
+    rc = control_connect(path, &socket, why);
+    if (rc < 0)
+        return rc;
+    rc = control_send(socket, "status");
+    if (rc == 0)
+        rc = control_receive(socket, STATUS_TIMEOUT_MS, answer);
+    close(socket);
+    if (rc < 0)
+        buf_printf(why, "the daemon of %s does not answer (%s); see its log\n", path, err_text(rc));
+    return rc;
+}
+
+int command_status(int count, char **words)
+{
+    const char *directory = NULL;
+    bool as_json = false;
+    int usage = read_words(count, words, &directory, &as_json);
+    if (usage)
+        return usage;
+    BUF_SCOPED answer = BUF_INIT;
+    BUF_SCOPED why = BUF_INIT;
+    struct json *status = NULL;
+    int rc = ask(directory, &answer, &why);
+    if (rc == 0)
+        rc = json_parse(answer.bytes, answer.length, &status, &why);
+    if (rc < 0) {
+        fprintf(stderr, "skyvol: %s", why.bytes);
+        return 1;
+    }
+    if (as_json) {
+        BUF_SCOPED pretty = BUF_INIT;
+        json_print(status, &pretty, true);
+        puts(pretty.bytes);
+    } else {
+        print_words(status);
+    }
+    json_free(status);
+    return 0;
+}

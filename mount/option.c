@@ -1,0 +1,457 @@
+#include "mount/option.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/memory.h"
+#include "mount/toml.h"
+#include "s3/store.h"
+
+enum kind { TEXT, SWITCH, SIZE, TIME, NUMBER, OCTAL, CHOICE };
+
+struct choice {
+    const char *word;
+    int64_t value;
+};
+
+struct option {
+    const char *name;
+    enum kind kind;
+    size_t at; /* offset in struct settings */
+    const char *fallback;
+    int64_t low, high; /* of numbers, sizes, times */
+    const struct choice *choices;
+    bool inverse; /* a switch that clears its field */
+    const char *help;
+};
+
+static const struct choice styles[] = {
+    {"auto", STYLE_AUTO}, {"path", STYLE_PATH}, {"virtual", STYLE_VIRTUAL}, {0}};
+static const struct choice checksums[] = {{"auto", CHECKSUM_AUTO},           {"crc32c", CHECKSUM_CRC32C},
+                                          {"crc64nvme", CHECKSUM_CRC64NVME}, {"md5", CHECKSUM_MD5},
+                                          {"sha256", CHECKSUM_SHA256},       {0}};
+static const struct choice attributes[] = {{"all", 0}, {"listing", 1}, {0}};
+static const struct choice durabilities[] = {{"sync", 0}, {0}};
+static const struct choice levels[] = {{"error", LOG_LEVEL_ERROR}, {"warn", LOG_LEVEL_WARN},
+                                       {"info", LOG_LEVEL_INFO},   {"debug", LOG_LEVEL_DEBUG},
+                                       {"trace", LOG_LEVEL_TRACE}, {0}};
+
+#define KIB       ((int64_t)1 << 10)
+#define MIB       ((int64_t)1 << 20)
+#define GIB       ((int64_t)1 << 30)
+#define AT(field) offsetof(struct settings, field)
+
+/* Below this a part in flight, a stream and the names would not fit side by side. */
+#define MEMORY_MIN (48 * MIB)
+
+static const struct option options[] = {
+    {"endpoint", TEXT, AT(endpoint), NULL, 0, 0, NULL, false, "URL of the S3 service (AWS when not given)"},
+    {"region", TEXT, AT(region), NULL, 0, 0, NULL, false, "signing region (discovered when not given)"},
+    {"profile", TEXT, AT(profile), NULL, 0, 0, NULL, false,
+     "profile of ~/.aws/credentials and ~/.aws/config"},
+    {"no_sign_request", SWITCH, AT(no_sign_request), "no", 0, 0, NULL, false,
+     "anonymous access to a public bucket"},
+    {"style", CHOICE, AT(style), "auto", 0, 0, styles, false, "bucket in the path or in the host name"},
+    {"ro", SWITCH, AT(read_only), "no", 0, 0, NULL, false, "read-only"},
+    {"rw", SWITCH, AT(read_only), NULL, 0, 0, NULL, true, "writable (the default)"},
+    {"durability", CHOICE, AT(durability), "sync", 0, 0, durabilities, false,
+     "sync: close and fsync return when the object is in S3"},
+    {"memory", SIZE, AT(memory), NULL, MEMORY_MIN, 1024 * GIB, NULL, false,
+     "hard limit of all buffers (256M, less on small machines)"},
+    {"cache_dir", TEXT, AT(cache_dir), NULL, 0, 0, NULL, false,
+     "where unsent data is kept (below /var/lib/skyvol or $XDG_STATE_HOME/skyvol)"},
+    {"attr_ttl", TIME, AT(attr_ttl), "1s", 0, 365 * 86400000LL, NULL, false,
+     "how long names and attributes are believed before the server is asked again"},
+    {"attributes", CHOICE, AT(attributes), "all", 0, 0, attributes, false,
+     "listing: take attributes from listings alone, never ask per object"},
+    {"io_timeout", TIME, AT(io_timeout), "60s", 1000, 86400000LL, NULL, false,
+     "no progress for this long ends a read, close or fsync with EIO"},
+    {"stop_timeout", TIME, AT(stop_timeout), "30s", 0, 86400000LL, NULL, false,
+     "how long the end of a mount may send what is unsent"},
+    {"uid", NUMBER, AT(uid), NULL, 0, UINT32_MAX - 1, NULL, false, "owner of objects that do not say theirs"},
+    {"gid", NUMBER, AT(gid), NULL, 0, UINT32_MAX - 1, NULL, false, "group of objects that do not say theirs"},
+    {"file_mode", OCTAL, AT(file_mode), "0644", 0, 0777, NULL, false, "mode of files that do not say theirs"},
+    {"dir_mode", OCTAL, AT(dir_mode), "0755", 0, 0777, NULL, false,
+     "mode of directories that do not say theirs"},
+    {"allow_other", SWITCH, AT(allow_other), "no", 0, 0, NULL, false, "other users may use the mount"},
+    {"allow_root", SWITCH, AT(allow_root), "no", 0, 0, NULL, false, "root may use the mount of a user"},
+    {"nonempty", SWITCH, AT(nonempty), "no", 0, 0, NULL, false, "mount over a directory that is not empty"},
+    {"ca_bundle", TEXT, AT(ca_bundle), NULL, 0, 0, NULL, false,
+     "file of CA certificates (the system's when not given)"},
+    {"proxy", TEXT, AT(proxy), NULL, 0, 0, NULL, false,
+     "proxy URL (HTTPS_PROXY and NO_PROXY when not given)"},
+    {"allow_http", SWITCH, AT(allow_http), "no", 0, 0, NULL, false, "http:// to other hosts than this one"},
+    {"checksum", CHOICE, AT(checksum), "auto", 0, 0, checksums, false, "how the server checks what we send"},
+    {"read_ahead", SIZE, AT(read_ahead), "0", 0, 4 * GIB, NULL, false,
+     "the most read ahead for one stream (0: by memory)"},
+    {"part_size", SIZE, AT(part_size), "8M", 5 * MIB, 5 * GIB, NULL, false,
+     "smallest part of a multipart upload"},
+    {"uploads", NUMBER, AT(uploads), "16", 1, 256, NULL, false, "requests in flight that carry data up"},
+    {"connections", NUMBER, AT(connections), "64", 4, 1024, NULL, false, "connections to the server"},
+    {"loops", NUMBER, AT(loops), "0", 0, 2, NULL, false, "network threads (0: by the number of processors)"},
+    {"threads", NUMBER, AT(threads), "4", 1, 64, NULL, false, "FUSE threads"},
+    {"config", TEXT, AT(config), NULL, 0, 0, NULL, false, "TOML file whose [mount] table holds options"},
+    {"log", TEXT, AT(log_target), NULL, 0, 0, NULL, false,
+     "stderr, syslog, journal, or a file (journal, else syslog, in the background)"},
+    {"log_level", CHOICE, AT(log_level), "info", 0, 0, levels, false, "how much is logged"},
+    {"debug_fuse", SWITCH, AT(debug_fuse), "no", 0, 0, NULL, false, "every FUSE request to stderr (with -f)"},
+};
+
+#define OPTION_COUNT (sizeof(options) / sizeof(options[0]))
+
+/* Known to mount(8), systemd and fstab, without meaning for us; and those that every mount of ours has
+ * anyway. */
+static const char *const passed_over[] = {
+    "defaults", "_netdev", "nofail",  "auto",     "noauto",     "user",
+    "users",    "nouser",  "owner",   "group",    "nosuid",     "nodev",
+    "async",    "exec",    "noatime", "relatime", "nodiratime", "default_permissions",
+    "bg",       "comment"};
+
+static const char *const secrets[] = {"access_key",
+                                      "secret_key",
+                                      "session_token",
+                                      "aws_access_key_id",
+                                      "aws_secret_access_key",
+                                      "aws_session_token",
+                                      "passwd",
+                                      "password",
+                                      "token"};
+
+static bool stands_in(const char *word, const char *const *list, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(word, list[i]) == 0)
+            return true;
+    return false;
+}
+
+static const struct option *find_option(const char *name)
+{
+    for (size_t i = 0; i < OPTION_COUNT; i++)
+        if (strcmp(options[i].name, name) == 0)
+            return &options[i];
+    return NULL;
+}
+
+static size_t count_edits(const char *a, const char *b)
+{
+    size_t columns = strlen(b);
+    size_t row[64];
+    if (columns >= 64 || strlen(a) >= 64)
+        return 99;
+    for (size_t j = 0; j <= columns; j++)
+        row[j] = j;
+    for (size_t i = 1; a[i - 1]; i++) {
+        size_t diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= columns; j++) {
+            size_t above = row[j];
+            size_t best = diagonal + (a[i - 1] != b[j - 1]);
+            if (above + 1 < best)
+                best = above + 1;
+            if (row[j - 1] + 1 < best)
+                best = row[j - 1] + 1;
+            diagonal = above;
+            row[j] = best;
+        }
+    }
+    return row[columns];
+}
+
+const char *option_nearest(const char *word, const char *const *known, size_t count)
+{
+    const char *nearest = NULL;
+    size_t best = 4;
+    for (size_t i = 0; i < count; i++) {
+        size_t edits = count_edits(word, known[i]);
+        if (edits < best && edits * 2 < strlen(word) + 1) {
+            best = edits;
+            nearest = known[i];
+        }
+    }
+    return nearest;
+}
+
+static int parse_suffixed(const char *text, const struct choice *suffixes, const char *bare,
+                          int64_t *ret_value)
+{
+    if (!isdigit((unsigned char)text[0]))
+        return -EINVAL;
+    errno = 0;
+    char *end;
+    long long number = strtoll(text, &end, 10);
+    if (errno)
+        return -ERANGE;
+    const char *suffix = *end ? end : bare;
+    for (const struct choice *s = suffixes; s->word; s++) {
+        if (strcasecmp(s->word, suffix) == 0) {
+            if (__builtin_mul_overflow(number, s->value, ret_value))
+                return -ERANGE;
+            return 0;
+        }
+    }
+    return -EINVAL;
+}
+
+int option_parse_size(const char *text, int64_t *ret_bytes)
+{
+    static const struct choice suffixes[] = {
+        {"B", 1},   {"K", KIB},   {"KiB", KIB},      {"M", MIB},          {"MiB", MIB},
+        {"G", GIB}, {"GiB", GIB}, {"T", 1024 * GIB}, {"TiB", 1024 * GIB}, {0}};
+    return parse_suffixed(text, suffixes, "B", ret_bytes);
+}
+
+int option_parse_time(const char *text, int64_t *ret_ms)
+{
+    static const struct choice suffixes[] = {{"ms", 1},      {"s", 1000},     {"m", 60000}, {"min", 60000},
+                                             {"h", 3600000}, {"d", 86400000}, {0}};
+    return parse_suffixed(text, suffixes, "s", ret_ms);
+}
+
+static void *field_of(struct settings *settings, const struct option *option)
+{
+    return (char *)settings + option->at;
+}
+
+static int refuse(struct buf *why, const char *where, const char *name, const char *value, const char *wants)
+{
+    buf_printf(why, "%s: %s=%s: %s\n", where, name, value, wants);
+    return -EINVAL;
+}
+
+static int set_choice(struct settings *settings, const struct option *option, const char *value,
+                      const char *where, struct buf *why)
+{
+    BUF_SCOPED wants = BUF_INIT;
+    buf_add_string(&wants, "must be one of:");
+    for (const struct choice *choice = option->choices; choice->word; choice++) {
+        if (strcmp(choice->word, value) == 0) {
+            *(int64_t *)field_of(settings, option) = choice->value;
+            return 0;
+        }
+        buf_printf(&wants, " %s", choice->word);
+    }
+    return refuse(why, where, option->name, value, wants.bytes);
+}
+
+static int set_switch(struct settings *settings, const struct option *option, const char *value,
+                      const char *where, struct buf *why)
+{
+    static const char *const yes[] = {"yes", "true", "1", "on", ""};
+    static const char *const no[] = {"no", "false", "0", "off"};
+    bool on = stands_in(value, yes, 5);
+    if (!on && !stands_in(value, no, 4))
+        return refuse(why, where, option->name, value, "must be yes or no");
+    *(bool *)field_of(settings, option) = on != option->inverse;
+    return 0;
+}
+
+static int parse_number(const struct option *option, const char *value, int64_t *ret_number)
+{
+    if (option->kind == SIZE)
+        return option_parse_size(value, ret_number);
+    if (option->kind == TIME)
+        return option_parse_time(value, ret_number);
+    char *end;
+    errno = 0;
+    *ret_number = strtoll(value, &end, option->kind == OCTAL ? 8 : 10);
+    return errno || *end || !isdigit((unsigned char)value[0]) ? -EINVAL : 0;
+}
+
+static int set_number(struct settings *settings, const struct option *option, const char *value,
+                      const char *where, struct buf *why)
+{
+    static const char *const forms[] = {[SIZE] = "a size like 256M or 1G",
+                                        [TIME] = "a time like 500ms, 10s or 5m",
+                                        [NUMBER] = "a number",
+                                        [OCTAL] = "an octal mode like 0644"};
+    int64_t number = 0;
+    int rc = parse_number(option, value, &number);
+    STRING_SCOPED *wants = NULL;
+    if (rc < 0)
+        wants = xprintf("must be %s", forms[option->kind]);
+    else if (number < option->low || number > option->high)
+        wants = option->kind == SIZE ? xprintf("must be from %lldM to %lldM", (long long)(option->low / MIB),
+                                               (long long)(option->high / MIB))
+                                     : xprintf("must be from %lld to %lld%s", (long long)option->low,
+                                               (long long)option->high, option->kind == TIME ? " ms" : "");
+    if (wants)
+        return refuse(why, where, option->name, value, wants);
+    *(int64_t *)field_of(settings, option) = number;
+    return 0;
+}
+
+static int refuse_unknown(const char *name, const char *where, struct buf *why)
+{
+    const char *names[OPTION_COUNT];
+    for (size_t i = 0; i < OPTION_COUNT; i++)
+        names[i] = options[i].name;
+    const char *nearest = option_nearest(name, names, OPTION_COUNT);
+    buf_printf(why, "%s: there is no option '%s'", where, name);
+    if (nearest)
+        buf_printf(why, "; did you mean '%s'?\n", nearest);
+    else
+        buf_printf(why, "; `skyvol mount --help` lists them\n");
+    return -EINVAL;
+}
+
+int option_set(struct settings *settings, const char *name, const char *value, const char *where,
+               struct buf *why)
+{
+    if (strncmp(name, "x-", 2) == 0 ||
+        stands_in(name, passed_over, sizeof(passed_over) / sizeof(*passed_over)))
+        return 0;
+    if (stands_in(name, secrets, sizeof(secrets) / sizeof(*secrets))) {
+        buf_printf(
+            why,
+            "%s: %s must not be an option (options are seen by everybody in /proc); put it into "
+            "~/.aws/credentials (chmod 600) or AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN\n",
+            where, name);
+        return -EINVAL;
+    }
+    const struct option *option = find_option(name);
+    if (!option)
+        return refuse_unknown(name, where, why);
+    if (option->kind == SWITCH)
+        return set_switch(settings, option, value ? value : "", where, why);
+    if (!value || !*value)
+        return refuse(why, where, name, "", "needs a value");
+    if (option->kind == CHOICE)
+        return set_choice(settings, option, value, where, why);
+    if (option->kind != TEXT)
+        return set_number(settings, option, value, where, why);
+    char **text = field_of(settings, option);
+    free(*text);
+    *text = xstrdup(value);
+    return 0;
+}
+
+static int set_pair(struct settings *settings, const char *pair, struct buf *why)
+{
+    const char *equals = strchr(pair, '=');
+    STRING_SCOPED *name = equals ? xstrndup(pair, (size_t)(equals - pair)) : xstrdup(pair);
+    return option_set(settings, name, equals ? equals + 1 : NULL, "-o", why);
+}
+
+int option_parse_list(struct settings *settings, const char *list, struct buf *why)
+{
+    int rc = 0;
+    BUF_SCOPED pair = BUF_INIT;
+    for (;; list++) {
+        if (*list == '\\' && list[1]) {
+            buf_add_char(&pair, *++list);
+        } else if (*list == ',' || !*list) {
+            if (pair.length && set_pair(settings, pair.bytes, why) < 0)
+                rc = -EINVAL;
+            buf_reset(&pair);
+            if (!*list)
+                return rc;
+        } else {
+            buf_add_char(&pair, *list);
+        }
+    }
+}
+
+int option_from_environment(struct settings *settings, struct buf *why)
+{
+    int rc = 0;
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        STRING_SCOPED *name = xprintf("SKYVOL_%s", options[i].name);
+        for (char *c = name; *c; c++)
+            *c = (char)toupper((unsigned char)*c);
+        const char *value = getenv(name);
+        if (value && option_set(settings, options[i].name, value, name, why) < 0)
+            rc = -EINVAL;
+    }
+    return rc;
+}
+
+struct file_reading {
+    struct settings *settings;
+    const char *path;
+    struct buf *why;
+    int rc;
+};
+
+static int set_from_file(void *context, const char *name, const char *value, int line)
+{
+    struct file_reading *reading = context;
+    STRING_SCOPED *where = xprintf("%s:%d", reading->path, line);
+    if (option_set(reading->settings, name, value, where, reading->why) < 0)
+        reading->rc = -EINVAL;
+    return 0;
+}
+
+static int read_file(struct settings *settings, const char *path, bool must_exist, struct buf *why)
+{
+    struct file_reading reading = {settings, path, why, 0};
+    int rc = toml_each(path, "mount", set_from_file, &reading, why);
+    if (rc == -ENOENT && !must_exist)
+        return 0;
+    if (rc == -EBADMSG)
+        return -EINVAL;
+    if (rc < 0) {
+        buf_printf(why, "%s: %s\n", path, strerror(-rc));
+        return -EINVAL;
+    }
+    return reading.rc;
+}
+
+int option_from_file(struct settings *settings, const char *path, struct buf *why)
+{
+    if (path)
+        return read_file(settings, path, true, why);
+    int rc = read_file(settings, "/etc/skyvol.toml", false, why);
+    const char *base = getenv("XDG_CONFIG_HOME");
+    const char *home = getenv("HOME");
+    if (!(base && *base) && !(home && *home))
+        return rc;
+    STRING_SCOPED *own = base && *base ? xprintf("%s/skyvol/config.toml", base)
+                                       : xprintf("%s/.config/skyvol/config.toml", home);
+    int own_rc = read_file(settings, own, false, why);
+    return rc < 0 ? rc : own_rc;
+}
+
+void option_defaults(struct settings *settings)
+{
+    BUF_SCOPED why = BUF_INIT;
+    for (size_t i = 0; i < OPTION_COUNT; i++)
+        if (options[i].fallback)
+            option_set(settings, options[i].name, options[i].fallback, "default", &why);
+    settings->memory = (int64_t)memory_default_limit();
+    if (settings->memory < MEMORY_MIN)
+        settings->memory = MEMORY_MIN;
+    settings->uid = getuid();
+    settings->gid = getgid();
+}
+
+void option_help(struct buf *out)
+{
+    static const char *const forms[] = {"=TEXT", "", "=SIZE", "=TIME", "=N", "=MODE", "="};
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        const struct option *option = &options[i];
+        BUF_SCOPED left = BUF_INIT;
+        buf_printf(&left, "%s%s", option->name, forms[option->kind]);
+        for (const struct choice *choice = option->choices; choice && choice->word; choice++)
+            buf_printf(&left, "%s%s", choice == option->choices ? "" : "|", choice->word);
+        buf_printf(out, "  %-34s %s", left.bytes, option->help);
+        if (option->fallback && option->kind != SWITCH)
+            buf_printf(out, " [%s]", option->fallback);
+        buf_add_char(out, '\n');
+    }
+}
+
+void settings_release(struct settings *settings)
+{
+    char **strings[] = {&settings->bucket,      &settings->prefix,     &settings->source,
+                        &settings->mount_point, &settings->endpoint,   &settings->region,
+                        &settings->profile,     &settings->ca_bundle,  &settings->proxy,
+                        &settings->cache_dir,   &settings->log_target, &settings->config};
+    for (size_t i = 0; i < sizeof(strings) / sizeof(strings[0]); i++)
+        free_string(strings[i]);
+}

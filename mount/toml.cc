@@ -1,0 +1,82 @@
+#include "mount/toml.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#define TOML_EXCEPTIONS 1
+#include <toml++/toml.h>
+
+extern "C" {
+#include "base/buf.h"
+}
+
+namespace
+{
+struct value {
+    std::string name, text;
+    int line;
+};
+
+bool plain_text(const toml::node &node, std::string &text)
+{
+    if (auto string = node.as_string())
+        text = string->get();
+    else if (auto integer = node.as_integer())
+        text = std::to_string(integer->get());
+    else if (auto truth = node.as_boolean())
+        text = truth->get() ? "yes" : "no";
+    else if (auto real = node.as_floating_point()) {
+        std::ostringstream out;
+        out << real->get();
+        text = out.str();
+    } else
+        return false;
+    return true;
+}
+} // namespace
+
+extern "C" int toml_each(const char *path, const char *table,
+                         int (*each)(void *context, const char *name, const char *value, int line),
+                         void *context, struct buf *why)
+try {
+    errno = 0;
+    std::ifstream file(path, std::ios::binary);
+    if (!file)
+        return errno ? -errno : -EIO;
+    std::stringstream text;
+    text << file.rdbuf();
+    toml::table all = toml::parse(text.str(), std::string(path));
+    const toml::node *found = all.get(table);
+    if (!found)
+        return 0;
+    const toml::table *wanted = found->as_table();
+    if (!wanted) {
+        buf_printf(why, "%s:%u: '%s' must be a table\n", path, (unsigned)found->source().begin.line, table);
+        return -EBADMSG;
+    }
+    std::vector<value> values;
+    for (auto &&[key, node] : *wanted) {
+        value v{std::string(key.str()), "", (int)node.source().begin.line};
+        if (!plain_text(node, v.text)) {
+            buf_printf(why, "%s:%d: '%s' must be a string, a number or a boolean\n", path, v.line, v.name.c_str());
+            return -EBADMSG;
+        }
+        values.push_back(v);
+    }
+    std::stable_sort(values.begin(), values.end(), [](const value &a, const value &b) { return a.line < b.line; });
+    for (const value &v : values)
+        if (int rc = each(context, v.name.c_str(), v.text.c_str(), v.line))
+            return rc;
+    return 0;
+} catch (const toml::parse_error &error) {
+    buf_printf(why, "%s:%u: %s\n", path, (unsigned)error.source().begin.line, std::string(error.description()).c_str());
+    return -EBADMSG;
+} catch (const std::exception &error) {
+    buf_printf(why, "%s: %s\n", path, error.what());
+    return -EIO;
+}
