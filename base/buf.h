@@ -17,7 +17,10 @@ struct buf {
 };
 
 extern char buf_empty[1];
-#define BUF_INIT {buf_empty, 0, 0}
+#define BUF_INIT                                                                                             \
+    {                                                                                                        \
+        buf_empty, 0, 0                                                                                      \
+    }
 #define BUF_SCOPED __attribute__((cleanup(buf_release))) struct buf
 
 void buf_release(struct buf *buf);

@@ -22,18 +22,20 @@ enum disk_open_flags { DISK_CREATE = 1, DISK_EXCLUSIVE = 2, DISK_READ_ONLY = 4 }
 struct disk_ops {
     int (*open)(struct disk *disk, const char *name, int flags, struct disk_file **ret_file);
     void (*close)(struct disk_file *file);
-    ssize_t (*read)(struct disk_file *file, void *bytes, size_t size, uint64_t offset); /* short only at the end */
+    ssize_t (*read)(struct disk_file *file, void *bytes, size_t size,
+                    uint64_t offset); /* short only at the end */
     int (*write)(struct disk_file *file, const void *bytes, size_t size, uint64_t offset);
     int (*truncate)(struct disk_file *file, uint64_t size);
     int (*punch)(struct disk_file *file, uint64_t offset, uint64_t size); /* a hole that reads as zeros */
-    int (*flush)(struct disk_file *file);                                 /* data and size survive a power cut */
+    int (*flush)(struct disk_file *file); /* data and size survive a power cut */
     int (*size)(struct disk_file *file, uint64_t *ret_size);
     int (*rename)(struct disk *disk, const char *from, const char *to);
     int (*remove)(struct disk *disk, const char *name);
     int (*flush_names)(struct disk *disk); /* creates, renames, removes so far survive a power cut */
     int (*list)(struct disk *disk, int (*each)(void *context, const char *name), void *context);
     int (*space)(struct disk *disk, uint64_t *ret_total, uint64_t *ret_free); /* free for this user */
-    int (*subdisk)(struct disk *disk, const char *name, struct disk **ret_disk); /* created 0700 when missing */
+    int (*subdisk)(struct disk *disk, const char *name,
+                   struct disk **ret_disk); /* created 0700 when missing */
     void (*free)(struct disk *disk);
 };
 

@@ -29,12 +29,14 @@ void json_print(const struct json *json, struct buf *out, bool pretty);
 
 /* Reading: 0, or -EBADMSG with a message of what and where in `why` (may be NULL). At most 16 MiB, depth 64. */
 int json_parse(const char *bytes, size_t length, struct json **ret_json, struct buf *why);
-/* Borrowed children; NULL when missing or of another kind. */
+/* The getters are not called json_string() and so on: jansson exports those names, and ours would take their place
+ * inside its own library.
+ * Borrowed children; NULL when missing or of another kind. */
 const struct json *json_get(const struct json *object, const char *name);
 const struct json *json_at(const struct json *array, size_t index);
 size_t json_count(const struct json *array);
-const char *json_string(const struct json *object, const char *name);
-bool json_integer(const struct json *object, const char *name, int64_t *ret_value);
-bool json_boolean(const struct json *object, const char *name, bool *ret_value);
+const char *json_get_string(const struct json *object, const char *name);
+bool json_get_integer(const struct json *object, const char *name, int64_t *ret_value);
+bool json_get_bool(const struct json *object, const char *name, bool *ret_value);
 
 #endif

@@ -10,8 +10,11 @@ struct list {
     struct list *next;
 };
 
-#define LIST_INIT(name) {&(name), &(name)}
-#define container_of(pointer, type, member) ((type *)(void *)((char *)(pointer) - offsetof(type, member)))
+#define LIST_INIT(name)                                                                                      \
+    {                                                                                                        \
+        &(name), &(name)                                                                                     \
+    }
+#define container_of(pointer, type, member) ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
 
 static inline void list_init(struct list *list)
 {
@@ -70,8 +73,9 @@ static inline void list_splice(struct list *to, struct list *from)
     list_init(from);
 }
 
-#define list_for_each(at, list) for (struct list *at = (list)->next; at != (list); at = at->next)
-#define list_for_each_safe(at, after, list)                                                                \
-    for (struct list *at = (list)->next, *after = at->next; at != (list); at = after, after = at->next)
+/* The parameter is `head`, not `list`: it would also replace the word in `struct list`. */
+#define list_for_each(at, head) for (struct list *at = (head)->next; at != (head); at = at->next)
+#define list_for_each_safe(at, after, head)                                                                  \
+    for (struct list *at = (head)->next, *after = at->next; at != (head); at = after, after = at->next)
 
 #endif

@@ -29,15 +29,15 @@ void log_tap(void (*heard)(void *context, enum log_level level, const char *line
 #define log_warn(...)  log_line(LOG_LEVEL_WARN, __VA_ARGS__)
 #define log_info(...)  log_line(LOG_LEVEL_INFO, __VA_ARGS__)
 /* Debug and trace cost one load when off. */
-#define log_debug(...)                                                                                     \
-    do {                                                                                                   \
-        if (log_enabled(LOG_LEVEL_DEBUG))                                                                  \
-            log_line(LOG_LEVEL_DEBUG, __VA_ARGS__);                                                        \
+#define log_debug(...)                                                                                       \
+    do {                                                                                                     \
+        if (log_enabled(LOG_LEVEL_DEBUG))                                                                    \
+            log_line(LOG_LEVEL_DEBUG, __VA_ARGS__);                                                          \
     } while (0)
-#define log_trace(...)                                                                                     \
-    do {                                                                                                   \
-        if (log_enabled(LOG_LEVEL_TRACE))                                                                  \
-            log_line(LOG_LEVEL_TRACE, __VA_ARGS__);                                                        \
+#define log_trace(...)                                                                                       \
+    do {                                                                                                     \
+        if (log_enabled(LOG_LEVEL_TRACE))                                                                    \
+            log_line(LOG_LEVEL_TRACE, __VA_ARGS__);                                                          \
     } while (0)
 
 #endif

@@ -12,8 +12,8 @@
  * LRU); they give back by memory_give() / page_put() like everybody.
  *
  * Threads: any. memory_try() and page_try() may be called under any lock and neither wait nor reclaim.
- * memory_ask(), memory_give() and page_put_many() run grant callbacks and reclaimers: hold no lock. A grant is
- * delivered exactly once, from whatever thread gave memory back, or at once from within memory_ask().
+ * All others but memory_report() may run grant callbacks and reclaimers: hold no lock. A grant is delivered
+ * exactly once, from whatever thread gave memory back, or at once from within memory_ask().
  */
 #ifndef BASE_MEMORY_H
 #define BASE_MEMORY_H

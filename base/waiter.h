@@ -11,7 +11,8 @@
  *      lock_drop(&lock);
  *
  * Owns: the waiter belongs to its request and outlives the wait; a gate must have no waiters when released.
- * Threads: waiter_interrupt from any thread. gate_open under the same lock that gate_wait_locked was given.
+ * Threads: waiter_interrupt from any thread. gate_open under the same lock that gate_wait_locked was given, which is
+ * the only lock that the waiting thread may hold. A waiter waits at one gate at a time.
  */
 #ifndef BASE_WAITER_H
 #define BASE_WAITER_H
@@ -26,10 +27,10 @@
 struct waiter {
     pthread_mutex_t mutex;
     pthread_cond_t cond;
-    bool woken;
-    bool interrupted;
+    bool woken;           /* written under mutex, by the gate that the waiter stands at */
+    bool interrupted;     /* under mutex; sticky */
     struct list link;     /* in the gate's list, under the gate's lock */
-    struct list registry; /* all waiters with a deadline under a fake clock */
+    struct list registry; /* those that wait with a deadline under a fake clock */
 };
 
 struct gate {
@@ -48,8 +49,8 @@ void gate_open(struct gate *gate);
 int gate_wait_locked(struct gate *gate, struct lock *lock, struct waiter *waiter, int64_t deadline_ms);
 
 /* An uninterruptible private waiter, for callers without a request (mount, tests). */
-#define WAITER_SCOPED(name)                                                                                \
-    struct waiter name __attribute__((cleanup(waiter_release)));                                           \
+#define WAITER_SCOPED(name)                                                                                  \
+    struct waiter name __attribute__((cleanup(waiter_release)));                                             \
     waiter_init(&name)
 
 #endif
