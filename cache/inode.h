@@ -56,15 +56,15 @@ struct wanted {
 };
 
 struct remote {
-    bool exists;  /* an object is known under `key` */
-    char *key;    /* whole key of that object; NULL when !exists. Directories: the marker's key "a/b/" */
+    bool exists; /* an object is known under `key` */
+    char *key;   /* whole key of that object; NULL when !exists. Directories: the marker's key "a/b/" */
     struct identity identity;
-    struct store_fields meta;    /* what a rewrite must keep; headers known only after a HEAD or GET */
+    struct store_fields meta; /* what a rewrite must keep; headers known only after a HEAD or GET */
     struct store_fields headers;
     bool headers_known;
-    uint64_t content_version;   /* the wanted version that this object holds */
+    uint64_t content_version; /* the wanted version that this object holds */
     uint64_t attribute_version;
-    int64_t confirmed_ms;       /* clock_ms() when last seen on the server */
+    int64_t confirmed_ms; /* clock_ms() when last seen on the server */
 };
 
 struct inode {
@@ -76,41 +76,49 @@ struct inode {
     atomic_int references;
 
     /* Under the lock of names (names.h). */
-    struct inode *parent; /* NULL: the root, or no name any more; holds a reference */
-    char *name;
-    UT_hash_handle by_name;   /* in names->table, key {parent id, name} */
+    struct inode *parent;     /* NULL: the root, or no name any more; holds a reference */
+    char *name;               /* NULL: no name any more; points into name_key */
+    char *name_key;           /* {parent's id, name}, the key of by_name */
+    UT_hash_handle by_name;   /* in names->table */
     UT_hash_handle by_number; /* in names->numbers */
     struct list children;     /* directories: children by `sibling` */
     struct list sibling;
     size_t child_count;
-    int64_t listed_ms;   /* directories: when a listing ended that saw all; 0: never */
-    int64_t marked_ms;   /* directories: last seen or made on the server */
-    bool renamed;        /* the number no longer follows from the name: never forgotten while mounted */
-    bool moving;         /* a rename of this inode is on its way: others wait at names->turn */
-    int misses;          /* directories: lookups that had to ask since the last listing */
-    struct list idle;    /* in names->idle, least recently used first: may be forgotten */
+    int64_t listed_ms; /* directories: when a listing ended that saw all; 0: never */
+    bool renamed;      /* the number no longer follows from the name: never forgotten while mounted */
+    bool numbered;     /* in names->numbers */
+    bool moving;       /* directories: a rename or rmdir is at work: all below wait at names->turn */
+    int misses;        /* directories: lookups that had to ask since misses_ms */
+    int64_t misses_ms;
+    uint64_t
+        forgotten;  /* directories: children that were forgotten: what was listed is not complete any more */
+    size_t charged; /* bytes of SHARE_NAMES; 0: not charged yet */
+    struct list
+        idle; /* in names->idle, least recently used first: may be forgotten. No name: names->doomed */
 
     /* Under `lock`. */
     struct lock lock;
     struct gate changed; /* opened when a held writer may go on, an upload ended, a hold was dropped */
     struct wanted wanted;
     struct remote remote;
+    bool attributes_known;   /* false: a directory of a listing whose marker nobody has looked at */
     struct disk_file *local; /* NULL: no local bytes */
     char local_name[32];
     struct extents present; /* ranges of `local` that hold bytes of this version */
     struct extents dirty;   /* ranges written since the last confirmed upload */
-    uint64_t base_size;     /* bytes of the remote object that are still part of this file (truncate lowers it) */
+    uint64_t base_size; /* bytes of the remote object that are still part of this file (truncate lowers it) */
     uint32_t opens, write_opens;
-    bool whole_replacement; /* created, O_TRUNC or truncate(0): nothing of the base remains, last writer wins */
-    bool orphan;            /* its name is gone or belongs to another inode: nothing goes up any more */
+    bool
+        whole_replacement; /* created, O_TRUNC or truncate(0): nothing of the base remains, last writer wins */
+    bool orphan;           /* its name is gone or belongs to another inode: nothing goes up any more */
     bool delete_at_release; /* the object under remote.key goes at the last close */
     struct upload *upload;  /* NULL: idle. The uploader's own */
     int holds;              /* > 0: no upload starts (rename, unlink at work); see upload_hold() */
     bool writers_held;      /* the last round of an upload: writers wait at `changed` */
     int parked_rc;          /* why it stays here: 0, or the error of the last try */
     char parked_why[160];
-    struct list syncs;      /* struct cache_sync that wait for a version */
-    struct list unsent;     /* in uploader->unsent while dirty, under uploader's lock */
+    struct list syncs;       /* struct cache_sync that wait for a version */
+    struct list unsent;      /* in uploader->unsent while dirty, under uploader's lock */
     uint64_t cached_version; /* content version that the kernel's pages were filled from */
     struct identity cached_identity;
 

@@ -3,52 +3,124 @@
  *      root(1) --"data"--> dir --"train.bin"--> file          hash {parent id, name} -> inode, plus a list of children
  *
  * What is known of a name, and since when, decides who answers:
- *      in use or unsent here            -> the inode, without a request (the overlay wins)
+ *      unsent or open for writing here  -> the inode, without a request (the overlay wins)
  *      confirmed within attr_ttl        -> the inode
  *      directory listed within attr_ttl -> the inode, or "no such file"
  *      else                             -> HEAD key and LIST key/ (one key), or, after a few misses, the directory's LIST
- * One in-flight marker per (directory, name): a second asker waits for the first one's answer.
+ * One in-flight marker per (directory, name), see asking.h: a second asker waits for the first one's answer.
+ * An answer of the server is laid over the tree by observed.h, but for names that changed here since it was asked.
  *
  * A number (st_ino) follows from (parent's number, name) by a hash, so that it stays over forgets; an inode that was
- * renamed is never forgotten while mounted.
+ * renamed is forgotten only when nothing else is left to forget.
  *
- * Threads: `lock` (LOCK_NAMES) is never held across the network. Whoever changes a name marks the inode(s) `moving`, drops the
- * lock, works, takes it again, changes the tree, clears the mark and opens `turn`. Below a moving directory all wait.
+ * Threads: `lock` (LOCK_NAMES) is never held across the network. Whoever changes a name takes its marker,
+ * drops the lock, works, takes it again, changes the tree, drops the marker. Below a moving directory all wait. Nobody
+ * who holds a marker waits for another one, but for a mover, who waits for those that were below it before: no circle.
  */
 #ifndef CACHE_NAMES_H
 #define CACHE_NAMES_H
 
 #include "cache/inode.h"
 
-struct asking; /* an in-flight marker */
+#define NAMES_NAME_MAX 255
+#define NAMES_ABSENT   256 /* slots of names known to be missing */
+
+struct aftermath; /* aftermath.h */
+
+struct names_absent {
+    uint64_t parent_id; /* 0: empty */
+    uint64_t hash;      /* of the name */
+    int64_t seen_ms;
+};
+
+/* A look at the server in flight. Own changes of names that it may not have seen yet are noted here, so that its
+ * answer does not undo them. */
+struct names_watch {
+    struct list link;
+    uint64_t parent_id;
+    const char *only; /* NULL: all names of the directory */
+    bool all;         /* more than WATCH_MAX changed: count all as touched */
+    char **touched;
+    size_t count, room;
+};
 
 struct names {
     struct lock lock;
-    struct gate turn; /* opened when a mark or an in-flight marker goes */
+    struct gate turn; /* opened when a marker or `moving` goes */
     struct inode *root;
     struct inode *table;   /* by_name */
     struct inode *numbers; /* by_number */
-    struct asking *asking;
+    struct list asking;    /* struct asking: few, as many as there are threads at work */
+    struct list watches;
     struct list idle;
+    struct list
+        doomed; /* unlinked while open: their objects go at the last close and are hidden until then */
+    struct list deleting; /* keys that a worker deletes behind: nobody takes a marker on them */
     size_t count;
     uint64_t next_id;
     uint64_t hidden; /* keys seen that are no file names */
     char hidden_example[256];
+    struct names_absent absent[NAMES_ABSENT];
 };
 
 int names_init(struct cache *cache);
+/* Drops all names, and with them all inodes that nobody else holds. */
 void names_release(struct cache *cache);
+/* After names_release and the last inode_unref. */
+void names_end(struct cache *cache);
 
 /* The whole key of an inode by its wanted name ("p/a/b", directories "p/a/b/"). -ENOENT when it has no name any more,
  * -ENAMETOOLONG over 1024 bytes. Takes the lock of names. */
 int names_key(struct inode *inode, struct buf *ret_key);
 /* The uploader's word: `inode` is in the bucket as `identity` under `key`, holding these versions. Takes names, inode. */
-void names_confirmed(struct inode *inode, const char *key, const struct identity *identity, uint64_t content_version,
-                     uint64_t attribute_version);
+void names_confirmed(struct inode *inode, const char *key, const struct identity *identity,
+                     uint64_t content_version, uint64_t attribute_version);
 /* Asks the server what is under this inode's name, if that was longer than attr_ttl ago: 0 (the same, or no
  * answer needed), -ESTALE (another version: the name now has another inode), -ENOENT, -EINTR, -ETIMEDOUT ... */
 int names_revalidate(struct inode *inode, struct waiter *waiter);
 /* The last close of an inode whose name is gone or was overwritten: deletes its object, behind. */
 void names_delete_behind(struct inode *inode);
+
+/* For the files of names (lookup, list, change, rename, attributes). All `_locked`: the lock of names is held. */
+
+/* 0; -EINVAL (empty, ".", "..", a slash), -ENAMETOOLONG, -EILSEQ. */
+int names_check(const char *name);
+/* A key of the bucket that is no name here: counted, the first one named. */
+void names_hide_locked(struct names *names, const char *key);
+struct inode *names_find_locked(struct names *names, const struct inode *parent, const char *name);
+/* The inode of a path below the prefix ("a/b", "a/b/"); NULL. */
+struct inode *names_find_path_locked(struct names *names, const char *path);
+/* The number that (parent, name) has while no other live inode took it. */
+uint64_t names_number(const struct inode *parent, const char *name);
+/* A new inode under a free name. `number` 0: its own. The reference is the tree's. */
+struct inode *names_make_locked(struct cache *cache, struct inode *parent, const char *name, uint32_t type,
+                                uint64_t number, struct aftermath *aftermath);
+/* The inode, and all below it, loses its name; the reference of the tree goes to the aftermath. */
+void names_detach_locked(struct inode *inode, struct aftermath *aftermath);
+void names_move_locked(struct inode *inode, struct inode *to_parent, const char *to_name,
+                       struct aftermath *aftermath);
+/* Another inode takes this number (a new version under the old name). */
+void names_forget_number_locked(struct names *names, struct inode *inode);
+/* "p/a/b" of a name, "p/a/" of a directory (the root: the prefix). -ENAMETOOLONG, -ENOENT (no name any more). */
+int names_child_key_locked(const struct inode *parent, const char *name, struct buf *ret_key);
+int names_key_locked(const struct inode *inode, struct buf *ret_key);
+bool names_below_locked(const struct inode *inode,
+                        const struct inode *directory); /* or the directory itself */
+/* The inode was used: it will be forgotten later than others. */
+void names_used_locked(struct inode *inode);
+void names_watch_locked(struct names *names, struct names_watch *watch, const struct inode *parent,
+                        const char *only);
+void names_unwatch_locked(struct names_watch *watch);
+bool names_watch_touched(const struct names_watch *watch, const char *name);
+/* This name was changed here: looks at the server that are in flight do not know it. */
+void names_touched_locked(struct names *names, const struct inode *parent, const char *name);
+bool names_absent_locked(struct names *names, const struct inode *parent, const char *name,
+                         int64_t *ret_valid_ms);
+void names_set_absent_locked(struct names *names, const struct inode *parent, const char *name,
+                             int64_t seen_ms);
+/* The object of an unlinked open file: hidden from listings and lookups. */
+bool names_doomed_locked(struct names *names, const char *key);
+size_t names_doomed_below_locked(struct names *names, const char *prefix);
+void names_doom_locked(struct inode *inode);
 
 #endif

@@ -1,0 +1,126 @@
+#include "cache/inode.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cache/content.h"
+#include "cache/core.h"
+
+#define SECOND_NS INT64_C(1000000000)
+
+bool identity_equal(const struct identity *a, const struct identity *b)
+{
+    if (a->size != b->size || strcmp(a->etag, b->etag) != 0)
+        return false;
+    if (a->modified_ns == 0 || b->modified_ns == 0)
+        return true;
+    return a->modified_ns / SECOND_NS == b->modified_ns / SECOND_NS;
+}
+
+struct inode *inode_new(struct cache *cache, uint32_t type, uint64_t number)
+{
+    struct names *names = &cache->names;
+    struct inode *inode = xcalloc(1, sizeof(*inode));
+
+    assert(lock_held(&names->lock));
+    assert((type & ~(uint32_t)S_IFMT) == 0 && type != 0);
+    inode->cache = cache;
+    inode->id = names->next_id++;
+    inode->number = number;
+    inode->type = type;
+    atomic_init(&inode->references, 1);
+    list_init(&inode->children);
+    list_init(&inode->sibling);
+    list_init(&inode->idle);
+    lock_init(&inode->lock, LOCK_INODE, "inode");
+    gate_init(&inode->changed);
+    inode->wanted.attributes.number = number;
+    inode->wanted.attributes.mode = type;
+    inode->wanted.attributes.nlink = 1;
+    list_init(&inode->syncs);
+    list_init(&inode->unsent);
+    return inode;
+}
+
+struct inode *inode_ref(struct inode *inode)
+{
+    atomic_fetch_add(&inode->references, 1);
+    return inode;
+}
+
+static void free_inode(struct inode *inode)
+{
+    struct names *names = &inode->cache->names;
+
+    content_release(inode);
+    assert(list_empty(&inode->children) && list_empty(&inode->idle) && !inode->parent);
+    lock_take(&names->lock);
+    names_forget_number_locked(names, inode);
+    lock_drop(&names->lock);
+    if (inode->charged)
+        memory_give(inode->cache->config.memory, inode->charged, SHARE_NAMES);
+    free(inode->name);
+    free(inode->remote.key);
+    store_fields_release(&inode->remote.meta);
+    store_fields_release(&inode->remote.headers);
+    extents_release(&inode->present);
+    extents_release(&inode->dirty);
+    gate_release(&inode->changed);
+    lock_release(&inode->lock);
+    free(inode);
+}
+
+void inode_unref(struct inode *inode)
+{
+    if (!inode)
+        return;
+    int before = atomic_fetch_sub(&inode->references, 1);
+    assert(before > 0);
+    if (before > 1)
+        return;
+    lock_assert_none();
+    free_inode(inode);
+}
+
+uint64_t inode_id(const struct inode *inode)
+{
+    return inode->id;
+}
+
+bool inode_dirty_locked(const struct inode *inode)
+{
+    return inode->wanted.content_version != inode->remote.content_version ||
+           inode->wanted.attribute_version != inode->remote.attribute_version;
+}
+
+void inode_attributes_locked(const struct inode *inode, struct attributes *ret_attributes)
+{
+    *ret_attributes = inode->wanted.attributes;
+    ret_attributes->number = inode->number;
+    ret_attributes->mode = inode->type | (inode->wanted.attributes.mode & 07777);
+    ret_attributes->nlink = inode->orphan ? 0 : 1;
+    ret_attributes->blocks = (ret_attributes->size + 511) / 512;
+}
+
+void inode_check_locked(const struct inode *inode)
+{
+    uint64_t size = inode->wanted.attributes.size;
+
+    assert(lock_held(&inode->lock));
+    assert(atomic_load(&inode->references) > 0);
+    assert((inode->wanted.attributes.mode & S_IFMT) == inode->type);
+    assert(inode->wanted.content_version >= inode->remote.content_version);
+    assert(inode->wanted.attribute_version >= inode->remote.attribute_version);
+    assert(inode->remote.exists == (inode->remote.key != NULL));
+    assert(inode->write_opens <= inode->opens);
+    assert(inode->holds >= 0);
+    assert(!inode->whole_replacement || inode->base_size == 0);
+    if (inode->type != S_IFREG)
+        return;
+    assert(inode->base_size <= size);
+    assert(inode->present.count == 0 || inode->local);
+    for (size_t i = 0; i < inode->dirty.count; i++)
+        assert(inode->dirty.all[i].end <= size &&
+               extents_cover(&inode->present, inode->dirty.all[i].start, inode->dirty.all[i].end));
+}
