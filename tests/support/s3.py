@@ -49,13 +49,30 @@ class S3:
         request = "\n".join([method, path, query, lines, names, payload_hash])
         scope = f"{day}/{self.region}/s3/aws4_request"
         text = "\n".join(["AWS4-HMAC-SHA256", stamp, scope, hashlib.sha256(request.encode()).hexdigest()])
-        key = ("AWS4" + self.secret_key).encode()
-        for part in (day, self.region, "s3", "aws4_request"):
-            key = hmac.new(key, part.encode(), "sha256").digest()
-        signature = hmac.new(key, text.encode(), "sha256").hexdigest()
+        signature = hmac.new(self.signing_key(day), text.encode(), "sha256").hexdigest()
         headers["authorization"] = (f"AWS4-HMAC-SHA256 Credential={self.access_key}/{scope},"
                                     f"SignedHeaders={names},Signature={signature}")
         return headers
+
+    def presign(self, method, bucket, key, query=None, seconds=3600):
+        """A URL that carries its own signature, for programs that cannot sign (curl)."""
+        now = datetime.datetime.now(datetime.timezone.utc)
+        stamp, day = now.strftime("%Y%m%dT%H%M%SZ"), now.strftime("%Y%m%d")
+        scope = f"{day}/{self.region}/s3/aws4_request"
+        all_pairs = {"X-Amz-Algorithm": "AWS4-HMAC-SHA256", "X-Amz-Credential": f"{self.access_key}/{scope}",
+                     "X-Amz-Date": stamp, "X-Amz-Expires": str(seconds), "X-Amz-SignedHeaders": "host", **(query or {})}
+        path = encode(f"/{bucket}/{key}")
+        text = "&".join(f"{encode(n, '')}={encode(str(v), '')}" for n, v in sorted(all_pairs.items()))
+        request = "\n".join([method, path, text, f"host:{self.url.netloc}\n", "host", "UNSIGNED-PAYLOAD"])
+        signature = hmac.new(self.signing_key(day), "\n".join([
+            "AWS4-HMAC-SHA256", stamp, scope, hashlib.sha256(request.encode()).hexdigest()]).encode(), "sha256")
+        return f"{self.url.scheme}://{self.url.netloc}{path}?{text}&X-Amz-Signature={signature.hexdigest()}"
+
+    def signing_key(self, day):
+        key = ("AWS4" + self.secret_key).encode()
+        for part in (day, self.region, "s3", "aws4_request"):
+            key = hmac.new(key, part.encode(), "sha256").digest()
+        return key
 
     def request(self, method, bucket, key="", query=None, headers=None, body=b"", timeout=60):
         """(status, headers with lower-case names, body); raises S3Error from 300 on."""
