@@ -1,0 +1,183 @@
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "mount/option.h"
+#include "s3/store.h"
+
+static struct settings settings;
+static struct buf why = BUF_INIT;
+
+static void begin(void)
+{
+    option_defaults(&settings);
+}
+
+static void end(void)
+{
+    settings_release(&settings);
+    buf_release(&why);
+}
+
+TestSuite(option, .init = begin, .fini = end);
+
+Test(option, defaults_are_those_of_the_table)
+{
+    cr_assert_eq(settings.attr_ttl, 1000);
+    cr_assert_eq(settings.io_timeout, 60000);
+    cr_assert_eq(settings.file_mode, 0644);
+    cr_assert_eq(settings.style, STYLE_AUTO);
+    cr_assert_eq(settings.part_size, 8 << 20);
+    cr_assert_not(settings.read_only);
+}
+
+Test(option, a_list_sets_every_kind)
+{
+    cr_assert_eq(option_parse_list(&settings,
+                                   "ro,endpoint=http://127.0.0.1:9000,memory=64M,attr_ttl=500ms,uid=7,"
+                                   "file_mode=0600,style=path,allow_other=no",
+                                   &why),
+                 0, "%s", why.bytes);
+    cr_assert(settings.read_only);
+    cr_assert_str_eq(settings.endpoint, "http://127.0.0.1:9000");
+    cr_assert_eq(settings.memory, 64 << 20);
+    cr_assert_eq(settings.attr_ttl, 500);
+    cr_assert_eq(settings.uid, 7);
+    cr_assert_eq(settings.file_mode, 0600);
+    cr_assert_eq(settings.style, STYLE_PATH);
+    cr_assert_not(settings.allow_other);
+}
+
+Test(option, a_backslash_keeps_a_comma)
+{
+    cr_assert_eq(option_parse_list(&settings, "cache_dir=/a\\,b,ro", &why), 0);
+    cr_assert_str_eq(settings.cache_dir, "/a,b");
+    cr_assert(settings.read_only);
+}
+
+Test(option, rw_takes_ro_back)
+{
+    cr_assert_eq(option_parse_list(&settings, "ro,rw", &why), 0);
+    cr_assert_not(settings.read_only);
+}
+
+Test(option, words_of_mount_and_systemd_are_passed_over)
+{
+    cr_assert_eq(option_parse_list(&settings, "_netdev,nofail,x-systemd.automount,noauto,user,nosuid", &why),
+                 0, "%s", why.bytes);
+}
+
+Test(option, an_unknown_name_is_refused_with_the_nearest_one)
+{
+    static const char *const pairs[][2] = {{"endpiont=x", "did you mean 'endpoint'"},
+                                           {"memroy=1G", "did you mean 'memory'"},
+                                           {"atr_ttl=1s", "did you mean 'attr_ttl'"},
+                                           {"frobnicate", "--help"}};
+    for (size_t i = 0; i < 4; i++) {
+        buf_reset(&why);
+        cr_assert_eq(option_parse_list(&settings, pairs[i][0], &why), -EINVAL);
+        cr_assert_not_null(strstr(why.bytes, pairs[i][1]), "%s", why.bytes);
+    }
+}
+
+Test(option, all_problems_are_named_at_once)
+{
+    cr_assert_eq(option_parse_list(&settings, "memory=lots,uid=-1,style=sideways,bogus", &why), -EINVAL);
+    static const char *const words[] = {"memory=lots", "uid=-1", "style=sideways", "auto path virtual",
+                                        "'bogus'"};
+    for (size_t i = 0; i < 5; i++)
+        cr_assert_not_null(strstr(why.bytes, words[i]), "'%s' is not in: %s", words[i], why.bytes);
+}
+
+Test(option, a_secret_is_refused_with_the_remedy)
+{
+    cr_assert_eq(option_parse_list(&settings, "secret_key=hunter2", &why), -EINVAL);
+    cr_assert_not_null(strstr(why.bytes, "AWS_SECRET_ACCESS_KEY"));
+    cr_assert_null(strstr(why.bytes, "hunter2"));
+}
+
+Test(option, numbers_outside_their_range_are_refused)
+{
+    static const char *const lists[] = {"memory=1M",      "memory=99999999T",        "part_size=1M",
+                                        "file_mode=0999", "file_mode=07777",         "loops=3",
+                                        "uid=4294967295", "io_timeout=1ms",          "attr_ttl=",
+                                        "memory=1.5G",    "uid=99999999999999999999"};
+    for (size_t i = 0; i < sizeof(lists) / sizeof(*lists); i++)
+        cr_assert_eq(option_parse_list(&settings, lists[i], &why), -EINVAL, "%s was taken", lists[i]);
+}
+
+Test(option, sizes_and_times)
+{
+    int64_t value;
+    cr_assert_eq(option_parse_size("3", &value), 0);
+    cr_assert_eq(value, 3);
+    cr_assert_eq(option_parse_size("2GiB", &value), 0);
+    cr_assert_eq(value, 2LL << 30);
+    cr_assert_eq(option_parse_size("M", &value), -EINVAL);
+    cr_assert_eq(option_parse_size("9223372036854775807T", &value), -ERANGE);
+    cr_assert_eq(option_parse_time("90", &value), 0);
+    cr_assert_eq(value, 90000);
+    cr_assert_eq(option_parse_time("2m", &value), 0);
+    cr_assert_eq(value, 120000);
+    cr_assert_eq(option_parse_time("-1s", &value), -EINVAL);
+}
+
+Test(option, the_environment_means_the_same)
+{
+    setenv("SKYVOL_MEMORY", "128M", 1);
+    setenv("SKYVOL_RO", "yes", 1);
+    cr_assert_eq(option_from_environment(&settings, &why), 0);
+    cr_assert_eq(settings.memory, 128 << 20);
+    cr_assert(settings.read_only);
+    setenv("SKYVOL_MEMORY", "much", 1);
+    cr_assert_eq(option_from_environment(&settings, &why), -EINVAL);
+    cr_assert_not_null(strstr(why.bytes, "SKYVOL_MEMORY"));
+}
+
+static char *write_file(const char *text)
+{
+    char *path = xstrdup("/tmp/skyvol-option.XXXXXX");
+    int file = mkstemp(path);
+    cr_assert_eq(write(file, text, strlen(text)), (ssize_t)strlen(text));
+    close(file);
+    return path;
+}
+
+Test(option, a_toml_file_means_the_same)
+{
+    STRING_SCOPED *path =
+        write_file("[mount]\nendpoint = \"https://h\"\nro = true\nuploads = 3\n[other]\nx = 1\n");
+    cr_assert_eq(option_from_file(&settings, path, &why), 0, "%s", why.bytes);
+    cr_assert_str_eq(settings.endpoint, "https://h");
+    cr_assert(settings.read_only);
+    cr_assert_eq(settings.uploads, 3);
+    unlink(path);
+}
+
+Test(option, a_bad_toml_file_is_named_with_its_line)
+{
+    static const char *const texts[] = {"[mount]\n\nendpiont = \"x\"\n", "[mount]\nmemory = [1]\n",
+                                        "[mount]\n=\n", "mount = 3\n"};
+    static const char *const lines[] = {":3", ":2", ":2", ":1"};
+    for (size_t i = 0; i < 4; i++) {
+        STRING_SCOPED *path = write_file(texts[i]);
+        buf_reset(&why);
+        cr_assert_eq(option_from_file(&settings, path, &why), -EINVAL);
+        STRING_SCOPED *where = xprintf("%s%s", path, lines[i]);
+        cr_assert_not_null(strstr(why.bytes, where), "%s", why.bytes);
+        unlink(path);
+    }
+    cr_assert_eq(option_from_file(&settings, "/nonexistent/x.toml", &why), -EINVAL);
+}
+
+Test(option, help_names_every_option_once)
+{
+    BUF_SCOPED help = BUF_INIT;
+    option_help(&help);
+    const char *first = strstr(help.bytes, "  endpoint=");
+    cr_assert_not_null(first);
+    cr_assert_null(strstr(first + 1, "  endpoint="));
+    cr_assert_not_null(strstr(help.bytes, "style=auto|path|virtual"));
+}
