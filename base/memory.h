@@ -8,11 +8,16 @@
  * Each share has a part of the limit that it cannot pass: read-ahead can never take what a demand read or an
  * upload needs to make progress (SHARE_AHEAD at most half; SHARE_NAMES at most a quarter; others all).
  *
- * Reclaim: when a request waits, the reclaimers are asked, in order, to give back `bytes` (e.g. clean blocks by
- * LRU); they give back by memory_give() / page_put() like everybody.
+ * A request that only its share's part keeps back does not hold up other shares; one that the limit keeps back holds up
+ * all behind it.
  *
- * Threads: any. memory_try() and page_try() may be called under any lock and neither wait nor reclaim.
- * All others but memory_report() may run grant callbacks and reclaimers: hold no lock. A grant is delivered
+ * Reclaim: when a request waits, the reclaimers are asked, in order, to give back `bytes` (e.g. clean blocks by
+ * LRU); they give back by memory_give() / page_put() like everybody. They are asked when a request begins to wait, when
+ * something was given back that did not suffice, and by memory_press(): whoever makes something reclaimable (a block
+ * has landed, was unpinned) calls that, or a request may wait for ever.
+ *
+ * Threads: any. memory_try(), page_try(), page_claim() and memory_report() may be called under any lock and neither
+ * wait nor reclaim. All others may run grant callbacks and reclaimers: hold no lock. A grant is delivered
  * exactly once, from whatever thread gave memory back, or at once from within memory_ask().
  */
 #ifndef BASE_MEMORY_H
@@ -34,11 +39,16 @@ struct memory;
 struct memory_request {
     size_t bytes;
     enum memory_share share;
-    void (*granted)(struct memory_request *request);
+    void (*granted)(struct memory_request *request); /* short, and does not wait; may free the request */
+    /* The bytes are N * PAGE_BYTES and will be claimed as pages, all of them: idle pages are set aside for them, not handed
+     * to the kernel and faulted in again. Who no longer wants such a grant claims the pages and puts them. */
+    bool pages;
     struct list link; /* memory's own */
 };
 
+/* NULL: the process may not have so much address space (ulimit -v). */
 struct memory *memory_new(size_t limit_bytes);
+/* All must have been given back, and nothing may wait. */
 void memory_free(struct memory *memory);
 
 bool memory_try(struct memory *memory, size_t bytes, enum memory_share share);
@@ -50,12 +60,18 @@ bool memory_withdraw(struct memory *memory, struct memory_request *request);
 /* Blocking form: 0, -EINTR, -ETIMEDOUT, -EFBIG; -EAGAIN when waiter is NULL and it does not fit at once. */
 int memory_take(struct memory *memory, size_t bytes, enum memory_share share, struct waiter *waiter,
                 int64_t deadline_ms);
-/* Called with no lock held; tries to give back at least `bytes`. At most 4 reclaimers. */
+/* Moves the charge for granted bytes or pages (a block read ahead is now in demand). SHARE_DEMAND and SHARE_UPLOAD always
+ * take it; false, and nothing is moved, when the part of `to` is too small. */
+bool memory_move(struct memory *memory, size_t bytes, enum memory_share from, enum memory_share to);
+/* Called with no lock held; tries to give back at least `bytes`. At most 4 reclaimers, added before the first request. */
 void memory_add_reclaimer(struct memory *memory, void (*reclaim)(void *context, size_t bytes), void *context);
+/* Something can be reclaimed now that could not before. One load when nobody waits; hold no lock. */
+void memory_press(struct memory *memory);
 
-/* Pages: PAGE_BYTES each, aligned to 4 KiB at least, from arenas of 2 MiB (hugepage advice), never from malloc.
- * page_try() charges the budget itself. After a grant of N * PAGE_BYTES by memory_ask(), page_claim() turns granted
- * bytes into pages and cannot fail. The content of a fresh page is not defined. */
+/* Pages: PAGE_BYTES each, aligned to PAGE_BYTES, from arenas of 2 MiB, never from malloc. No hugepages: one touched page
+ * would make 2 MiB resident, and a piece given back would come back when the kernel joins pages again.
+ * page_try() charges the budget itself. After a grant of N * PAGE_BYTES, page_claim() turns granted bytes into pages and
+ * cannot fail. The content of a fresh page is not defined. page_put*() end the charge, too. */
 void *page_try(struct memory *memory, enum memory_share share);
 void *page_claim(struct memory *memory, enum memory_share share);
 void page_put(struct memory *memory, void *page, enum memory_share share);
