@@ -1,0 +1,227 @@
+"""What whole-program tests stand on: a private MinIO, real mounts of the real binary, and everything ended by its pid.
+
+    class TestSomething(harness.Workshop):          plain unittest; `python3 tests/whole/test_something.py` runs one file
+        def test_a_claim(self):
+            mount = self.mount()                     bucket "test" of a MinIO that the class shares, mounted, in self.place
+            ...                                      unmounted and checked after the test
+
+SKYVOL names the binary; SKYVOL_MINIO, PATH or the cache folder the server. What is missing fails loudly.
+"""
+
+import atexit
+import ctypes
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+from s3 import S3, free_port
+
+ROOT = pathlib.Path(os.environ.get("SKYVOL_SOURCE", pathlib.Path(__file__).resolve().parents[2]))
+SKYVOL = os.environ.get("SKYVOL", str(ROOT / "build/dev/skyvol"))
+ACCESS_KEY, SECRET_KEY = "skyvol-test", "skyvol-test-secret"
+PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent():
+    """In a child before exec: no server outlives a test that was killed."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def find_minio():
+    kept = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "skyvol/minio/minio"
+    for name in (os.environ.get("SKYVOL_MINIO"), shutil.which("minio"), str(kept)):
+        if name and os.access(name, os.X_OK):
+            return name
+    raise RuntimeError("there is no MinIO: run ./test, which builds it, or name one in SKYVOL_MINIO")
+
+
+def clean_environment(keys=True):
+    """The caller's, without anything that would choose other keys or options."""
+    environment = {name: value for name, value in os.environ.items()
+                   if not name.startswith(("AWS_", "SKYVOL_")) and name.lower() not in ("http_proxy", "https_proxy")}
+    if keys:
+        environment |= {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
+    return environment
+
+
+def wait_until(condition, seconds=30, what="a condition"):
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} did not come within {seconds} s")
+        time.sleep(0.02)
+
+
+class Minio:
+    """A server with its own directory; stop() and start() again keep the data."""
+
+    def __init__(self, work):
+        self.work = pathlib.Path(work)
+        self.port, self.console = free_port(), free_port()
+        self.endpoint = f"http://127.0.0.1:{self.port}"
+        self.s3 = S3(self.endpoint, ACCESS_KEY, SECRET_KEY)
+        (self.work / "server").mkdir(parents=True, exist_ok=True)
+        self.process = None
+        self.start()
+
+    def start(self):
+        environment = clean_environment() | {"MINIO_ROOT_USER": ACCESS_KEY, "MINIO_ROOT_PASSWORD": SECRET_KEY}
+        with open(self.work / "minio.log", "ab") as log:
+            self.process = subprocess.Popen(
+                [find_minio(), "server", str(self.work / "server"), "--address", f"127.0.0.1:{self.port}",
+                 "--console-address", f"127.0.0.1:{self.console}"],
+                env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=die_with_parent)
+        self.s3.wait()
+
+    def stop(self):
+        """Gone: connections are refused."""
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def freeze(self):
+        """Silent: connections are taken and nothing is answered."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self):
+        self.process.send_signal(signal.SIGCONT)
+
+
+def mounted_at(path):
+    """(source, type) of the topmost mount at path, or None. Reads the table: never touches the mount."""
+    found = None
+    for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines():
+        left, _, right = line.partition(" - ")
+        if left.split()[4] == str(path):
+            found = (right.split()[1], right.split()[0])
+    return found
+
+
+class Mount:
+    """One `skyvol mount`, ended by umount(), or by kill() as a crash would."""
+
+    def __init__(self, source, place, options, environment, log):
+        self.source, self.place, self.environment, self.log = source, pathlib.Path(place), environment, log
+        self.place.mkdir(parents=True, exist_ok=True)
+        text = ",".join(name if value is True else f"{name}={value}" for name, value in options.items())
+        self.command = [SKYVOL, "mount", source, str(self.place), "-o", text]
+        done = subprocess.run(self.command, env=environment, capture_output=True, text=True, timeout=60)
+        self.words = done.stderr
+        if done.returncode != 0:
+            raise RuntimeError(f"mount failed ({done.returncode}): {done.stderr}")
+        self.pid = self.status()["pid"]
+
+    def run(self, *words, timeout=120):
+        return subprocess.run([SKYVOL, *words], env=self.environment, capture_output=True, text=True, timeout=timeout)
+
+    def status(self):
+        done = self.run("status", str(self.place), "--json")
+        if done.returncode != 0:
+            raise RuntimeError(f"status failed: {done.stderr}")
+        return json.loads(done.stdout)
+
+    def alive(self):
+        try:
+            return pathlib.Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        except FileNotFoundError:
+            return False
+
+    def umount(self, timeout=120):
+        return self.run("umount", str(self.place), timeout=timeout)
+
+    def kill(self):
+        """As a crash: nothing is told, the dead mount stays."""
+        os.kill(self.pid, signal.SIGKILL)
+        wait_until(lambda: not self.alive(), what="the end of the daemon")
+
+    def rss_mib(self):
+        """RssAnon + RssShmem."""
+        text = pathlib.Path(f"/proc/{self.pid}/status").read_text()
+        return sum(int(kib) for kib in re.findall(r"^Rss(?:Anon|Shmem):\s+(\d+)", text, re.MULTILINE)) / 1024
+
+    def clean_up(self):
+        """Whatever state it is in: nothing is left."""
+        if self.alive():
+            os.kill(self.pid, signal.SIGKILL)
+            wait_until(lambda: not self.alive(), what="the end of the daemon")
+        while mounted_at(self.place):
+            subprocess.run(["umount", "-l", str(self.place)], check=True)
+
+
+class Workshop(unittest.TestCase):
+    bucket = "test"
+    server_per_test = False  # True: each test may stop and freeze its own MinIO
+
+    @classmethod
+    def setUpClass(cls):
+        cls.class_work = pathlib.Path(tempfile.mkdtemp(prefix="skyvol-test."))
+        atexit.register(shutil.rmtree, cls.class_work, ignore_errors=True)
+        cls.shared_minio = None
+        if not cls.server_per_test:
+            cls.shared_minio = Minio(cls.class_work)
+            cls.shared_minio.s3.make_bucket(cls.bucket)
+
+    @classmethod
+    def tearDownClass(cls):
+        if cls.shared_minio:
+            cls.shared_minio.stop()
+        shutil.rmtree(cls.class_work, ignore_errors=True)
+
+    def setUp(self):
+        self.work = pathlib.Path(tempfile.mkdtemp(prefix="skyvol-test."))
+        self.addCleanup(shutil.rmtree, self.work, ignore_errors=True)
+        self.prefix = re.sub(r"[^a-z0-9]+", "-", self._testMethodName)
+        if self.server_per_test:
+            self.minio = Minio(self.work)
+            self.addCleanup(self.minio.stop)
+            self.minio.s3.make_bucket(self.bucket)
+        else:
+            self.minio = self.shared_minio
+        self.s3 = self.minio.s3
+        self.mounts = 0
+
+    def mount(self, source=None, name=None, environment=None, **options):
+        """Mounts bucket:prefix-of-this-test; options as keywords, True for switches."""
+        self.mounts += 1
+        name = name or f"mount{self.mounts}"
+        log = self.work / f"{name}.log"
+        options = {"endpoint": self.minio.endpoint, "cache_dir": self.work / f"{name}.cache", "log": log,
+                   "log_level": "debug", **options}
+        mount = Mount(source or f"{self.bucket}:{self.prefix}", self.work / name, options,
+                      environment or clean_environment(), log)
+        self.addCleanup(self.end_mount, mount)
+        return mount
+
+    def end_mount(self, mount):
+        failed = any(error for _, error in getattr(self._outcome, "errors", []) or []) if hasattr(
+            self._outcome, "errors") else False
+        if failed and mount.log.exists():
+            sys.stderr.write(f"--- the end of {mount.log.name} ---\n")
+            sys.stderr.write("\n".join(mount.log.read_text(errors="replace").splitlines()[-40:]) + "\n")
+        mount.clean_up()
+
+    def key(self, name):
+        return f"{self.prefix}/{name}"
+
+    def object(self, name):
+        return self.s3.get(self.bucket, self.key(name))
+
+    def keys(self, below=""):
+        """Keys of this test, without its prefix."""
+        return [key[len(self.prefix) + 1:] for key, _, _ in self.s3.list(self.bucket, self.key(below))]
+
+
+def main():
+    unittest.main(verbosity=2)
