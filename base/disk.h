@@ -3,7 +3,8 @@
  * A disk is one directory (the cache directory) and a set of operations; tests put a simulator behind the same struct
  * that loses power, fills up or fails the Nth call. Names are single components; subdirectories are disks of their own.
  *
- * Errors: -errno of the system call. A short write is completed or fails; it never returns short.
+ * Errors: -errno of the system call; -EINVAL for a name that is no single component, -ELOOP for a symlink. A short
+ * write is completed or fails; it never returns short.
  * Threads: operations on one file may run side by side, as pread and pwrite allow.
  */
 #ifndef BASE_DISK_H
@@ -48,7 +49,7 @@ struct disk_file {
     struct disk *disk;
 };
 
-/* Opens, or creates with 0700, the directory `path` of the real file system and any missing parents. Refused: not a
+/* Opens, or creates with 0700, the directory `path` of the real file system and any missing parents, so that they survive a power cut. Refused: not a
  * directory, not ours, open to others (-EPERM), a symlink as last component (-ELOOP), a network file system (-EREMOTE). */
 int disk_open_directory(const char *path, struct disk **ret_disk);
 /* The full path of a name, for messages; malloc'ed. */
