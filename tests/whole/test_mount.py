@@ -1,0 +1,254 @@
+"""Mounting and unmounting: every way it can go wrong has its line, its remedy and its exit status."""
+
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+import harness  # noqa: E402
+
+
+class TestMount(harness.Workshop):
+    def try_mount(self, source=None, place=None, environment=None, words=(), **options):
+        place = place or self.work / "mnt"
+        place.mkdir(exist_ok=True) if not place.exists() and place.parent.exists() and place.name == "mnt" else None
+        options = {"endpoint": self.minio.endpoint, "cache_dir": self.work / "cache", **options}
+        text = ",".join(n if v is True else f"{n}={v}" for n, v in options.items() if v is not None)
+        started = time.monotonic()
+        done = subprocess.run([harness.SKYVOL, "mount", source or self.bucket, str(place), "-o", text, *words],
+                              env=environment or harness.clean_environment(), capture_output=True, text=True, timeout=60)
+        self.assertLess(time.monotonic() - started, 11, "a message must come within 10 seconds")
+        return done
+
+    def assert_refused(self, done, *words, status=1):
+        self.assertEqual(done.returncode, status, done.stderr)
+        lines = done.stderr.strip().splitlines()
+        self.assertEqual(len(lines), 1, f"one line: {done.stderr}")
+        for word in words:
+            self.assertIn(word, lines[0])
+        self.assertIsNone(harness.mounted_at(self.work / "mnt"))
+
+    def test_wrong_bucket(self):
+        self.assert_refused(self.try_mount("nowhere"), "nowhere", "no such bucket", "check its name")
+
+    def test_wrong_keys(self):
+        keys = harness.clean_environment()
+        self.assert_refused(self.try_mount(environment=keys | {"AWS_ACCESS_KEY_ID": "other"}), "access key",
+                            "AWS_ACCESS_KEY_ID")
+        self.assert_refused(self.try_mount(environment=keys | {"AWS_SECRET_ACCESS_KEY": "wrong"}), "secret key",
+                            "AWS_SECRET_ACCESS_KEY")
+
+    def test_no_keys_at_all(self):
+        environment = harness.clean_environment(keys=False) | {"HOME": str(self.work)}
+        done = self.try_mount(environment=environment)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("AWS_ACCESS_KEY_ID", done.stderr)
+        self.assertIn(".aws/credentials", done.stderr)
+
+    def test_nobody_listens(self):
+        self.assert_refused(self.try_mount(endpoint="http://127.0.0.1:9"), "cannot be reached", "check the endpoint")
+
+    def test_no_such_host(self):
+        self.assert_refused(self.try_mount(endpoint="https://no-such-host.invalid"), "no-such-host.invalid",
+                            "check the endpoint")
+
+    def test_a_silent_endpoint(self):
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen()
+            self.assert_refused(self.try_mount(endpoint=f"http://127.0.0.1:{listener.getsockname()[1]}"),
+                                "does not answer", "check the endpoint")
+
+    def test_an_endpoint_that_is_not_s3(self):
+        import http.server
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
+        server.RequestHandlerClass.log_message = lambda *_: None
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self.addCleanup(server.shutdown)
+        self.assertEqual(self.try_mount(endpoint=f"http://127.0.0.1:{server.server_port}").returncode, 1)
+
+    def test_http_to_other_hosts_needs_to_be_allowed(self):
+        self.assert_refused(self.try_mount(endpoint="http://198.51.100.1:9000"), "allow_http")
+
+    def test_mount_points_that_cannot_be(self):
+        self.assert_refused(self.try_mount(place=self.work / "missing"), "does not exist", "mkdir -p")
+        (self.work / "file").write_text("")
+        self.assert_refused(self.try_mount(place=self.work / "file"), "not a directory")
+        full = self.work / "full"
+        full.mkdir()
+        (full / "x").write_text("")
+        self.assert_refused(self.try_mount(place=full), "not empty", "nonempty")
+
+    def test_a_busy_mount_point(self):
+        mount = self.mount(name="mnt")
+        done = self.try_mount(place=mount.place)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("busy", done.stderr)
+        self.assertIn("skyvol umount", done.stderr)
+
+    def test_our_own_dead_mount_is_replaced(self):
+        mount = self.mount(name="mnt")
+        (mount.place / "f").write_text("x")
+        mount.kill()
+        with self.assertRaisesRegex(OSError, "not connected"):
+            os.listdir(mount.place)
+        again = self.mount(name="mnt")
+        self.assertEqual(os.listdir(again.place), ["f"])
+
+    def test_a_dead_mount_is_unmounted(self):
+        mount = self.mount(name="mnt")
+        mount.kill()
+        self.assertEqual(mount.umount().returncode, 0)
+        self.assertIsNone(harness.mounted_at(mount.place))
+
+    def test_unknown_options_and_words(self):
+        done = self.try_mount(endpiont="x", memory="lots")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("did you mean 'endpoint'", done.stderr)
+        self.assertIn("memory=lots", done.stderr)
+        done = subprocess.run([harness.SKYVOL, "mout"], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("did you mean 'mount'", done.stderr)
+        done = subprocess.run([harness.SKYVOL, "mount", "only-a-source"], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("--help", done.stderr)
+
+    def test_a_secret_option_is_refused(self):
+        done = self.try_mount(secret_key="hunter2")
+        self.assertEqual(done.returncode, 1)
+        self.assertNotIn("hunter2", done.stderr)
+
+    def test_help_and_version(self):
+        for words in (["--help"], ["mount", "--help"], ["umount", "--help"], ["status", "--help"], ["--version"]):
+            done = subprocess.run([harness.SKYVOL, *words], capture_output=True, text=True)
+            self.assertEqual((done.returncode, done.stderr), (0, ""), words)
+            self.assertIn("skyvol", done.stdout)
+
+    def test_keys_that_may_only_list_a_prefix_are_enough(self):
+        self.mount(source=f"{self.bucket}:some/prefix")  # the access check asks below the prefix only
+
+    def test_signals_end_cleanly(self):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            mount = self.mount(name=f"s{number}")
+            (mount.place / "f").write_text("x")
+            os.kill(mount.pid, number)
+            harness.wait_until(lambda: not mount.alive(), 20, "the end of the daemon")
+            self.assertIsNone(harness.mounted_at(mount.place))
+
+    def test_sigterm_publishes_a_file_that_is_still_open(self):
+        mount = self.mount()
+        file = os.open(mount.place / "open", os.O_CREAT | os.O_WRONLY)
+        os.write(file, b"not closed yet")
+        os.kill(mount.pid, signal.SIGTERM)
+        harness.wait_until(lambda: not mount.alive(), 20, "the end of the daemon")
+        self.assertEqual(self.object("open"), b"not closed yet")
+        try:
+            os.close(file)
+        except OSError:
+            pass
+
+    def test_foreground_ends_at_ctrl_c_with_zero(self):
+        place = self.work / "mnt"
+        place.mkdir()
+        child = subprocess.Popen([harness.SKYVOL, "mount", self.bucket, str(place), "-f", "-o",
+                                  f"endpoint={self.minio.endpoint},cache_dir={self.work}/cache"],
+                                 env=harness.clean_environment(), stderr=subprocess.DEVNULL)
+        harness.wait_until(lambda: harness.mounted_at(place), what="the mount")
+        harness.wait_until(lambda: os.listdir(place) is not None, what="the listing")
+        child.send_signal(signal.SIGINT)
+        self.assertEqual(child.wait(20), 0)
+        self.assertIsNone(harness.mounted_at(place))
+
+    def test_umount_by_the_system(self):
+        mount = self.mount()
+        (mount.place / "f").write_text("x")
+        subprocess.run(["umount", str(mount.place)], check=True)
+        harness.wait_until(lambda: not mount.alive(), 20, "the end of the daemon")
+
+    def test_umount_of_a_busy_mount_says_so(self):
+        mount = self.mount()
+        (mount.place / "f").write_text("x")
+        with open(mount.place / "f"):
+            done = mount.umount()
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("in use", done.stderr)
+        self.assertEqual(mount.umount().returncode, 0)
+        harness.wait_until(lambda: not mount.alive(), 20, "the end of the daemon")
+
+    def test_status_of_nothing(self):
+        done = subprocess.run([harness.SKYVOL, "status", str(self.work)], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("not mounted", done.stderr)
+
+    def test_status_tells_the_facts(self):
+        mount = self.mount()
+        status = mount.status()
+        self.assertEqual(status["pid"], mount.pid)
+        self.assertEqual(status["mount_point"], str(mount.place))
+        self.assertEqual(status["unsent"], [])
+        self.assertNotIn(harness.SECRET_KEY, str(status))
+        words = mount.run("status", str(mount.place))
+        self.assertEqual(words.returncode, 0)
+        self.assertIn("unsent      nothing", words.stdout)
+
+    def test_no_secret_is_in_the_log(self):
+        mount = self.mount(log_level="trace")
+        (mount.place / "f").write_text("x")
+        (mount.place / "f").read_text()
+        self.assertEqual(mount.umount().returncode, 0)
+        self.assertNotIn(harness.SECRET_KEY, mount.log.read_text())
+
+    def test_mounts_are_nosuid_and_nodev(self):
+        mount = self.mount()
+        line = next(line for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines()
+                    if f" {mount.place} " in line)
+        self.assertIn("nosuid", line)
+        self.assertIn("nodev", line)
+        self.assertIn("default_permissions", line)
+        self.assertIn("fuse.skyvol", line)
+
+    def test_one_cache_directory_has_one_holder(self):
+        self.mount(name="one", cache_dir=self.work / "shared-cache")
+        done = self.try_mount(cache_dir=self.work / "shared-cache")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("in use", done.stderr)
+        self.assertIn("cache_dir", done.stderr)
+
+    def test_a_user_mounts_by_fusermount(self):
+        import pwd
+        import shutil
+        nobody = pwd.getpwnam("nobody")
+        home = self.work / "home"
+        place = home / "mnt"
+        place.mkdir(parents=True)
+        binary = home / "skyvol"  # the build may lie where nobody may look
+        shutil.copy(harness.SKYVOL, binary)
+        self.work.chmod(0o755)
+        for path in (home, place, binary):
+            os.chown(path, nobody.pw_uid, nobody.pw_gid)
+        os.chmod("/dev/fuse", 0o666)
+        environment = harness.clean_environment() | {"HOME": str(home), "XDG_RUNTIME_DIR": str(home)}
+
+        def as_nobody(*words):
+            return subprocess.run([str(binary), *words], env=environment, capture_output=True, text=True, timeout=60,
+                                  user=nobody.pw_uid, group=nobody.pw_gid, extra_groups=[], cwd="/")
+
+        done = as_nobody("mount", f"{self.bucket}:{self.prefix}", str(place), "-o", f"endpoint={self.minio.endpoint}")
+        self.addCleanup(subprocess.run, ["umount", "-l", str(place)], stderr=subprocess.DEVNULL)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        write = subprocess.run(["sh", "-c", f"echo mine > {place}/f && cat {place}/f"], capture_output=True, text=True,
+                               user=nobody.pw_uid, group=nobody.pw_gid, extra_groups=[])
+        self.assertEqual(write.stdout, "mine\n", write.stderr)
+        self.assertEqual(self.object("f"), b"mine\n")
+        done = as_nobody("umount", str(place))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIsNone(harness.mounted_at(place))
+
+
+if __name__ == "__main__":
+    harness.main()
