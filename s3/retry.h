@@ -18,8 +18,9 @@
  * Patience: patience_ms without a byte acknowledged ends the call with -ETIMEDOUT; patience 0 never ends it.
  *
  * Unknown outcomes: an attempt that may have been carried out although we were not told (reply lost, 500, 502, 504) is
- *        remembered to the call's end: every rc != 0 of a changing operation is then `unknown`. Repeats of conditional PUTs and
- *        of Complete which meet 412 or 404 after that met perhaps their own first try. So does the repeat of a DELETE.
+ *        remembered to the call's end: every rc != 0 of a changing operation is then `unknown`. A conditional PUT, a Complete
+ *        or a DELETE that meets 412 or 404 after that has perhaps met its own first try.
+ * Context: 412 is -EEXIST with if_absent, else -ESTALE; 404 is -ESTALE for a PUT with if_match, success for DELETE, ABORT.
  */
 #ifndef S3_RETRY_H
 #define S3_RETRY_H
@@ -44,11 +45,11 @@ void retry_budget_refill(struct retry_budget *budget, int repeats);
 /* What a call remembers between its attempts. One thread at a time. */
 struct retry {
     enum store_op op;
-    bool if_match, if_absent, self_copy; /* conditions that its own first try may break */
-    int attempts;                        /* ended so far */
-    int step;                            /* of the backoff */
-    int few;                             /* repeats of class CODE_FEW */
-    int regions;                         /* repairs made */
+    bool if_match, if_absent;
+    int attempts; /* ended so far */
+    int step;     /* of the backoff */
+    int few;      /* repeats of class CODE_FEW */
+    int regions;  /* repairs made */
     bool refreshed, clock_set, checksum_off;
     bool maybe; /* an attempt may have been carried out */
 };
@@ -75,7 +76,7 @@ enum retry_next { RETRY_DONE, RETRY_LATER, RETRY_REFRESH, RETRY_REGION, RETRY_CL
 struct retry_verdict {
     enum retry_next next;
     int64_t after_ms; /* RETRY_LATER; 0 for the repairs */
-    int rc;           /* final, also when a repair turns out impossible */
+    int rc;           /* final; also where a repair turns out impossible, or patience ends while waiting */
     bool unknown;
 };
 

@@ -18,7 +18,8 @@
  *       network thread (or, for a call that fails at once, within store_start) with no lock held; they must not block.
  * Errors, the expected ones: -ENOENT (no such key, bucket or upload: error.code tells), -EACCES, -ESTALE (a condition
  *       if_match / source_if_match failed), -EEXIST (if_absent failed), -ETIMEDOUT (no progress for patience_ms),
- *       -ECANCELED, -ENOSPC, -EFBIG, -ENAMETOOLONG, -EILSEQ, -EOPNOTSUPP (the endpoint cannot), -EIO (all else).
+ *       -ECANCELED, -ENOSPC, -EFBIG, -ENAMETOOLONG, -EILSEQ, -E2BIG (metadata), -EISDIR and -ENOTDIR (`a`
+ *         beside `a/b`, where the endpoint holds no two such), -EOPNOTSUPP (the endpoint cannot), -EIO (all else).
  */
 #ifndef S3_STORE_H
 #define S3_STORE_H
@@ -211,10 +212,11 @@ struct store {
 };
 
 void store_start(struct store *store, struct store_call *call);
-/* Asks a running call to end soon; done() is still called, once. A call that has ended already must not be named. */
+/* Asks a running call to end soon; done() is still called, once. A call that has ended meanwhile (call->running is NULL:
+ * implementations set it before done()) is left alone; its memory must still be there. */
 void store_cancel(struct store *store, struct store_call *call);
 /* The one blocking wait: starts the call (its `done` is overwritten), waits, returns call->rc. An interrupt cancels it
- * and gives -EINTR. A NULL waiter gives -EAGAIN before anything was sent (see waiter.h). */
+ * and gives -EINTR (unless it was done all the same). A NULL waiter gives -EAGAIN before anything was sent (see waiter.h). */
 int store_wait(struct store *store, struct store_call *call, struct waiter *waiter);
 void store_call_release(struct store_call *call);
 /* Settles what is unknown and matters before the first conditional write: writes, overwrites and removes hidden keys

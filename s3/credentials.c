@@ -1,0 +1,564 @@
+#include "s3/credentials.h"
+
+#include <assert.h>
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pwd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/lock.h"
+#include "base/log.h"
+#include "s3/ini.h"
+
+/* Keys with an end are read again when so little is left; botocore's mandatory window. */
+#define REFRESH_BEFORE_NS (10ll * 60 * 1000000000)
+/* ... but not more often than that, when the sources go on giving the same. */
+#define REFRESH_EVERY_MS 30000
+
+/* ---- Keys. ---- */
+
+static struct secret *make_secret(const char *text)
+{
+    return text && *text ? secret_new(text, strlen(text)) : NULL;
+}
+
+struct keys *keys_new(const char *access_key, const char *secret_key, const char *session_token,
+                      int64_t expires_ns)
+{
+    struct keys *keys = xcalloc(1, sizeof(*keys));
+    keys->access_key = xstrdup(access_key);
+    keys->secret_key = secret_new(secret_key, strlen(secret_key));
+    keys->session_token = make_secret(session_token);
+    keys->expires_ns = expires_ns;
+    keys->references = 1;
+    return keys;
+}
+
+struct keys *keys_ref(struct keys *keys)
+{
+    if (keys)
+        __atomic_add_fetch(&keys->references, 1, __ATOMIC_RELAXED);
+    return keys;
+}
+
+void keys_unref(struct keys *keys)
+{
+    if (!keys || __atomic_sub_fetch(&keys->references, 1, __ATOMIC_ACQ_REL))
+        return;
+    free(keys->access_key);
+    secret_unref(keys->secret_key);
+    secret_unref(keys->session_token);
+    free(keys);
+}
+
+static bool secrets_are_equal(const struct secret *a, const struct secret *b)
+{
+    if (!a || !b)
+        return a == b;
+    return secret_length(a) == secret_length(b) &&
+           !memcmp(secret_reveal(a), secret_reveal(b), secret_length(a));
+}
+
+static bool keys_are_equal(const struct keys *a, const struct keys *b)
+{
+    return !strcmp(a->access_key, b->access_key) && secrets_are_equal(a->secret_key, b->secret_key) &&
+           secrets_are_equal(a->session_token, b->session_token);
+}
+
+/* ---- The object. ---- */
+
+struct credentials {
+    /* Set at birth. */
+    char *profile; /* the option; NULL: not given */
+    char *credentials_file;
+    char *config_file;
+    struct keys *explicit_keys;
+    int references; /* atomic */
+
+    struct lock lock; /* held while the (small, local) files are read: one thread reads, others wait */
+    /* Under lock. */
+    struct keys *keys; /* NULL: not read yet */
+    char *source;      /* what `keys` came from, in words */
+    int64_t read_ms;
+};
+
+static char *copy_string(const char *text)
+{
+    return text && *text ? xstrdup(text) : NULL;
+}
+
+struct credentials *credentials_new(const struct credentials_config *config)
+{
+    struct credentials *credentials = xcalloc(1, sizeof(*credentials));
+    credentials->profile = copy_string(config->profile);
+    credentials->credentials_file = copy_string(config->credentials_file);
+    credentials->config_file = copy_string(config->config_file);
+    credentials->explicit_keys = keys_ref(config->explicit_keys);
+    credentials->references = 1;
+    lock_init(&credentials->lock, LOCK_LEAF, "credentials");
+    return credentials;
+}
+
+struct credentials *credentials_ref(struct credentials *credentials)
+{
+    if (credentials)
+        __atomic_add_fetch(&credentials->references, 1, __ATOMIC_RELAXED);
+    return credentials;
+}
+
+void credentials_unref(struct credentials *credentials)
+{
+    if (!credentials || __atomic_sub_fetch(&credentials->references, 1, __ATOMIC_ACQ_REL))
+        return;
+    free(credentials->profile);
+    free(credentials->credentials_file);
+    free(credentials->config_file);
+    keys_unref(credentials->explicit_keys);
+    keys_unref(credentials->keys);
+    free(credentials->source);
+    lock_release(&credentials->lock);
+    free(credentials);
+}
+
+/* ---- Names of things. ---- */
+
+static const char *read_environment(const char *name)
+{
+    const char *value = getenv(name);
+    return value && *value ? value : NULL;
+}
+
+static const char *name_profile(const struct credentials *credentials)
+{
+    const char *name = credentials->profile;
+    if (!name)
+        name = read_environment("AWS_PROFILE");
+    if (!name)
+        name = read_environment("AWS_DEFAULT_PROFILE");
+    return name ? name : "default";
+}
+
+static bool profile_was_chosen(const struct credentials *credentials)
+{
+    return credentials->profile || read_environment("AWS_PROFILE") || read_environment("AWS_DEFAULT_PROFILE");
+}
+
+static char *name_home(void)
+{
+    const char *home = read_environment("HOME");
+    if (home)
+        return xstrdup(home);
+    char room[4096];
+    struct passwd entry, *found = NULL;
+    if (getpwuid_r(geteuid(), &entry, room, sizeof(room), &found) || !found)
+        return xstrdup("/");
+    return xstrdup(entry.pw_dir);
+}
+
+/* The option, the variable, or the file below ~/.aws; "~/" is the home. */
+static char *name_file(const char *option, const char *variable, const char *usual, bool *ret_named)
+{
+    const char *path = option ? option : read_environment(variable);
+    *ret_named = path != NULL;
+    if (path && strncmp(path, "~/", 2))
+        return xstrdup(path);
+    STRING_SCOPED *home = name_home();
+    return path ? xprintf("%s/%s", home, path + 2) : xprintf("%s/.aws/%s", home, usual);
+}
+
+/* ---- Files. ---- */
+
+struct file {
+    char *path;
+    bool named;      /* the user gave the path: it has to be there */
+    bool private;    /* ours, and nobody else may read or write it */
+    struct ini *ini; /* NULL: there is no such file */
+};
+
+static void release_file(struct file *file)
+{
+    free(file->path);
+    ini_free(file->ini);
+}
+
+static int refuse_file(const char *path, const char *what, const char *remedy, struct buf *why)
+{
+    buf_printf(why, "%s %s; %s", path, what, remedy);
+    return -EPERM;
+}
+
+/* A file with keys is ours alone (DESIGN, section 8); one with settings may be read by all but written by us or root only,
+ * because it names the endpoint that the data goes to. */
+static int check_owner(const struct file *file, const struct stat *status, bool with_keys, struct buf *why)
+{
+    STRING_SCOPED *chmod = xprintf("run: chmod %s %s", with_keys ? "600" : "go-w", file->path);
+    if (status->st_uid != geteuid() && (with_keys || status->st_uid != 0))
+        return refuse_file(file->path, "belongs to another user", "use a file of your own", why);
+    if (with_keys && (status->st_mode & 077))
+        return refuse_file(file->path, "holds keys and is open to others", chmod, why);
+    if (status->st_mode & 022)
+        return refuse_file(file->path, "can be written by others", chmod, why);
+    return 0;
+}
+
+/* In one piece of memory, so that no copy is left behind by growing. */
+static int read_whole(int fd, char *bytes, size_t size, size_t *ret_length)
+{
+    size_t length = 0;
+    while (length < size) {
+        ssize_t got = read(fd, bytes + length, size - length);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return -errno;
+        if (!got)
+            break;
+        length += (size_t)got;
+    }
+    *ret_length = length;
+    return 0;
+}
+
+static int parse_file(struct file *file, int fd, size_t size, struct buf *why)
+{
+    char *bytes = xmalloc(size + 1);
+    size_t length = 0;
+    int rc = read_whole(fd, bytes, size, &length);
+    if (rc < 0)
+        buf_printf(why, "%s cannot be read: %s", file->path, err_text(rc));
+    else
+        rc = ini_parse(bytes, length, file->path, &file->ini, why);
+    secret_wipe(bytes, size);
+    free(bytes);
+    return rc;
+}
+
+static int read_and_parse(struct file *file, int fd, bool with_keys, struct buf *why)
+{
+    struct stat status;
+    if (fstat(fd, &status) < 0)
+        return -errno;
+    if (!S_ISREG(status.st_mode))
+        return refuse_file(file->path, "is no regular file", "name another one", why);
+    int rc = check_owner(file, &status, with_keys, why);
+    if (rc < 0)
+        return rc;
+    file->private = status.st_uid == geteuid() && !(status.st_mode & 077);
+    /* One byte over the limit is enough for ini_parse() to refuse it. */
+    size_t size = (uint64_t)status.st_size > INI_BYTES_MAX ? INI_BYTES_MAX + 1 : (size_t)status.st_size;
+    return parse_file(file, fd, size, why);
+}
+
+static int open_file(struct file *file, bool with_keys, struct buf *why)
+{
+    int fd = open(file->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | (with_keys ? O_NOFOLLOW : 0));
+    if (fd < 0 && (errno == ENOENT || errno == ENOTDIR) && !file->named)
+        return 0;
+    if (fd < 0 && errno == ELOOP)
+        return refuse_file(file->path, "is a symbolic link", "name the file itself", why);
+    if (fd < 0) {
+        int rc = errno == EACCES ? -EPERM : -ENOKEY;
+        buf_printf(why, "%s cannot be opened: %s", file->path, err_text(errno));
+        return rc;
+    }
+    int rc = read_and_parse(file, fd, with_keys, why);
+    close(fd);
+    return rc;
+}
+
+/* A file that is not there gives 0 and no ini, unless the user named it. */
+static int read_credentials_file(const struct credentials *credentials, struct file *ret_file,
+                                 struct buf *why)
+{
+    *ret_file = (struct file){0};
+    ret_file->path = name_file(credentials->credentials_file, "AWS_SHARED_CREDENTIALS_FILE", "credentials",
+                               &ret_file->named);
+    return open_file(ret_file, true, why);
+}
+
+static int read_config_file(const struct credentials *credentials, struct file *ret_file, struct buf *why)
+{
+    *ret_file = (struct file){0};
+    ret_file->path = name_file(credentials->config_file, "AWS_CONFIG_FILE", "config", &ret_file->named);
+    return open_file(ret_file, false, why);
+}
+
+/* The section of a profile in the config file; malloc'ed. */
+static char *name_config_section(const struct ini *ini, const char *profile)
+{
+    char *section = xprintf("profile %s", profile);
+    if (ini_has_section(ini, section) || strcmp(profile, "default"))
+        return section;
+    free(section);
+    return xstrdup("default");
+}
+
+/* ---- The sources. ---- */
+
+struct found {
+    struct keys *keys;
+    char *source;
+};
+
+/* What goes into headers: graphic ASCII, nothing else. The value itself is never named. */
+static bool is_printable(const char *text)
+{
+    for (; *text; text++)
+        if (*text <= ' ' || *text > '~')
+            return false;
+    return true;
+}
+
+static int make_keys(const char *access_key, const char *secret_key, const char *token, int64_t expires_ns,
+                     struct found *ret_found, struct buf *why)
+{
+    if (!access_key || !secret_key) {
+        buf_printf(why, "%s: the %s is missing", ret_found->source, access_key ? "secret key" : "access key");
+        return -ENOKEY;
+    }
+    if (!is_printable(access_key) || !is_printable(secret_key) || (token && !is_printable(token))) {
+        buf_printf(why, "%s: a key or token holds spaces or control characters", ret_found->source);
+        return -ENOKEY;
+    }
+    ret_found->keys = keys_new(access_key, secret_key, token, expires_ns);
+    return 1;
+}
+
+/* Each source gives 1: found; 0: it has none, `why` says so; -errno: stop here. Half a pair stops: another identity
+ * must not be taken in silence. */
+static int look_into_environment(const struct credentials *credentials, struct found *ret_found,
+                                 struct buf *why)
+{
+    if (credentials->profile) {
+        buf_printf(why, "environment: not asked, because profile %s was chosen", credentials->profile);
+        return 0;
+    }
+    const char *access_key = read_environment("AWS_ACCESS_KEY_ID");
+    const char *secret_key = read_environment("AWS_SECRET_ACCESS_KEY");
+    const char *token = read_environment("AWS_SESSION_TOKEN");
+    const char *expiration = read_environment("AWS_CREDENTIAL_EXPIRATION");
+    if (!access_key && !secret_key) {
+        buf_add_string(why, "environment: AWS_ACCESS_KEY_ID is not set");
+        return 0;
+    }
+    ret_found->source = xstrdup("environment AWS_ACCESS_KEY_ID");
+    int64_t expires_ns = INT64_MAX;
+    if (expiration && clock_parse_iso(expiration, &expires_ns) < 0) {
+        buf_add_string(why, "environment: AWS_CREDENTIAL_EXPIRATION is no ISO 8601 time");
+        return -ENOKEY;
+    }
+    return make_keys(access_key, secret_key, token ? token : read_environment("AWS_SECURITY_TOKEN"),
+                     expires_ns, ret_found, why);
+}
+
+/* Sources that the profile names and that are not built yet: better said than silently passed over. */
+static const char *find_unsupported(const struct ini *ini, const char *section)
+{
+    static const char *const names[] = {"role_arn",      "credential_process", "sso_session",
+                                        "sso_start_url", "login_session",      "web_identity_token_file"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
+        if (ini_get(ini, section, names[i]))
+            return names[i];
+    return NULL;
+}
+
+static int look_into_section(const struct file *file, const char *section, const char *profile,
+                             struct found *ret_found, struct buf *why)
+{
+    if (!ini_has_section(file->ini, section)) {
+        buf_printf(why, "%s: %s [%s]", file->path, file->ini ? "has no section" : "is not there, so no",
+                   section);
+        return 0;
+    }
+    const char *access_key = ini_get(file->ini, section, "aws_access_key_id");
+    const char *secret_key = ini_get(file->ini, section, "aws_secret_access_key");
+    if (!access_key && !secret_key) {
+        const char *unsupported = find_unsupported(file->ini, section);
+        buf_printf(why, "%s: [%s] has no aws_access_key_id", file->path, section);
+        if (unsupported)
+            buf_printf(why, " (%s is set there, which skyvol does not know yet)", unsupported);
+        return 0;
+    }
+    ret_found->source = xprintf("profile %s of %s", profile, file->path);
+    if (!file->private)
+        return refuse_file(file->path, "holds keys and is open to others",
+                           "move them to ~/.aws/credentials, or run chmod 600 on it", why);
+    return make_keys(access_key, secret_key, ini_get(file->ini, section, "aws_session_token"), INT64_MAX,
+                     ret_found, why);
+}
+
+static int look_into_credentials_file(const struct credentials *credentials, struct found *ret_found,
+                                      struct buf *why)
+{
+    struct file file;
+    const char *profile = name_profile(credentials);
+    int rc = read_credentials_file(credentials, &file, why);
+    if (!rc)
+        rc = look_into_section(&file, profile, profile, ret_found, why);
+    release_file(&file);
+    return rc;
+}
+
+static int look_into_config_file(const struct credentials *credentials, struct found *ret_found,
+                                 struct buf *why)
+{
+    struct file file;
+    const char *profile = name_profile(credentials);
+    int rc = read_config_file(credentials, &file, why);
+    if (!rc) {
+        STRING_SCOPED *section = name_config_section(file.ini, profile);
+        rc = look_into_section(&file, section, profile, ret_found, why);
+    }
+    release_file(&file);
+    return rc;
+}
+
+static int look_into_explicit(const struct credentials *credentials, struct found *ret_found, struct buf *why)
+{
+    (void)why;
+    if (!credentials->explicit_keys)
+        return 0;
+    ret_found->keys = keys_ref(credentials->explicit_keys);
+    ret_found->source = xstrdup("given keys");
+    return 1;
+}
+
+/* The chain. More sources (web identity, containers, IMDS, processes) join as rows. */
+static int find_keys(const struct credentials *credentials, struct found *ret_found, struct buf *why)
+{
+    static int (*const sources[])(const struct credentials *, struct found *, struct buf *) = {
+        look_into_explicit, look_into_environment, look_into_credentials_file, look_into_config_file};
+    BUF_SCOPED tried = BUF_INIT;
+    *ret_found = (struct found){0};
+    for (size_t i = 0; i < sizeof(sources) / sizeof(*sources); i++) {
+        BUF_SCOPED words = BUF_INIT;
+        int rc = sources[i](credentials, ret_found, &words);
+        if (rc > 0)
+            return 0;
+        if (rc < 0) {
+            buf_add(why, words.bytes, words.length);
+            free(ret_found->source);
+            ret_found->source = NULL;
+            return rc;
+        }
+        if (words.length)
+            buf_printf(&tried, "%s%s", tried.length ? "; " : "", words.bytes);
+    }
+    buf_printf(why, "no keys%s%s: %s", profile_was_chosen(credentials) ? " for profile " : "",
+               profile_was_chosen(credentials) ? name_profile(credentials) : "", tried.bytes);
+    return -ENOKEY;
+}
+
+/* ---- The door. ---- */
+
+/* 1: other keys than before are in force; 0: the same; -errno: none were found, and the old ones stay. */
+static int read_again_locked(struct credentials *credentials, struct buf *why)
+{
+    struct found found;
+    credentials->read_ms = clock_ms();
+    int rc = find_keys(credentials, &found, why);
+    if (rc < 0)
+        return rc;
+    free(credentials->source);
+    credentials->source = found.source;
+    if (credentials->keys && credentials->keys->expires_ns == found.keys->expires_ns &&
+        keys_are_equal(credentials->keys, found.keys)) {
+        keys_unref(found.keys); /* the old object stays: signing keys are remembered by it */
+        return 0;
+    }
+    keys_unref(credentials->keys);
+    credentials->keys = found.keys;
+    return 1;
+}
+
+static bool refresh_is_due_locked(const struct credentials *credentials)
+{
+    if (!credentials->keys)
+        return true;
+    int64_t expires_ns = credentials->keys->expires_ns;
+    return expires_ns != INT64_MAX && clock_wall_ns() > expires_ns - REFRESH_BEFORE_NS &&
+           clock_ms() >= credentials->read_ms + REFRESH_EVERY_MS;
+}
+
+int credentials_get(struct credentials *credentials, struct keys **ret_keys, struct buf *why)
+{
+    BUF_SCOPED words = BUF_INIT;
+    LOCK_SCOPED(&credentials->lock);
+    int rc = refresh_is_due_locked(credentials) ? read_again_locked(credentials, &words) : 0;
+    if (rc < 0 && !credentials->keys) {
+        if (why)
+            buf_add(why, words.bytes, words.length);
+        return rc;
+    }
+    *ret_keys = keys_ref(credentials->keys);
+    return 0;
+}
+
+int credentials_refused(struct credentials *credentials, const struct keys *refused)
+{
+    BUF_SCOPED why = BUF_INIT;
+    int rc;
+    {
+        LOCK_SCOPED(&credentials->lock);
+        if (credentials->keys && refused && !keys_are_equal(credentials->keys, refused))
+            return 1; /* another thread has read them meanwhile */
+        rc = read_again_locked(credentials, &why);
+        if (!rc || (rc > 0 && refused && keys_are_equal(credentials->keys, refused)))
+            return 0;
+    }
+    if (rc < 0)
+        log_warn("credentials: refused by the server, and reading them again failed: %s", why.bytes);
+    return rc > 0;
+}
+
+void credentials_describe(struct credentials *credentials, struct buf *out)
+{
+    LOCK_SCOPED(&credentials->lock);
+    buf_add_string(out, credentials->source ? credentials->source : "no keys read yet");
+}
+
+/* ---- Settings. ---- */
+
+/* endpoint_url may stand in a [services NAME] block that the profile names; it wins there. */
+static const char *find_service_setting(const struct ini *ini, const char *section, const char *name)
+{
+    const char *services = ini_get(ini, section, "services");
+    if (!services)
+        return NULL;
+    STRING_SCOPED *place = xprintf("services %s", services);
+    STRING_SCOPED *key = xprintf("s3.%s", name);
+    return ini_get(ini, place, key);
+}
+
+static char *find_setting(const struct ini *credentials_ini, const struct ini *config_ini,
+                          const char *profile, const char *name)
+{
+    STRING_SCOPED *section = name_config_section(config_ini, profile);
+    const char *value = find_service_setting(config_ini, section, name);
+    if (!value)
+        value = ini_get(credentials_ini, profile, name);
+    if (!value)
+        value = ini_get(config_ini, section, name);
+    return value ? xstrdup(value) : NULL;
+}
+
+char *credentials_setting(struct credentials *credentials, const char *name)
+{
+    BUF_SCOPED why = BUF_INIT;
+    struct file with_keys, config;
+    /* What is wrong with a file that holds keys, credentials_get() says; here it only has no settings to give. */
+    read_credentials_file(credentials, &with_keys, &why);
+    buf_reset(&why);
+    if (read_config_file(credentials, &config, &why) < 0)
+        log_warn("credentials: no settings are taken: %s", why.bytes);
+    char *value = find_setting(with_keys.ini, config.ini, name_profile(credentials), name);
+    release_file(&with_keys);
+    release_file(&config);
+    return value;
+}
