@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <spawn.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -161,13 +162,15 @@ static int check_free(const char *path, bool nonempty, struct buf *why)
     struct place_mount mount;
     int rc = place_find(path, &mount);
     if (rc == 0 && mount.found) {
-        buf_printf(why, "%s is busy: %s (%s) is mounted there; take it away first with: %s %s\n", path, mount.source,
-                   mount.type, strncmp(mount.type, "fuse.skyvol", 11) == 0 ? "skyvol umount" : "umount", path);
+        buf_printf(why, "%s is busy: %s (%s) is mounted there; take it away first with: %s %s\n", path,
+                   mount.source, mount.type,
+                   strncmp(mount.type, "fuse.skyvol", 11) == 0 ? "skyvol umount" : "umount", path);
         place_mount_release(&mount);
         return -EBUSY;
     }
     if (!nonempty && !directory_is_empty(path)) {
-        buf_printf(why, "%s is not empty; its files would be hidden: use another directory, or -o nonempty\n", path);
+        buf_printf(why, "%s is not empty; its files would be hidden: use another directory, or -o nonempty\n",
+                   path);
         return -ENOTEMPTY;
     }
     return rc;
@@ -196,12 +199,13 @@ int place_prepare(const char *path, bool nonempty, struct buf *why)
 
 static int run_fusermount(const char *path, bool lazy, struct buf *why)
 {
-    char *arguments[] = {"fusermount3", "-u", "-q", lazy ? "-z" : "--", lazy ? "--" : (char *)path,
-                         lazy ? (char *)path : NULL, NULL};
+    const char *arguments[] = {"fusermount3",      "-u", "-q", lazy ? "-z" : "--", lazy ? "--" : path,
+                               lazy ? path : NULL, NULL};
     pid_t pid;
-    int rc = posix_spawnp(&pid, "fusermount3", NULL, NULL, arguments, environ);
+    int rc = posix_spawnp(&pid, "fusermount3", NULL, NULL, (char *const *)(uintptr_t)arguments, environ);
     if (rc) {
-        buf_printf(why, "fusermount3 cannot be started (%s); install it with: apt-get install fuse3\n", err_text(rc));
+        buf_printf(why, "fusermount3 cannot be started (%s); install it with: apt-get install fuse3\n",
+                   err_text(rc));
         return -rc;
     }
     int status;
@@ -239,7 +243,8 @@ char *place_runtime_directory(uid_t uid)
         path = xprintf("%s/skyvol", own);
     else {
         STRING_SCOPED *base = xprintf("/run/user/%u", (unsigned)uid);
-        path = access(base, X_OK) == 0 ? xprintf("%s/skyvol", base) : xprintf("/tmp/skyvol-%u", (unsigned)uid);
+        path =
+            access(base, X_OK) == 0 ? xprintf("%s/skyvol", base) : xprintf("/tmp/skyvol-%u", (unsigned)uid);
     }
     if (uid == getuid() && mkdir(path, uid == 0 ? 0755 : 0700) < 0 && errno != EEXIST)
         return NULL;
