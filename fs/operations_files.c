@@ -1,0 +1,199 @@
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+
+#include "fs/operations.h"
+
+static bool flags_write(int flags)
+{
+    return (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC);
+}
+
+static void fill_open_reply(struct fuse_file_info *file, const struct opened *opened, uint64_t fh)
+{
+    file->fh = fh;
+    file->keep_cache = opened->keep_cache;
+    file->noflush = !flags_write(file->flags); /* nothing of it can be unsent: close costs no request */
+}
+
+/* ---- open, create. ---- */
+
+static int run_open(struct request *request, struct waiter *waiter)
+{
+    struct handle *handle = NULL;
+    struct opened opened = {0};
+    struct fs *fs = request->fs;
+    int rc = cache_open(fs->cache, waiter, request->inode, request->file.flags, request->maker.process,
+                        &handle, &opened);
+    if (rc < 0)
+        return rc;
+    uint64_t fh = files_add(&fs->files, handle, NULL);
+    fill_open_reply(&request->file, &opened, fh);
+    if (request_reply_open(request) < 0) /* then RELEASE will never come */
+        files_close(&fs->files, fs->cache, fh);
+    return 0;
+}
+
+void ask_open(fuse_req_t fuse, fuse_ino_t id, struct fuse_file_info *file)
+{
+    static const struct operation operation = {"OPEN", run_open};
+    struct request request;
+    if (!ask_begin(&request, fuse, id, &operation))
+        return;
+    request.file = *file;
+    /* Whose close publishes matters only for handles that can hold unsent data. */
+    if (flags_write(file->flags))
+        request.maker.process = process_of(fuse);
+    request_start(&request);
+}
+
+static int run_create(struct request *request, struct waiter *waiter)
+{
+    struct entry entry = {0};
+    struct handle *handle = NULL;
+    struct fuse_entry_param param;
+    struct fs *fs = request->fs;
+    int rc = cache_create(fs->cache, waiter, request->inode, request->name, request->file.flags,
+                          &request->maker, &entry, &handle);
+    if (rc < 0)
+        return rc;
+    uint64_t id = entry.id, fh = files_add(&fs->files, handle, NULL);
+    fill_open_reply(&request->file, &(struct opened){.keep_cache = false}, fh);
+    entry_to_kernel(&entry, &param);
+    nodes_add(&fs->nodes, &entry);
+    if (request_reply_create(request, &param) < 0) {
+        files_close(&fs->files, fs->cache, fh);
+        nodes_forget(&fs->nodes, id, 1);
+    }
+    return 0;
+}
+
+void ask_create(fuse_req_t fuse, fuse_ino_t parent, const char *name, mode_t mode,
+                struct fuse_file_info *file)
+{
+    static const struct operation operation = {"CREATE", run_create};
+    struct request request;
+    if (!ask_begin(&request, fuse, parent, &operation))
+        return;
+    request.name = name;
+    request.file = *file;
+    maker_from(fuse, mode, &request.maker);
+    request_start(&request);
+}
+
+/* ---- read. ---- */
+
+/* On a network thread, or within cache_read(). */
+static void finish_read(struct cache_read *read)
+{
+    struct request *request = read->owner;
+    if (read->rc < 0)
+        request_error(request, read->rc);
+    else
+        request_reply_pieces(request, read->pieces, read->piece_count);
+    request_unref(request);
+}
+
+void ask_read(fuse_req_t fuse, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *file)
+{
+    static const struct operation operation = {"READ", NULL};
+    struct fs *fs = fs_of(fuse);
+    (void)id;
+    struct request *request = request_new(fs, fuse, &operation, WAIT_READ);
+    if (!request)
+        return;
+    request->read = (struct cache_read){
+        .handle = file_of(file->fh)->handle,
+        .offset = (uint64_t)offset,
+        .size = size,
+        .done = finish_read,
+        .owner = request,
+    };
+    cache_read(fs->cache, &request->read);
+    request_started(request);
+}
+
+/* ---- write. ---- */
+
+static int run_write(struct request *request, struct waiter *waiter)
+{
+    struct handle *handle = file_of(request->file.fh)->handle;
+    int rc = cache_write(request->fs->cache, waiter, handle, request->bytes, request->size, request->offset);
+    if (rc < 0)
+        return rc;
+    request_reply_written(request, request->size);
+    return 0;
+}
+
+/* The bytes are read where libfuse received them; only a write that has to wait is copied. */
+void ask_write(fuse_req_t fuse, fuse_ino_t id, const char *bytes, size_t size, off_t offset,
+               struct fuse_file_info *file)
+{
+    static const struct operation operation = {"WRITE", run_write};
+    struct request request;
+    (void)id;
+    request_init(&request, fs_of(fuse), fuse, &operation);
+    request.bytes = bytes;
+    request.size = size;
+    request.offset = (uint64_t)offset;
+    request.file = *file;
+    request_start(&request);
+}
+
+/* ---- flush, fsync, release. ---- */
+
+static void finish_sync(struct cache_sync *sync, int rc)
+{
+    struct request *request = sync->owner;
+    request_error(request, rc);
+    request_unref(request);
+}
+
+static struct request *new_sync(fuse_req_t fuse, fuse_ino_t id, const struct operation *operation)
+{
+    struct fs *fs = fs_of(fuse);
+    struct request *request = request_new(fs, fuse, operation, WAIT_SYNC);
+    if (!request)
+        return NULL;
+    request->inode = nodes_find(&fs->nodes, id);
+    request->sync = (struct cache_sync){.inode = request->inode, .done = finish_sync, .owner = request};
+    if (request->inode)
+        return request;
+    request_error(request, -ESTALE);
+    request_unref(request);
+    request_unref(request);
+    return NULL;
+}
+
+void ask_flush(fuse_req_t fuse, fuse_ino_t id, struct fuse_file_info *file)
+{
+    static const struct operation operation = {"FLUSH", NULL};
+    pid_t process = process_of(fuse);
+    struct request *request = new_sync(fuse, id, &operation);
+    if (!request)
+        return;
+    cache_flush(request->fs->cache, file_of(file->fh)->handle, process, &request->sync);
+    request_started(request);
+}
+
+void ask_fsync(fuse_req_t fuse, fuse_ino_t id, int data_only, struct fuse_file_info *file)
+{
+    static const struct operation operation = {"FSYNC", NULL};
+    (void)data_only; /* an object has its attributes in it */
+    (void)file;
+    struct request *request = new_sync(fuse, id, &operation);
+    if (!request)
+        return;
+    cache_fsync(request->fs->cache, request->inode, &request->sync);
+    request_started(request);
+}
+
+void ask_release(fuse_req_t fuse, fuse_ino_t id, struct fuse_file_info *file)
+{
+    static const struct operation operation = {"RELEASE", NULL};
+    struct request request;
+    (void)id;
+    request_init(&request, fs_of(fuse), fuse, &operation);
+    files_close(&request.fs->files, request.fs->cache, file->fh);
+    request_error(&request, 0);
+}
