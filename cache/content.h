@@ -23,17 +23,32 @@ struct handle {
 };
 
 /* Makes a handle of an inode whose name and identity are settled. Counts opens. O_TRUNC is applied here. */
-int content_open(struct inode *inode, int flags, pid_t process, struct handle **ret_handle, struct opened *ret_opened);
+int content_open(struct inode *inode, int flags, pid_t process, struct handle **ret_handle,
+                 struct opened *ret_opened);
 /* ftruncate and truncate: local at once; extends by zeros, cuts extents and base_size. With NULL waiter -EAGAIN where
  * it would have to wait for held writers. */
 int content_truncate(struct inode *inode, struct waiter *waiter, uint64_t size);
+/* All or nothing, as cache_write(); append: at the size as it stands, whatever `offset` says. */
+int content_write(struct inode *inode, struct waiter *waiter, const void *bytes, size_t size, uint64_t offset,
+                  bool append);
 /* Brings all bytes of the base that are not present into the local file (before a patched file goes up whole). Blocking. */
 int content_fill(struct inode *inode, struct waiter *waiter);
-/* A confirmed upload: dirty ranges of that version are clean; the base is the new object. Call with its lock held. */
+/* True when bytes of the base are missing in the local file: see content_fill(). Lock held. */
+bool content_gaps_locked(const struct inode *inode);
+/* Bytes from `start` on, as the file stands, into `pieces`, at most to `end`, the end of the file or of the pieces: local
+ * bytes, zeros elsewhere (nothing of the base: fill first). From the call on changes of the range stand in inode->unread.
+ * Takes the lock, but not while it reads: whoever wants one version looks at `unread` afterwards. 0, or -EIO: the
+ * local file lost bytes. */
+int content_read_local(struct inode *inode, uint64_t start, uint64_t end, const struct iovec *pieces,
+                       size_t count, uint64_t *ret_length);
+/* A confirmed upload: what was not changed since is clean; the base is the new object of `size`. Lock held. Only the
+ * uploader's own word counts (inode->upload_busy); done twice it changes nothing more. */
 void content_confirmed_locked(struct inode *inode, uint64_t content_version, uint64_t size);
 /* The remote object is another one, and nothing here is dirty or open: local bytes and blocks go. Lock held. */
 void content_forget_locked(struct inode *inode);
-/* The last reference is gone. */
+/* The local file goes, when nothing in it is unsent and nobody has the inode open. Lock held. */
+void content_tidy_locked(struct inode *inode);
+/* The last reference is gone. Unsent bytes of a file that has a name stay on the disk. */
 void content_release(struct inode *inode);
 
 #endif

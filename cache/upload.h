@@ -1,15 +1,24 @@
 /* upload: one inode's way up, a state machine; uploader: the one thread that steps them all.
  *
- *      idle -> creating -> sending <-> frozen -> completing -> confirmed
- *        |        |           |          |            |    \-> settling (outcome unknown: HEAD, compare id and size)
- *        |        '-----------+----------+------------+------> parked (error; retried behind) | conflict
- *        '-> filling (a patched file: the rest of its base is fetched into the local file first)
- *        '-> copying (attributes alone differ: a copy onto itself)
+ *      idle --> asking --> filling --> creating --> sending <--> frozen
+ *        |      |  ^        |  |                       |
+ *        |      |  '--------'  |       .---------------'
+ *        |      |              v       v
+ *        +------+-----------> completing -------> confirmed --> idle
+ *        |      '-----------> copying -----------^    ^
+ *        |                       '---> settling ------'
+ *        '<--- parked (an error; tried again behind, at once for the next sync) <--- from any of them
  *
- * small (<= part_bytes): idle -> completing by one PUT. Bytes are read from the local file into pages and sent as they
- * were: a body never changes while it is sent. Each part remembers the version of the inode at which it was read; at
- * the end, parts changed since then go again; from the second round on, writers are held (frozen) until the bytes
- * are read, so that fsync ends. Complete is sent only when all parts are of one version. Before it, nothing of it is visible.
+ * asking: HEAD for the headers and metadata that a rewrite keeps, and that the base still stands where the endpoint knows
+ * no If-Match (then also before completing); the probe of whether it does. filling: the rest of a patched file's
+ * base comes into the local file. copying: attributes alone differ, a copy onto itself. settling: a PUT, copy or Complete whose outcome
+ * is unknown, or that a condition refused: HEAD, and our id and our size there mean done.
+ *
+ * small (<= part_bytes): one PUT in `completing`. Bytes are read from the local file into pages and sent as they
+ * were: a body never changes while it is sent. Ranges changed since they were read stand in inode->unread; at the end,
+ * parts that they touch go again; from the second round on, writers are held (frozen) until the bytes are read, so that
+ * fsync ends. Complete is sent only when all parts are of one version. Before it, nothing of it is visible.
+ * A part needs memory as a whole: at least 5 MiB, so memory= must be 8 MiB or more; see part.h.
  *
  * Every PUT and Create carries x-amz-meta-skyvol-id (random): an unknown outcome is settled by HEAD: our id and our
  * size there mean done.
@@ -28,8 +37,17 @@
 #include "cache/inode.h"
 
 enum upload_state {
-    UPLOAD_IDLE, UPLOAD_FILLING, UPLOAD_CREATING, UPLOAD_SENDING, UPLOAD_FROZEN, UPLOAD_COMPLETING, UPLOAD_SETTLING,
-    UPLOAD_COPYING, UPLOAD_PARKED, UPLOAD_CONFIRMED,
+    UPLOAD_IDLE,
+    UPLOAD_ASKING,
+    UPLOAD_FILLING,
+    UPLOAD_CREATING,
+    UPLOAD_SENDING,
+    UPLOAD_FROZEN,
+    UPLOAD_COMPLETING,
+    UPLOAD_SETTLING,
+    UPLOAD_COPYING,
+    UPLOAD_PARKED,
+    UPLOAD_CONFIRMED,
 };
 
 struct uploader;
@@ -40,6 +58,8 @@ void uploader_free(struct uploader *uploader);
 
 /* The inode became dirty (call with its lock held): it is listed as unsent, nothing goes up yet. */
 void uploader_note_dirty_locked(struct inode *inode);
+/* Something that decides about uploads changed: orphan, opens, holds, dirty. */
+void uploader_poke(struct inode *inode);
 /* Publish what is wanted now, behind. */
 void uploader_publish(struct inode *inode);
 /* Publish, and answer `sync` (cache.h): see Waiters above. */

@@ -1,0 +1,527 @@
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "cache/content.h"
+#include "cache/uploader.h"
+
+/* ---- From any thread: notes, pokes, waiters. ---- */
+
+void uploader_note_dirty_locked(struct inode *inode)
+{
+    struct uploader *uploader = inode->cache->uploader;
+    assert(lock_held(&inode->lock));
+    LOCK_SCOPED(&uploader->lock);
+    if (!list_empty(&inode->unsent))
+        return;
+    inode->unsent_since_ms = clock_ms();
+    list_append(&uploader->unsent, &inode->unsent);
+    uploader->unsent_count++;
+    inode_ref(inode);
+}
+
+void uploader_poke(struct inode *inode)
+{
+    struct uploader *uploader = inode->cache->uploader;
+    LOCK_SCOPED(&uploader->lock);
+    if (!list_empty(&inode->poked))
+        return;
+    list_append(&uploader->poked, &inode->poked);
+    inode_ref(inode);
+    gate_open(&uploader->wake);
+}
+
+void uploader_publish(struct inode *inode)
+{
+    lock_take(&inode->lock);
+    bool dirty = inode_dirty_locked(inode);
+    inode->publish = dirty;
+    if (dirty && !inode->orphan)
+        uploader_note_dirty_locked(inode);
+    lock_drop(&inode->lock);
+    uploader_poke(inode);
+}
+
+void uploader_sync(struct inode *inode, struct cache_sync *sync)
+{
+    sync->inode = inode;
+    list_init(&sync->link);
+    lock_take(&inode->lock);
+    bool waits = inode_dirty_locked(inode) && !inode->orphan;
+    if (waits) {
+        sync->version = inode->wanted.content_version;
+        sync->attribute_version = inode->wanted.attribute_version;
+        sync->deadline_ms = clock_ms() + inode->cache->config.io_timeout_ms;
+        list_append(&inode->syncs, &sync->link);
+        uploader_note_dirty_locked(inode);
+    }
+    lock_drop(&inode->lock);
+    if (waits)
+        uploader_poke(inode);
+    else
+        sync->done(sync, 0);
+}
+
+bool uploader_sync_interrupt(struct cache_sync *sync)
+{
+    LOCK_SCOPED(&sync->inode->lock);
+    if (list_empty(&sync->link))
+        return false;
+    list_remove(&sync->link);
+    sync->inode->publish = true; /* it goes on behind */
+    return true;
+}
+
+static bool is_satisfied(const struct inode *inode, const struct cache_sync *sync)
+{
+    return inode->orphan || (inode->remote.content_version >= sync->version &&
+                             inode->remote.attribute_version >= sync->attribute_version);
+}
+
+static struct cache_sync *pop_sync_locked(struct inode *inode, int rc, int *ret_rc)
+{
+    list_for_each (at, &inode->syncs) {
+        struct cache_sync *sync = container_of(at, struct cache_sync, link);
+        bool satisfied = is_satisfied(inode, sync);
+        if (!satisfied && rc == 0)
+            continue;
+        *ret_rc = satisfied ? 0 : rc;
+        list_remove(at);
+        return sync;
+    }
+    return NULL;
+}
+
+void uploader_answer(struct inode *inode, int rc)
+{
+    for (;;) {
+        int sync_rc;
+        lock_take(&inode->lock);
+        struct cache_sync *sync = pop_sync_locked(inode, rc, &sync_rc);
+        lock_drop(&inode->lock);
+        if (!sync)
+            return;
+        sync->done(sync, sync_rc);
+    }
+}
+
+struct waiting { /* one uploader_sync_wait() */
+    struct cache_sync sync;
+    struct lock lock;
+    struct gate gate;
+    bool done;
+    int rc;
+};
+
+static void hear_sync(struct cache_sync *sync, int rc)
+{
+    struct waiting *waiting = sync->owner;
+    LOCK_SCOPED(&waiting->lock);
+    waiting->done = true;
+    waiting->rc = rc;
+    gate_open(&waiting->gate);
+}
+
+static int wait_for_sync(struct waiting *waiting, struct waiter *waiter)
+{
+    LOCK_SCOPED(&waiting->lock);
+    while (!waiting->done) {
+        int rc = gate_wait_locked(&waiting->gate, &waiting->lock, waiter, CLOCK_NEVER);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+int uploader_sync_wait(struct inode *inode, struct waiter *waiter)
+{
+    lock_take(&inode->lock);
+    bool clean = !inode_dirty_locked(inode) || inode->orphan;
+    lock_drop(&inode->lock);
+    if (clean || !waiter)
+        return clean ? 0 : -EAGAIN;
+    struct waiting waiting = {.sync = {.done = hear_sync, .owner = &waiting}};
+    lock_init(&waiting.lock, LOCK_POOL, "sync");
+    gate_init(&waiting.gate);
+    uploader_sync(inode, &waiting.sync);
+    int rc = wait_for_sync(&waiting, waiter);
+    if (rc < 0 && !uploader_sync_interrupt(&waiting.sync)) {
+        WAITER_SCOPED(patient); /* the answer is on its way into this frame */
+        wait_for_sync(&waiting, &patient);
+        rc = 0;
+    }
+    gate_release(&waiting.gate);
+    lock_release(&waiting.lock);
+    return rc < 0 ? rc : waiting.rc;
+}
+
+int upload_hold(struct inode *inode, struct waiter *waiter)
+{
+    int rc = 0;
+    lock_take(&inode->lock);
+    inode->holds++;
+    if (inode->upload_busy) {
+        lock_drop(&inode->lock);
+        uploader_poke(inode);
+        lock_take(&inode->lock);
+    }
+    while (rc == 0 && inode->upload_busy)
+        rc = waiter ? gate_wait_locked(&inode->changed, &inode->lock, waiter, CLOCK_NEVER) : -EAGAIN;
+    lock_drop(&inode->lock);
+    if (rc < 0)
+        upload_unhold(inode);
+    return rc;
+}
+
+void upload_unhold(struct inode *inode)
+{
+    lock_take(&inode->lock);
+    assert(inode->holds > 0);
+    inode->holds--;
+    gate_open(&inode->changed);
+    lock_drop(&inode->lock);
+    uploader_poke(inode);
+}
+
+/* ---- The thread. ---- */
+
+static void unlist(struct uploader *uploader, struct inode *inode)
+{
+    lock_take(&inode->lock);
+    lock_take(&uploader->lock);
+    bool listed = !list_empty(&inode->unsent) && (inode->orphan || !inode_dirty_locked(inode));
+    if (listed) {
+        list_remove(&inode->unsent);
+        uploader->unsent_count--;
+        gate_open(&uploader->drained);
+    }
+    lock_drop(&uploader->lock);
+    content_tidy_locked(inode);
+    lock_drop(&inode->lock);
+    if (listed)
+        inode_unref(inode);
+}
+
+static void queue_begin(struct upload *upload)
+{
+    struct uploader *uploader = upload->uploader;
+    list_remove(&upload->turn);
+    list_append(&uploader->begins, &upload->turn);
+}
+
+/* Something changed about this inode: what is to be done for it now? */
+static void look_at(struct uploader *uploader, struct inode *inode)
+{
+    lock_take(&inode->lock);
+    bool finished = inode->orphan || !inode_dirty_locked(inode);
+    bool held = inode->holds > 0;
+    bool wanted = inode->publish || !list_empty(&inode->syncs);
+    if (!finished && !held && wanted && !inode->upload && !uploader->stopping) {
+        inode->upload = upload_new(uploader, inode);
+        extents_clear(&inode->unread);
+    }
+    struct upload *upload = inode->upload;
+    bool halt = held || inode->orphan;
+    lock_drop(&inode->lock);
+    if (upload && upload->busy) {
+        if (halt && !upload->halting)
+            upload_step(upload, EVENT_HALT, NULL);
+        return;
+    }
+    if (finished) {
+        if (upload)
+            upload_free(upload);
+        unlist(uploader, inode);
+        uploader_answer(inode, 0);
+    } else if (upload && !held && wanted && !uploader->stopping) {
+        queue_begin(upload);
+    }
+}
+
+static void look_at_poked(struct uploader *uploader)
+{
+    for (;;) {
+        lock_take(&uploader->lock);
+        struct list *first = list_pop(&uploader->poked);
+        lock_drop(&uploader->lock);
+        if (!first)
+            return;
+        struct inode *inode = container_of(first, struct inode, poked);
+        look_at(uploader, inode);
+        inode_unref(inode);
+    }
+}
+
+static void take_arrived(struct uploader *uploader)
+{
+    for (;;) {
+        lock_take(&uploader->lock);
+        struct list *first = list_pop(&uploader->arrived);
+        struct errand *errand = first ? container_of(first, struct errand, arrived) : NULL;
+        bool granted = errand && errand->asked_memory && !errand->granted;
+        lock_drop(&uploader->lock);
+        if (!errand)
+            return;
+        if (errand->upload)
+            upload_step(errand->upload, granted ? EVENT_GRANTED : EVENT_ENDED, errand);
+        else
+            errand_free(errand);
+    }
+}
+
+/* Tries begin, and requests with data start, as far as there is room for them. */
+static void pump(struct uploader *uploader)
+{
+    while (uploader->busy_count < UPLOADS_BUSY_MAX && !list_empty(&uploader->begins))
+        upload_step(container_of(uploader->begins.next, struct upload, turn), EVENT_GO, NULL);
+    while (uploader->slots_used < uploader->cache->config.uploads_max && !list_empty(&uploader->ready)) {
+        struct upload *upload = container_of(uploader->ready.next, struct upload, turn);
+        uint64_t bytes = upload_next_bytes(upload);
+        if (uploader->bytes_used && uploader->bytes_used + bytes > uploader->memory_max)
+            break;
+        upload_step(upload, EVENT_GO, NULL);
+    }
+}
+
+static int64_t ring_parked(struct uploader *uploader)
+{
+    int64_t now = clock_ms(), next = CLOCK_NEVER;
+    list_for_each_safe (at, after, &uploader->parked) {
+        struct upload *upload = container_of(at, struct upload, turn);
+        if (upload->due_ms <= now)
+            queue_begin(upload);
+        else if (upload->due_ms < next)
+            next = upload->due_ms;
+    }
+    return next;
+}
+
+static void stop_all(struct uploader *uploader)
+{
+    list_for_each_safe (at, after, &uploader->uploads) {
+        struct upload *upload = container_of(at, struct upload, link);
+        if (upload->busy && !upload->halting)
+            upload_step(upload, EVENT_HALT, NULL);
+        else if (!upload->busy)
+            upload_free(upload);
+    }
+    uploader->ended = list_empty(&uploader->uploads) && list_empty(&uploader->aborts);
+}
+
+static void *run(void *argument)
+{
+    struct uploader *uploader = argument;
+    while (!uploader->ended) {
+        take_arrived(uploader);
+        look_at_poked(uploader);
+        int64_t next = ring_parked(uploader);
+        lock_take(&uploader->lock);
+        bool stopping = uploader->stopping;
+        lock_drop(&uploader->lock);
+        if (stopping)
+            stop_all(uploader);
+        else
+            pump(uploader);
+        if (uploader->ended)
+            break;
+        LOCK_SCOPED(&uploader->lock);
+        uploader->busy_shown = uploader->busy_count;
+        uploader->parked_shown = uploader->parked_count;
+        while (list_empty(&uploader->arrived) && list_empty(&uploader->poked) &&
+               stopping == uploader->stopping)
+            if (gate_wait_locked(&uploader->wake, &uploader->lock, &uploader->waiter, next) < 0)
+                break;
+    }
+    return NULL;
+}
+
+struct uploader *uploader_new(struct cache *cache)
+{
+    struct uploader *uploader = xcalloc(1, sizeof *uploader);
+    struct memory_report memory;
+    uploader->cache = cache;
+    memory_report(cache->config.memory, &memory);
+    uploader->memory_max = memory.limit / 2;
+    lock_init(&uploader->lock, LOCK_UPLOAD, "uploader");
+    gate_init(&uploader->wake);
+    gate_init(&uploader->drained);
+    waiter_init(&uploader->waiter);
+    struct list *lists[] = {&uploader->poked,  &uploader->arrived, &uploader->unsent, &uploader->uploads,
+                            &uploader->begins, &uploader->ready,   &uploader->parked, &uploader->aborts};
+    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
+        list_init(lists[i]);
+    int error = pthread_create(&uploader->thread, NULL, run, uploader);
+    if (error) {
+        log_error("the uploader's thread: %s", err_name(error));
+        abort();
+    }
+    return uploader;
+}
+
+static void drop_references(struct uploader *uploader, struct list *inodes, size_t member)
+{
+    for (;;) {
+        lock_take(&uploader->lock);
+        struct list *first = list_pop(inodes);
+        lock_drop(&uploader->lock);
+        if (!first)
+            return;
+        inode_unref((struct inode *)(void *)((char *)first - member));
+    }
+}
+
+void uploader_free(struct uploader *uploader)
+{
+    if (!uploader)
+        return;
+    lock_take(&uploader->lock);
+    uploader->stopping = true;
+    gate_open(&uploader->wake);
+    lock_drop(&uploader->lock);
+    pthread_join(uploader->thread, NULL);
+    drop_references(uploader, &uploader->poked, offsetof(struct inode, poked));
+    drop_references(uploader, &uploader->unsent, offsetof(struct inode, unsent));
+    gate_release(&uploader->wake);
+    gate_release(&uploader->drained);
+    waiter_release(&uploader->waiter);
+    lock_release(&uploader->lock);
+    free(uploader);
+}
+
+/* ---- All of the unsent. ---- */
+
+/* References to all unsent inodes; the caller drops them and frees the array. */
+static struct inode **list_unsent(struct uploader *uploader, size_t *ret_count)
+{
+    LOCK_SCOPED(&uploader->lock);
+    struct inode **inodes = xcalloc(uploader->unsent_count + 1, sizeof inodes[0]);
+    size_t count = 0;
+    list_for_each (at, &uploader->unsent)
+        inodes[count++] = inode_ref(container_of(at, struct inode, unsent));
+    *ret_count = count;
+    return inodes;
+}
+
+static void publish_all(struct uploader *uploader)
+{
+    size_t count;
+    struct inode **inodes = list_unsent(uploader, &count);
+    for (size_t i = 0; i < count; i++) {
+        uploader_publish(inodes[i]);
+        inode_unref(inodes[i]);
+    }
+    free(inodes);
+}
+
+/* 0 while something may still go up by itself; else the error of one that cannot. */
+static int find_stuck(struct uploader *uploader)
+{
+    size_t count;
+    struct inode **inodes = list_unsent(uploader, &count);
+    int rc = 0;
+    bool moving = count == 0;
+    for (size_t i = 0; i < count; i++) {
+        lock_take(&inodes[i]->lock);
+        int parked_rc = inodes[i]->upload_busy || inodes[i]->publish ? 0 : inodes[i]->parked_rc;
+        lock_drop(&inodes[i]->lock);
+        inode_unref(inodes[i]);
+        if (parked_rc == 0 || parked_rc == -EIO || parked_rc == -EACCES || parked_rc == -ENOSPC)
+            moving = true;
+        else
+            rc = parked_rc;
+    }
+    free(inodes);
+    return moving ? 0 : rc;
+}
+
+#define LOOK_MS 1000 /* how often a drain looks whether what is left can still go up */
+
+int uploader_drain(struct uploader *uploader, struct waiter *waiter, int64_t deadline_ms, size_t *ret_unsent)
+{
+    int rc = 0;
+    publish_all(uploader);
+    lock_take(&uploader->lock);
+    while (rc == 0 && uploader->unsent_count > 0) {
+        int64_t now = clock_ms(), look_ms = now + LOOK_MS;
+        rc = gate_wait_locked(&uploader->drained, &uploader->lock, waiter,
+                              look_ms < deadline_ms ? look_ms : deadline_ms);
+        if (rc == -ETIMEDOUT && clock_ms() < deadline_ms) {
+            lock_drop(&uploader->lock);
+            rc = find_stuck(uploader);
+            lock_take(&uploader->lock);
+        }
+    }
+    *ret_unsent = uploader->unsent_count;
+    lock_drop(&uploader->lock);
+    return *ret_unsent == 0 ? 0 : rc;
+}
+
+void uploader_each_unsent(struct uploader *uploader,
+                          void (*each)(void *context, const char *key, const char *path, uint64_t bytes,
+                                       const char *why),
+                          void *context)
+{
+    size_t count;
+    struct inode **inodes = list_unsent(uploader, &count);
+    for (size_t i = 0; i < count; i++) {
+        struct inode *inode = inodes[i];
+        BUF_SCOPED key = BUF_INIT;
+        char why[sizeof inode->parked_why] = "not sent yet";
+        names_key(inode, &key);
+        lock_take(&inode->lock);
+        bool unsent = inode_dirty_locked(inode) && !inode->orphan;
+        uint64_t bytes = inode->type == S_IFREG ? extents_bytes(&inode->dirty) : 0;
+        char *path = inode->local ? disk_path(inode->cache->config.disk, inode->local_name) : NULL;
+        if (inode->parked_why[0])
+            memcpy(why, inode->parked_why, sizeof why);
+        lock_drop(&inode->lock);
+        if (unsent)
+            each(context, key.bytes, path ? path : "", bytes, why);
+        free(path);
+        inode_unref(inode);
+    }
+    free(inodes);
+}
+
+void uploader_count_sent(struct uploader *uploader, uint64_t files, uint64_t bytes, uint64_t again)
+{
+    LOCK_SCOPED(&uploader->lock);
+    uploader->sent_files += files;
+    uploader->sent_bytes += bytes;
+    uploader->sent_again_bytes += again;
+}
+
+void uploader_report(struct uploader *uploader, struct uploader_report *ret_report)
+{
+    size_t count;
+    struct inode **inodes = list_unsent(uploader, &count);
+    uint64_t bytes = 0, conflicts = 0;
+    for (size_t i = 0; i < count; i++) {
+        lock_take(&inodes[i]->lock);
+        bytes += extents_bytes(&inodes[i]->dirty);
+        conflicts += inodes[i]->parked_rc == -ESTALE;
+        lock_drop(&inodes[i]->lock);
+        inode_unref(inodes[i]);
+    }
+    free(inodes);
+    LOCK_SCOPED(&uploader->lock);
+    *ret_report = (struct uploader_report){
+        .unsent_files = uploader->unsent_count,
+        .unsent_bytes = bytes,
+        .uploading = uploader->busy_shown,
+        .parked = uploader->parked_shown,
+        .conflicts = conflicts,
+        .sent_files = uploader->sent_files,
+        .sent_bytes = uploader->sent_bytes,
+        .sent_again_bytes = uploader->sent_again_bytes,
+    };
+    if (!list_empty(&uploader->unsent)) {
+        struct inode *oldest = container_of(uploader->unsent.next, struct inode, unsent);
+        ret_report->oldest_unsent_ms = clock_ms() - oldest->unsent_since_ms;
+    }
+}
