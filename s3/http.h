@@ -6,6 +6,8 @@
  *
  * Threads: `loops` threads, each with its own curl multi handle, epoll and mailbox; a call stays on one loop, connections
  * are kept per loop. start and cancel from any thread; header(), sink() and done() run on the loop, hold no lock, do not block.
+ * Waiting: each loop has connections_max / loops places; bulk calls may hold three quarters of them, so that a small call
+ * always finds one soon. A call that waits for a place is running, and its patience runs too.
  * Copies: the body goes from libcurl's buffer to its final place by the one copy of the write callback.
  */
 #ifndef S3_HTTP_H
@@ -22,10 +24,10 @@
 struct http;
 
 struct http_config {
-    int loops;               /* 1 or 2; 0: by the number of processors */
-    int connections_max;     /* in all */
-    const char *ca_bundle;   /* NULL: the system's */
-    const char *proxy;       /* NULL: the environment's */
+    int loops;             /* 1 or 2; 0: by the number of processors */
+    int connections_max;   /* in all; 0: 64 */
+    const char *ca_bundle; /* NULL: the system's */
+    const char *proxy;     /* NULL: HTTPS_PROXY, HTTP_PROXY, NO_PROXY; then never for loopback addresses */
     bool insecure_tls;
 };
 
@@ -37,8 +39,8 @@ enum http_end {
     HTTP_CUT,           /* sent at least in part; the connection broke or the body was cut */
     HTTP_SLOW,          /* first-byte or stall time-out */
     HTTP_CANCELED,
-    HTTP_TOO_BIG,       /* an answer body beyond text_max */
-    HTTP_BROKEN,        /* not HTTP, or out of memory */
+    HTTP_TOO_BIG, /* an answer body beyond text_max */
+    HTTP_BROKEN,  /* not HTTP, or out of memory */
 };
 
 struct http_call {
@@ -49,7 +51,11 @@ struct http_call {
     const struct iovec *body;
     size_t body_count;
     size_t text_max; /* an answer body without sink is kept in `text` up to this; 0: 1 MiB */
+    bool bulk;       /* a big body either way: big buffers, and only its share of the connections */
+    /* 0: none. The first byte is awaited from when the peer has the whole request. */
     int64_t connect_timeout_ms, first_byte_timeout_ms, stall_timeout_ms;
+    int64_t
+        patience_ms; /* HTTP_SLOW when nothing moved for so long, places waited for and connecting included; 0: none */
     /* May be NULL. Called once when all headers are there, before the body. */
     void (*started)(struct http_call *call);
     /* May be NULL: body bytes go to `text`. Else each piece as it comes; returns false to end the attempt (HTTP_CUT).
@@ -63,11 +69,15 @@ struct http_call {
     char detail[160]; /* libcurl's words for an end that is not HTTP_ANSWERED */
     int status;
     struct buf text;
-    uint64_t sent, received; /* body bytes of this attempt; may be read while it runs (relaxed) */
-    int64_t moved_ms;        /* clock_ms() of the last byte that moved in either direction */
+    uint64_t sent,
+        received; /* body bytes of this attempt; may be read while it runs (relaxed; sent: to 100 ms) */
+    int64_t
+        moved_ms; /* clock_ms() of the last byte that moved in either direction; before: of http_start() */
+    bool
+        resent; /* a kept connection was found dead: the request went out twice, the first may have been heard */
 
-    void *running;
-    struct list link;
+    void *running;   /* http's own */
+    struct buf head; /* http's own: headers of the answer, "name\0value\0" */
 };
 
 int http_new(const struct http_config *config, struct http **ret_http, struct buf *why);
@@ -77,15 +87,15 @@ void http_cancel(struct http *http, struct http_call *call);
 /* A header of the answer by its name in any case, or NULL; valid until http_call_release(). */
 const char *http_header(const struct http_call *call, const char *name);
 /* Calls each(name, value) in order, for x-amz-meta-*. Names are lower case. */
-void http_each_header(const struct http_call *call, void (*each)(void *context, const char *name, const char *value),
-                      void *context);
+void http_each_header(const struct http_call *call,
+                      void (*each)(void *context, const char *name, const char *value), void *context);
 void http_call_release(struct http_call *call);
 /* Runs `fn` once on a loop of this http after delay_ms (the request machine's back-off). */
 struct http_timer {
     int64_t due_ms;
     void (*fire)(struct http_timer *timer);
     struct list link;
-    void *loop;
+    void *loop; /* http's own */
 };
 void http_timer_start(struct http *http, struct http_timer *timer, int64_t delay_ms);
 /* True: it will not fire. False: it fired or is firing. */
