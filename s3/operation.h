@@ -1,0 +1,33 @@
+/* operation: how each store_op looks over HTTP: one row each, in operation_object.c, operation_list.c, operation_upload.c.
+ *
+ * prepare() writes what is to be sent into the request; started() and read() take what came. They know no retries.
+ */
+#ifndef S3_OPERATION_H
+#define S3_OPERATION_H
+
+#include "s3/request.h"
+
+#define BULK_BYTES ((uint64_t)256 * 1024) /* from here on a body counts as big */
+
+extern const struct operation operation_get, operation_head, operation_put, operation_copy, operation_delete;
+extern const struct operation operation_delete_many, operation_list;
+extern const struct operation operation_create, operation_part, operation_part_copy, operation_complete,
+    operation_abort, operation_list_parts, operation_list_uploads;
+
+const struct operation *operation_of(enum store_op op);
+
+/* Shared by the rows. */
+/* Content-Type and the like, and x-amz-meta-*, of call->headers and call->meta. */
+void operation_add_attributes(struct request *request);
+/* If-Match, If-None-Match. */
+void operation_add_conditions(struct request *request);
+/* call->from, with a checksum. */
+void operation_add_data(struct request *request);
+/* The ETag header of an answer to PUT or PART. */
+int operation_read_etag(struct request *request);
+/* A 2xx body by one of answer.h's readers that take (bytes, length, call, error). */
+int operation_read_body(struct request *request,
+                        int (*reader)(const char *bytes, size_t length, struct store_call *call,
+                                      struct answer_error *ret_error));
+
+#endif

@@ -1,0 +1,242 @@
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "s3/body.h"
+#include "s3/operation.h"
+
+/* ---- GET and HEAD. ---- */
+
+static void take_header(void *context, const char *name, const char *value)
+{
+    struct request *request = context;
+    bool ranged = http_header(&request->http, "content-range") != NULL;
+
+    if (ranged && !strcmp(name, "content-length")) /* of the range, not of the object */
+        return;
+    if (answer_header(&request->call->object, name, value) < 0)
+        request->bad_header = true;
+}
+
+static void take_object(struct request *request)
+{
+    struct store_object *object = &request->call->object;
+    store_object_release(object);
+    memset(object, 0, sizeof(*object));
+    object->key = xstrdup(request->call->key);
+    object->meta_known = true;
+    http_each_header(&request->http, take_header, request);
+}
+
+static void prepare_head(struct request *request)
+{
+    request->target_key = request->call->key;
+    operation_add_conditions(request);
+}
+
+static int read_head(struct request *request)
+{
+    request->bad_header = false;
+    take_object(request);
+    return request->bad_header ? -EBADMSG : 0;
+}
+
+const struct operation operation_head = {.method = "HEAD", .prepare = prepare_head, .read = read_head};
+
+/* The version that all bytes must be of; NULL: not known (yet). */
+static const char *wanted_etag(const struct request *request)
+{
+    return request->get.etag[0] ? request->get.etag : request->call->if_match;
+}
+
+static void prepare_get(struct request *request)
+{
+    const struct store_call *call = request->call;
+    uint64_t from = call->offset + request->get.landed;
+
+    request->target_key = call->key;
+    if (request->get.landed > 0 && !wanted_etag(request))
+        request->get.rc = -EIO; /* nothing says that the rest would be of the same version */
+    if (wanted_etag(request))
+        store_fields_set(&request->headers, "if-match", wanted_etag(request));
+    if (call->length > 0 && !request->get.past_end) {
+        STRING_SCOPED *range = xprintf("bytes=%" PRIu64 "-%" PRIu64, from, call->offset + call->length - 1);
+        store_fields_set(&request->headers, "range", range);
+        request->bulk = call->length - request->get.landed >= BULK_BYTES;
+    }
+}
+
+/* Puts bytes to their place; the one copy of a read. */
+static void place_bytes(struct request *request, const char *bytes, size_t length)
+{
+    const struct store_call *call = request->call;
+    while (length > 0 && request->get.piece < call->into_count) {
+        const struct iovec *piece = &call->into[request->get.piece];
+        size_t room = piece->iov_len - request->get.piece_offset;
+        size_t part = length < room ? length : room;
+        memcpy((char *)piece->iov_base + request->get.piece_offset, bytes, part);
+        request->get.piece_offset += part;
+        request->get.landed += part;
+        bytes += part;
+        length -= part;
+        if (request->get.piece_offset == piece->iov_len) {
+            request->get.piece++;
+            request->get.piece_offset = 0;
+        }
+    }
+}
+
+/* At the borders of pages and at the end is often enough. */
+static void tell_landed(struct request *request)
+{
+    struct store_call *call = request->call;
+    uint64_t landed = request->get.landed;
+    bool border = (call->offset + landed) / PAGE_BYTES != (call->offset + request->get.told) / PAGE_BYTES;
+
+    call->received = landed;
+    if (landed == request->get.told || !(border || landed == request->get.expected))
+        return;
+    request->get.told = landed;
+    if (call->landed)
+        call->landed(call, landed);
+}
+
+static bool land(struct http_call *http, const char *bytes, size_t length)
+{
+    struct request *request = http->owner;
+    uint64_t skip = request->get.skip < length ? request->get.skip : length;
+    uint64_t left = request->get.expected - request->get.landed;
+
+    request->get.skip -= skip;
+    bytes += skip;
+    length -= skip;
+    place_bytes(request, bytes, length < left ? length : left);
+    tell_landed(request);
+    return length <= left; /* more is not wanted: the server ignored the range's end */
+}
+
+static bool refuse_bytes(struct http_call *http, const char *bytes, size_t length)
+{
+    (void)http, (void)bytes, (void)length;
+    return false;
+}
+
+/* The first byte of a 206's body, by "bytes 5-9/10". */
+static bool begins_at(const char *content_range, uint64_t *ret_first)
+{
+    return content_range && sscanf(content_range, "bytes %" SCNu64 "-", ret_first) == 1;
+}
+
+/* 0, or why this answer cannot go on with what landed. */
+static int check_answer(struct request *request)
+{
+    const struct store_call *call = request->call;
+    uint64_t from = call->offset + request->get.landed, first = 0;
+    const char *wanted = wanted_etag(request);
+
+    if (request->bad_header)
+        return -EIO;
+    if (wanted && strcmp(call->object.etag, wanted) != 0)
+        return -ESTALE;
+    if (request->http.status == 206 &&
+        (!begins_at(http_header(&request->http, "content-range"), &first) || first != from))
+        return -EIO;
+    return 0;
+}
+
+static void start_get(struct request *request)
+{
+    struct store_call *call = request->call;
+    uint64_t size;
+
+    take_object(request);
+    request->get.rc = check_answer(request);
+    if (request->get.rc) {
+        request->http.sink = refuse_bytes;
+        return;
+    }
+    memcpy(request->get.etag, call->object.etag, sizeof(request->get.etag));
+    size = call->object.size;
+    request->get.expected = call->offset >= size                 ? 0
+                            : call->length < size - call->offset ? call->length
+                                                                 : size - call->offset;
+    request->get.expected_known = true;
+    request->get.skip = request->http.status == 206 ? 0 : call->offset + request->get.landed;
+    request->http.sink = land;
+}
+
+static int read_get(struct request *request)
+{
+    const struct store_call *call = request->call;
+    if (call->length == 0 || request->get.past_end)
+        return 0;
+    return request->get.landed == request->get.expected ? 0 : -EAGAIN;
+}
+
+const struct operation operation_get = {
+    .method = "GET", .prepare = prepare_get, .started = start_get, .read = read_get};
+
+/* ---- PUT, COPY, DELETE. ---- */
+
+static void prepare_put(struct request *request)
+{
+    request->target_key = request->call->key;
+    operation_add_attributes(request);
+    operation_add_conditions(request);
+    operation_add_data(request);
+}
+
+const struct operation operation_put = {.method = "PUT", .prepare = prepare_put, .read = operation_read_etag};
+
+static void prepare_copy(struct request *request)
+{
+    const struct store_call *call = request->call;
+    BUF_SCOPED source = BUF_INIT;
+
+    request->target_key = call->key;
+    endpoint_copy_source(request->endpoint, call->source_key, &source);
+    store_fields_set(&request->headers, "x-amz-copy-source", source.bytes);
+    store_fields_set(&request->headers, "x-amz-metadata-directive", call->replace_meta ? "REPLACE" : "COPY");
+    if (call->source_if_match)
+        store_fields_set(&request->headers, "x-amz-copy-source-if-match", call->source_if_match);
+    if (call->replace_meta)
+        operation_add_attributes(request);
+    operation_add_conditions(request);
+}
+
+static int read_copy(struct request *request)
+{
+    return operation_read_body(request, answer_etag);
+}
+
+const struct operation operation_copy = {
+    .method = "PUT", .slow = true, .prepare = prepare_copy, .read = read_copy};
+
+static void prepare_delete(struct request *request)
+{
+    request->target_key = request->call->key;
+    operation_add_conditions(request);
+}
+
+const struct operation operation_delete = {.method = "DELETE", .prepare = prepare_delete};
+
+static void prepare_delete_many(struct request *request)
+{
+    const struct store_call *call = request->call;
+    store_fields_set(&request->query, "delete", "");
+    store_fields_set(&request->headers, "content-type", "application/xml");
+    if (body_delete(call->keys, call->key_count, &request->document) < 0)
+        buf_reset(&request->document); /* cannot be: store_s3.c looked at the keys */
+    request->body_kind = BODY_DOCUMENT;
+}
+
+static int read_delete_many(struct request *request)
+{
+    return operation_read_body(request, answer_delete);
+}
+
+const struct operation operation_delete_many = {
+    .method = "POST", .prepare = prepare_delete_many, .read = read_delete_many};

@@ -1,0 +1,700 @@
+#include "s3/request.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/clock.h"
+#include "base/crc.h"
+#include "base/err.h"
+#include "base/log.h"
+
+#define ANSWER_MAX     ((size_t)16 << 20) /* a listing of 1000 longest keys with metadata fits thrice */
+#define SLOW_ANSWER_MS (10 * 60 * 1000)   /* Complete and Copy */
+
+static void attempt(struct request *request);
+static void hear_done(struct http_call *http);
+static void fire_timer(struct http_timer *timer);
+
+struct request *request_new(struct bucket *bucket, struct store_call *call, const struct operation *operation)
+{
+    struct request *request = xcalloc(1, sizeof(*request));
+    request->bucket = bucket;
+    request->call = call;
+    request->operation = operation;
+    request->references = 1;
+    request->begun_ms = request->progress_ms = clock_ms();
+    request->document = request->url = request->lines = (struct buf)BUF_INIT;
+    request->http.owner = request;
+    request->timer.fire = fire_timer;
+    retry_init(&request->retry, call);
+    return request;
+}
+
+struct request *request_ref(struct request *request)
+{
+    __atomic_add_fetch(&request->references, 1, __ATOMIC_RELAXED);
+    return request;
+}
+
+static void release_attempt(struct request *request)
+{
+    store_fields_release(&request->query);
+    store_fields_release(&request->headers);
+    buf_reset(&request->document);
+    buf_reset(&request->url);
+    buf_reset(&request->lines);
+    free(request->line_list);
+    request->line_list = NULL;
+    endpoint_unref(request->endpoint);
+    request->endpoint = NULL;
+    keys_unref(request->keys);
+    request->keys = NULL;
+    request->target_key = NULL;
+    request->body_kind = BODY_NONE;
+    request->bulk = request->checksum_sent = false;
+    memset(&request->answer_error, 0, sizeof(request->answer_error));
+}
+
+void request_unref(struct request *request)
+{
+    if (!request || __atomic_sub_fetch(&request->references, 1, __ATOMIC_ACQ_REL) > 0)
+        return;
+    release_attempt(request);
+    http_call_release(&request->http);
+    buf_release(&request->document);
+    buf_release(&request->url);
+    buf_release(&request->lines);
+    free(request->key_marker);
+    free(request->id_marker);
+    free(request);
+}
+
+void request_add_number(struct store_fields *fields, const char *name, uint64_t value)
+{
+    STRING_SCOPED *text = xprintf("%" PRIu64, value);
+    store_fields_set(fields, name, text);
+}
+
+static bool is_canceled(struct request *request)
+{
+    return __atomic_load_n(&request->canceled, __ATOMIC_SEQ_CST);
+}
+
+void request_cancel(struct request *request)
+{
+    struct http *http = request->bucket->http;
+    __atomic_store_n(&request->canceled, true, __ATOMIC_SEQ_CST);
+    http_cancel(http, &request->http);
+    if (http_timer_stop(http, &request->timer))
+        http_timer_start(http, &request->timer, 0);
+}
+
+/* ---- The end. ---- */
+
+static void count(struct request *request, uint64_t *counter, uint64_t more)
+{
+    LOCK_SCOPED(&request->bucket->lock);
+    *counter += more;
+}
+
+static void fill_error(struct request *request)
+{
+    struct store_error *error = &request->call->error;
+    const char *id = http_header(&request->http, "x-amz-request-id");
+
+    error->http_status = request->http.end == HTTP_ANSWERED ? request->http.status : 0;
+    answer_error_to_store(&request->answer_error, error);
+    if (!error->request_id[0] && id)
+        snprintf(error->request_id, sizeof(error->request_id), "%.63s", id);
+    if (request->http.end != HTTP_ANSWERED && !error->message[0])
+        snprintf(error->message, sizeof(error->message), "%s", request->http.detail);
+}
+
+/* What a refusal teaches about the endpoint. */
+static void learn_refusal(struct request *request, int rc)
+{
+    if (rc != -EOPNOTSUPP)
+        return;
+    if (request->call->op == STORE_DELETE_MANY)
+        bucket_learn(request->bucket, ABILITY_OF(delete_many), ABILITY_NO);
+    if (request->call->op == STORE_PART_COPY)
+        bucket_learn(request->bucket, ABILITY_OF(part_copy), ABILITY_NO);
+}
+
+static void learn_success(struct request *request)
+{
+    if (request->checksum_sent)
+        bucket_learn(request->bucket, ABILITY_OF(checksum), ABILITY_YES);
+    if (request->call->op == STORE_DELETE_MANY)
+        bucket_learn(request->bucket, ABILITY_OF(delete_many), ABILITY_YES);
+    if (request->call->op == STORE_PART_COPY)
+        bucket_learn(request->bucket, ABILITY_OF(part_copy), ABILITY_YES);
+}
+
+static void finish(struct request *request, int rc, bool unknown)
+{
+    struct store_call *call = request->call;
+
+    call->rc = rc;
+    call->unknown = rc < 0 && unknown;
+    if (rc < 0) {
+        fill_error(request);
+        learn_refusal(request, rc);
+        count(request, &request->bucket->counters.failures, 1);
+    } else {
+        learn_success(request);
+    }
+    call->error.attempts = request->attempts;
+    call->error.took_ms = clock_ms() - request->begun_ms;
+    request->ended(request); /* the call is its owner's from here on */
+    request_unref(request);
+}
+
+/* Ends a call for a reason of our own, with words for it. */
+static void refuse(struct request *request, int rc, const char *code, const char *words)
+{
+    snprintf(request->answer_error.code, sizeof(request->answer_error.code), "%s", code);
+    snprintf(request->answer_error.message, sizeof(request->answer_error.message), "%.199s", words);
+    finish(request, rc, request->retry.maybe);
+}
+
+/* ---- Building. ---- */
+
+static int take_keys(struct request *request)
+{
+    struct bucket *bucket = request->bucket;
+    BUF_SCOPED why = BUF_INIT;
+    int rc;
+
+    if (!bucket->credentials)
+        return 0;
+    rc = credentials_get(bucket->credentials, &request->keys, &why);
+    if (rc < 0)
+        refuse(request, -EACCES, "NoCredentials", why.length ? why.bytes : err_text(rc));
+    return rc;
+}
+
+static void compute_crc(struct request *request, bool crc64)
+{
+    const struct store_call *call = request->call;
+    for (size_t i = 0; !request->have_crc && i < call->from_count; i++) {
+        const struct iovec *piece = &call->from[i];
+        request->crc = crc64 ? crc64nvme(request->crc, piece->iov_base, piece->iov_len)
+                             : crc32c((uint32_t)request->crc, piece->iov_base, piece->iov_len);
+    }
+    request->have_crc = true;
+}
+
+static void add_crc(struct request *request)
+{
+    bool crc64 = request->bucket->checksum == CHECKSUM_CRC64NVME;
+    int bytes = crc64 ? 8 : 4;
+    uint8_t big_endian[8];
+    BUF_SCOPED value = BUF_INIT;
+
+    compute_crc(request, crc64);
+    for (int i = 0; i < bytes; i++)
+        big_endian[i] = (uint8_t)(request->crc >> (8 * (bytes - 1 - i)));
+    buf_add_base64(&value, big_endian, (size_t)bytes);
+    store_fields_set(&request->headers, crc64 ? "x-amz-checksum-crc64nvme" : "x-amz-checksum-crc32c",
+                     value.bytes);
+    request->checksum_sent = true;
+}
+
+static void add_md5(struct request *request, const struct iovec *pieces, size_t piece_count)
+{
+    BUF_SCOPED value = BUF_INIT;
+    if (!request->have_md5 || request->body_kind == BODY_DOCUMENT)
+        digest_md5_pieces(pieces, piece_count, request->md5);
+    request->have_md5 = true;
+    buf_add_base64(&value, request->md5, MD5_BYTES);
+    store_fields_set(&request->headers, "content-md5", value.bytes);
+}
+
+static void add_sha256(struct request *request, struct buf *payload)
+{
+    if (!request->have_sha256)
+        digest_sha256_pieces(request->call->from, request->call->from_count, request->sha256);
+    request->have_sha256 = true;
+    buf_add_hex(payload, request->sha256, SHA256_BYTES);
+}
+
+static void add_data_integrity(struct request *request, struct buf *payload)
+{
+    const struct store_call *call = request->call;
+    enum store_checksum checksum = request->bucket->checksum;
+
+    if (checksum == CHECKSUM_SHA256) { /* the server checks the body against the signature */
+        add_sha256(request, payload);
+        return;
+    }
+    buf_add_string(payload, SIGN_UNSIGNED_PAYLOAD);
+    if (checksum == CHECKSUM_MD5 || request->retry.checksum_off ||
+        bucket_can(request->bucket, ABILITY_OF(checksum)) == ABILITY_NO)
+        add_md5(request, call->from, call->from_count);
+    else
+        add_crc(request);
+}
+
+/* Gives http its body, and every byte of it a check by the server. */
+static void add_body(struct request *request, struct buf *payload)
+{
+    struct http_call *http = &request->http;
+
+    http->body = NULL;
+    http->body_count = 0;
+    if (request->body_kind == BODY_DATA) {
+        http->body = request->call->from;
+        http->body_count = request->call->from_count;
+        add_data_integrity(request, payload);
+    } else if (request->body_kind == BODY_DOCUMENT) {
+        uint8_t sha256[SHA256_BYTES];
+        request->document_piece = (struct iovec){request->document.bytes, request->document.length};
+        http->body = &request->document_piece;
+        http->body_count = 1;
+        add_md5(request, http->body, 1);
+        digest_sha256(request->document.bytes, request->document.length, sha256);
+        buf_add_hex(payload, sha256, SHA256_BYTES);
+    } else {
+        buf_add_string(payload, SIGN_EMPTY_PAYLOAD);
+    }
+}
+
+static bool breaks_header(const char *text)
+{
+    for (; *text; text++)
+        if (*text == '\r' || *text == '\n')
+            return true;
+    return false;
+}
+
+static int write_lines(struct request *request)
+{
+    const struct store_fields *headers = &request->headers;
+    size_t at = 0;
+
+    for (size_t i = 0; i < headers->count; i++) {
+        const struct store_field *field = &headers->all[i];
+        if (breaks_header(field->name) || breaks_header(field->value))
+            return -EINVAL;
+        /* libcurl writes a header without a value when it ends with a semicolon. */
+        buf_printf(&request->lines, field->value[0] ? "%s: %s" : "%s;%s", field->name, field->value);
+        buf_add_char(&request->lines, 0);
+    }
+    request->line_list = xcalloc(headers->count + 1, sizeof(*request->line_list));
+    for (size_t i = 0; i < headers->count; i++) {
+        request->line_list[i] = request->lines.bytes + at;
+        at += strlen(request->line_list[i]) + 1;
+    }
+    request->http.headers = request->line_list;
+    return 0;
+}
+
+static int sign(struct request *request, const char *method, const char *payload)
+{
+    struct bucket *bucket = request->bucket;
+    BUF_SCOPED host = BUF_INIT;
+    BUF_SCOPED path = BUF_INIT;
+    BUF_SCOPED query = BUF_INIT;
+
+    endpoint_locate(request->endpoint, request->target_key, &host, &path);
+    struct sign_input input = {
+        .method = method,
+        .host = host.bytes,
+        .path = path.bytes,
+        .query = &request->query,
+        .payload = payload,
+        .region = request->endpoint->region,
+        .service = "s3",
+        .keys = request->keys,
+        .wall_ns = clock_wall_ns() + request->signed_skew_ns,
+    };
+    sign_request(&input, &request->headers, &bucket->sign_cache);
+    sign_query(&request->query, &query);
+    endpoint_url(request->endpoint, host.bytes, path.bytes, query.bytes, &request->url);
+    request->http.method = method;
+    request->http.url = request->url.bytes;
+    return write_lines(request);
+}
+
+static int64_t patience_left(const struct request *request)
+{
+    int64_t patience_ms = request->call->patience_ms;
+    return patience_ms > 0 ? patience_ms - (clock_ms() - request->progress_ms) : RETRY_FOREVER;
+}
+
+static void set_deadlines(struct request *request)
+{
+    const struct bucket *bucket = request->bucket;
+    struct http_call *http = &request->http;
+    int64_t left_ms = patience_left(request);
+    bool slow = request->operation->slow;
+
+    http->connect_timeout_ms = bucket->connect_timeout_ms;
+    http->first_byte_timeout_ms = slow ? SLOW_ANSWER_MS : bucket->first_byte_timeout_ms;
+    http->stall_timeout_ms = slow ? SLOW_ANSWER_MS : bucket->stall_timeout_ms;
+    /* While the server thinks about a Complete or a Copy, nothing can be acknowledged. */
+    http->patience_ms = left_ms == RETRY_FOREVER || slow ? 0 : left_ms > 0 ? left_ms : 1;
+    http->text_max = ANSWER_MAX;
+    http->bulk = request->bulk;
+    http->started = NULL;
+    http->sink = NULL;
+    http->done = hear_done;
+}
+
+static void hear_started(struct http_call *http)
+{
+    struct request *request = http->owner;
+    if (http->status >= 200 && http->status < 300)
+        request->operation->started(request);
+}
+
+/* ---- Attempts. ---- */
+
+/* The other thread that may look at the request now is one that cancels it. */
+static void launch(struct request *request)
+{
+    struct http *http = request->bucket->http;
+    request_ref(request);
+    http_start(http, &request->http);
+    if (is_canceled(request))
+        http_cancel(http, &request->http);
+    request_unref(request);
+}
+
+static void attempt(struct request *request)
+{
+    const char *method = request->operation->method;
+    BUF_SCOPED payload = BUF_INIT;
+
+    if (is_canceled(request)) {
+        refuse(request, -ECANCELED, "", "canceled");
+        return;
+    }
+    release_attempt(request);
+    request->finding_region = false;
+    request->endpoint = bucket_endpoint(request->bucket);
+    request->signed_skew_ns = bucket_skew_ns(request->bucket);
+    if (take_keys(request) < 0)
+        return;
+    request->operation->prepare(request);
+    if (request->get.rc) {
+        refuse(request, request->get.rc, "", "the object has no ETag to go on by");
+        return;
+    }
+    if (request->call->op == STORE_GET && (request->call->length == 0 || request->get.past_end))
+        method = "HEAD"; /* there is no empty range */
+    add_body(request, &payload);
+    if (sign(request, method, payload.bytes) < 0) {
+        refuse(request, -EINVAL, "InvalidHeader", "a header holds a line break");
+        return;
+    }
+    set_deadlines(request);
+    if (request->operation->started)
+        request->http.started = hear_started;
+    request->attempts++;
+    count(request, &request->bucket->counters.attempts, 1);
+    launch(request);
+}
+
+void request_begin(struct request *request)
+{
+    assert(request->ended);
+    attempt(request);
+}
+
+static void fire_timer(struct http_timer *timer)
+{
+    attempt(container_of(timer, struct request, timer));
+}
+
+static void wait_and_attempt(struct request *request, int64_t after_ms)
+{
+    struct http *http = request->bucket->http;
+    count(request, &request->bucket->counters.retries, 1);
+    if (after_ms <= 0) {
+        attempt(request);
+        return;
+    }
+    request_ref(request);
+    http_timer_start(http, &request->timer, after_ms);
+    if (is_canceled(request) && http_timer_stop(http, &request->timer))
+        http_timer_start(http, &request->timer, 0);
+    request_unref(request);
+}
+
+/* ---- Repairs. ---- */
+
+static void give_up(struct request *request)
+{
+    finish(request, request->verdict.rc, request->verdict.unknown);
+}
+
+/* True when requests go elsewhere now than this one went. */
+static bool has_moved(struct request *request)
+{
+    struct endpoint *now = bucket_endpoint(request->bucket);
+    bool moved = strcmp(now->region, request->endpoint->region) != 0;
+    endpoint_unref(now);
+    return moved;
+}
+
+static void ask_for_region(struct request *request)
+{
+    struct http_call *http = &request->http;
+    BUF_SCOPED host = BUF_INIT;
+    BUF_SCOPED path = BUF_INIT;
+
+    request->finding_region = true;
+    endpoint_locate(request->endpoint, NULL, &host, &path);
+    buf_reset(&request->url);
+    endpoint_url(request->endpoint, host.bytes, path.bytes, "", &request->url);
+    set_deadlines(request);
+    http->method = "HEAD";
+    http->url = request->url.bytes;
+    http->headers = NULL;
+    http->body = NULL;
+    http->body_count = 0;
+    launch(request);
+}
+
+static void repair_region(struct request *request, const char *region)
+{
+    if ((region && bucket_move(request->bucket, request->endpoint, region) == 0) || has_moved(request))
+        wait_and_attempt(request, 0);
+    else if (!request->finding_region && endpoint_tells_region(request->endpoint))
+        ask_for_region(request);
+    else
+        give_up(request);
+}
+
+static void repair_keys(struct request *request)
+{
+    struct credentials *credentials = request->bucket->credentials;
+    if (credentials && request->keys && credentials_refused(credentials, request->keys) == 1)
+        wait_and_attempt(request, 0);
+    else
+        give_up(request);
+}
+
+/* The server's clock minus ours, by the Date of its answer. False: it did not say. */
+static bool read_skew(const struct request *request, int64_t *ret_skew_ns)
+{
+    const char *date = http_header(&request->http, "date");
+    int64_t server_ns;
+    if (!date || clock_parse_http(date, &server_ns) < 0)
+        return false;
+    *ret_skew_ns = server_ns - clock_wall_ns();
+    return true;
+}
+
+static void repair_clock(struct request *request)
+{
+    int64_t skew_ns;
+    if (!read_skew(request, &skew_ns)) {
+        give_up(request);
+        return;
+    }
+    bucket_set_skew(request->bucket, skew_ns);
+    wait_and_attempt(request, 0);
+}
+
+/* ---- Judging. ---- */
+
+static void log_verdict(const struct request *request, const struct retry_event *event)
+{
+    const struct retry_verdict *verdict = &request->verdict;
+    if (verdict->next == RETRY_DONE || !log_enabled(LOG_LEVEL_DEBUG))
+        return;
+    log_debug("%s %s: attempt %d: %d %s %s: %s in %lld ms", store_op_name(request->call->op),
+              request->target_key ? request->target_key : "", request->attempts, event->status,
+              event->code ? event->code : "", request->http.detail, retry_next_name(verdict->next),
+              (long long)verdict->after_ms);
+}
+
+static void act(struct request *request, const struct retry_event *event)
+{
+    log_verdict(request, event);
+    switch (request->verdict.next) {
+    case RETRY_DONE:
+        give_up(request);
+        break;
+    case RETRY_LATER:
+        wait_and_attempt(request, request->verdict.after_ms);
+        break;
+    case RETRY_REFRESH:
+        repair_keys(request);
+        break;
+    case RETRY_REGION:
+        repair_region(request, event->region);
+        break;
+    case RETRY_CLOCK:
+        repair_clock(request);
+        break;
+    case RETRY_CHECKSUM:
+        log_info("%s takes no checksum headers: Content-MD5 from now on", request->endpoint->host);
+        bucket_learn(request->bucket, ABILITY_OF(checksum), ABILITY_NO);
+        wait_and_attempt(request, 0);
+        break;
+    }
+}
+
+/* Bytes that moved for good move the patience's clock; those of an upload that must be sent again do not. */
+static void note_progress(struct request *request, struct retry_event *event)
+{
+    const struct http_call *http = &request->http;
+
+    if (http->sent > request->sent_most) {
+        request->sent_most = http->sent;
+        request->progress_ms = http->moved_ms;
+    }
+    if (request->get.landed > request->get.judged) {
+        request->progress_ms = http->moved_ms;
+        event->progressed = true;
+        request->get.judged = request->get.landed;
+    }
+    LOCK_SCOPED(&request->bucket->lock);
+    request->bucket->counters.bytes_out += http->sent;
+    request->bucket->counters.bytes_in += http->received;
+}
+
+static void read_refusal(struct request *request, struct retry_event *event)
+{
+    const struct http_call *http = &request->http;
+    if (answer_error(http->text.bytes, http->text.length, &request->answer_error) == 0) {
+        event->code = request->answer_error.code;
+        event->message = request->answer_error.message;
+    }
+}
+
+static const char *told_region(const struct request *request)
+{
+    const char *region = http_header(&request->http, "x-amz-bucket-region");
+    if (!region || !*region)
+        region = request->answer_error.region;
+    return *region && strcmp(region, request->endpoint->region) != 0 ? region : NULL;
+}
+
+static void read_hints(struct request *request, struct retry_event *event)
+{
+    const struct http_call *http = &request->http;
+    int64_t skew_ns;
+
+    event->region = told_region(request);
+    if (read_skew(request, &skew_ns))
+        event->skew_ms = (skew_ns - request->signed_skew_ns) / 1000000;
+    event->asked_ms = retry_asked_ms(http_header(http, "retry-after"), http_header(http, "x-amz-retry-after"),
+                                     clock_wall_ns());
+}
+
+static void begin_next_page(struct request *request)
+{
+    retry_budget_refill(&request->bucket->budget, request->retry.attempts);
+    retry_init(&request->retry, request->call);
+    request->progress_ms = clock_ms();
+    attempt(request);
+}
+
+/* Reads a 2xx. True: the request goes on or has ended. */
+static bool read_success(struct request *request, struct retry_event *event)
+{
+    int rc = request->operation->read ? request->operation->read(request) : 0;
+
+    switch (rc) {
+    case 0:
+        return false;
+    case REQUEST_MORE:
+        begin_next_page(request);
+        return true;
+    case 1:
+        event->code = request->answer_error.code;
+        event->message = request->answer_error.message;
+        return false;
+    case -EBADMSG:
+        event->unreadable = true;
+        snprintf(request->answer_error.message, sizeof(request->answer_error.message),
+                 "the answer makes no sense");
+        return false;
+    case -EAGAIN: /* a range that ended early though the answer was whole */
+        event->end = HTTP_CUT;
+        return false;
+    default:
+        refuse(request, rc, "", "the answer cannot be read");
+        return true;
+    }
+}
+
+/* Refusals that are answers to what we tried: a range behind the end, a listing that was asked for too much. */
+static bool try_otherwise(struct request *request)
+{
+    const struct store_call *call = request->call;
+    int status = request->http.status;
+
+    if (call->op == STORE_GET && status == 416 && request->get.landed == 0 && !request->get.past_end) {
+        request->get.past_end = true;
+    } else if (call->op == STORE_LIST && request->list_meta_sent && (status == 400 || status == 501) &&
+               bucket_can(request->bucket, ABILITY_OF(list_meta)) == ABILITY_UNKNOWN) {
+        bucket_learn(request->bucket, ABILITY_OF(list_meta), ABILITY_NO);
+    } else {
+        return false;
+    }
+    attempt(request);
+    return true;
+}
+
+/* A body that was ended by us, or broke, behind the last byte that we want. */
+static bool is_whole(const struct request *request)
+{
+    return request->call->op == STORE_GET && request->get.expected_known &&
+           request->get.landed == request->get.expected;
+}
+
+static void judge(struct request *request)
+{
+    struct retry_event event = {
+        .end = request->http.end,
+        .status = request->http.end == HTTP_ANSWERED ? request->http.status : 0,
+        .canceled = is_canceled(request),
+        .checksum_sent = request->checksum_sent,
+    };
+    uint32_t chance;
+
+    note_progress(request, &event);
+    if (request->http.resent)
+        request->retry.maybe = true; /* the first sending may have been heard */
+    if (request->get.rc) {
+        refuse(request, request->get.rc, "", "the object changed while it was read");
+        return;
+    }
+    if (event.end == HTTP_CUT && is_whole(request)) {
+        event.end = HTTP_ANSWERED;
+        event.status = request->http.status;
+    }
+    if (event.end == HTTP_ANSWERED && event.status >= 200 && event.status < 300) {
+        if (read_success(request, &event))
+            return;
+    } else if (event.end == HTTP_ANSWERED) {
+        if (try_otherwise(request))
+            return;
+        read_refusal(request, &event);
+    }
+    read_hints(request, &event);
+    event.patience_left_ms = patience_left(request);
+    digest_random(&chance, sizeof(chance));
+    request->verdict = retry_next(&request->retry, &event, &request->bucket->budget, chance);
+    act(request, &event);
+}
+
+static void hear_done(struct http_call *http)
+{
+    struct request *request = http->owner;
+    if (request->finding_region)
+        repair_region(request, http->end == HTTP_ANSWERED ? http_header(http, "x-amz-bucket-region") : NULL);
+    else
+        judge(request);
+}
