@@ -49,8 +49,9 @@ struct disk_file {
     struct disk *disk;
 };
 
-/* Opens, or creates with 0700, the directory `path` of the real file system and any missing parents, so that they survive a power cut. Refused: not a
- * directory, not ours, open to others (-EPERM), a symlink as last component (-ELOOP), a network file system (-EREMOTE). */
+/* Opens, or creates with 0700, the directory `path` of the real file system and any missing parents, so that they survive
+ * a power cut. Refused: not a directory, not ours, open to others (-EPERM), a symlink as last component (-ELOOP), a
+ * network file system (-EREMOTE). */
 int disk_open_directory(const char *path, struct disk **ret_disk);
 /* The full path of a name, for messages; malloc'ed. */
 char *disk_path(struct disk *disk, const char *name);

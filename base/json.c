@@ -170,6 +170,10 @@ int json_parse(const char *bytes, size_t length, struct json **ret_json, struct 
     json_error_t error;
     json_t *json = json_loadb(bytes, length, 0, &error);
     if (!json) {
+        char *quote =
+            strstr(error.text, " near '"); /* a piece of the text, which may be of a credential file */
+        if (quote)
+            *quote = '\0';
         if (why)
             buf_printf(why, "line %d, column %d: %s", error.line, error.column, error.text);
         return -EBADMSG;

@@ -27,7 +27,8 @@ void json_append(struct json *array, struct json **child);
 void json_append_string(struct json *array, const char *value);
 void json_print(const struct json *json, struct buf *out, bool pretty);
 
-/* Reading: 0, or -EBADMSG with a message of what and where in `why` (may be NULL). At most 16 MiB, depth 64. */
+/* Reading: 0, or -EBADMSG with a message of what and where in `why` (may be NULL). At most 16 MiB, depth 64.
+ * The message never quotes the text, which may be a secret's. */
 int json_parse(const char *bytes, size_t length, struct json **ret_json, struct buf *why);
 /* The getters are not called json_string() and so on: jansson exports those names, and ours would take their place
  * inside its own library.

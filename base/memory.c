@@ -173,10 +173,11 @@ static bool map_region(struct memory *memory)
 
 /* ---- budget ---- */
 
+/* A share that may hold everything never keeps a request back: the limit does. */
 static bool share_fits_locked(const struct memory *memory, size_t bytes, enum memory_share share)
 {
-    return memory->shares[share] <= memory->parts[share] &&
-           bytes <= memory->parts[share] - memory->shares[share];
+    size_t part = memory->parts[share], held = memory->shares[share];
+    return part == memory->limit || (held <= part && bytes <= part - held);
 }
 
 static bool limit_fits_locked(const struct memory *memory, size_t bytes)

@@ -6,7 +6,8 @@
 
 #include "base/clock.h"
 
-/* Under a fake clock no timer runs: waiters with a deadline stand here, to look at it again when the time was moved.
+/* Waiters with a deadline stand here, to look at it again when a test has moved the time or changed the clock. A waiter
+ * registers under a real clock, too: the fake one may begin while it sleeps.
  * Order: registry_mutex, then waiter->mutex. Plain mutexes: they are this file's own and nothing is taken under them. */
 static pthread_mutex_t registry_mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct list registry = LIST_INIT(registry);
@@ -116,14 +117,14 @@ static void set_registered(struct waiter *waiter, bool registered)
 
 static void wait_for_news(struct waiter *waiter, int64_t deadline_ms)
 {
-    bool registered = deadline_ms != CLOCK_NEVER && clock_is_fake();
-    if (registered)
+    bool timed = deadline_ms != CLOCK_NEVER;
+    if (timed)
         set_registered(waiter, true);
     pthread_mutex_lock(&waiter->mutex);
     while (!waiter->woken && !waiter->interrupted && clock_ms() < deadline_ms)
         sleep_locked(waiter, deadline_ms);
     pthread_mutex_unlock(&waiter->mutex);
-    if (registered)
+    if (timed)
         set_registered(waiter, false);
 }
 

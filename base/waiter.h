@@ -30,7 +30,7 @@ struct waiter {
     bool woken;           /* written under mutex, by the gate that the waiter stands at */
     bool interrupted;     /* under mutex; sticky */
     struct list link;     /* in the gate's list, under the gate's lock */
-    struct list registry; /* those that wait with a deadline under a fake clock */
+    struct list registry; /* while it waits with a deadline: a moved clock wakes it */
 };
 
 struct gate {
