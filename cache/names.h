@@ -33,6 +33,11 @@ struct names_absent {
     int64_t seen_ms;
 };
 
+struct names_deleting { /* in names->deleting */
+    struct list link;
+    char *key;
+};
+
 /* A look at the server in flight. Own changes of names that it may not have seen yet are noted here, so that its
  * answer does not undo them. */
 struct names_watch {
@@ -53,8 +58,7 @@ struct names {
     struct list asking;    /* struct asking: few, as many as there are threads at work */
     struct list watches;
     struct list idle;
-    struct list
-        doomed; /* unlinked while open: their objects go at the last close and are hidden until then */
+    struct list doomed;   /* unlinked while open: hidden until their objects go at the last close */
     struct list deleting; /* keys that a worker deletes behind: nobody takes a marker on them */
     size_t count;
     uint64_t next_id;

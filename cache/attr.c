@@ -1,0 +1,148 @@
+#include "cache/attr.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define SECOND_NS      INT64_C(1000000000)
+#define SECONDS_MAX    (INT64_C(1) << 33) /* year 2242: what fits int64 nanoseconds with room to reckon */
+#define DIRECTORY_SIZE 4096
+#define MODE_MAX       0177777u
+
+/* All digits of `base`, at most `max`. */
+static int parse_number(const char *text, int base, uint64_t max, uint64_t *ret_value)
+{
+    uint64_t value = 0;
+
+    if (!text || !*text)
+        return -EINVAL;
+    for (; *text; text++) {
+        if (*text < '0' || *text >= '0' + base)
+            return -EINVAL;
+        value = value * (uint64_t)base + (uint64_t)(*text - '0');
+        if (value > max)
+            return -ERANGE;
+    }
+    *ret_value = value;
+    return 0;
+}
+
+int attr_parse_time(const char *text, int64_t *ret_ns)
+{
+    bool negative = *text == '-';
+    int64_t seconds = 0, fraction = 0, unit = SECOND_NS;
+    const char *at = text + negative;
+
+    if (!isdigit((unsigned char)*at))
+        return -EINVAL;
+    for (; isdigit((unsigned char)*at); at++) {
+        seconds = seconds * 10 + (*at - '0');
+        if (seconds > SECONDS_MAX)
+            return -EINVAL;
+    }
+    if (*at == '.')
+        for (at++; isdigit((unsigned char)*at); at++)
+            if (unit > 1)
+                fraction += (*at - '0') * (unit /= 10);
+    if (*at)
+        return -EINVAL;
+    *ret_ns = seconds * SECOND_NS + fraction;
+    if (negative)
+        *ret_ns = -*ret_ns;
+    return 0;
+}
+
+void attr_print_time(int64_t ns, char out[32])
+{
+    uint64_t magnitude = ns < 0 ? -(uint64_t)ns : (uint64_t)ns;
+    const char *sign = ns < 0 ? "-" : "";
+    uint64_t seconds = magnitude / SECOND_NS, fraction = magnitude % SECOND_NS;
+
+    if (fraction)
+        snprintf(out, 32, "%s%" PRIu64 ".%09" PRIu64, sign, seconds, fraction);
+    else
+        snprintf(out, 32, "%s%" PRIu64, sign, seconds);
+}
+
+/* Decimal, as s3fs writes it. A number too large for that is read as octal: "100644" is what rclone writes. */
+static int parse_mode(const char *text, uint32_t *ret_mode)
+{
+    uint64_t mode;
+    int rc = parse_number(text, 10, MODE_MAX, &mode);
+
+    if (rc == -ERANGE)
+        rc = parse_number(text, 8, MODE_MAX, &mode);
+    if (rc == 0)
+        *ret_mode = (uint32_t)mode;
+    return rc;
+}
+
+static uint32_t choose_type(const char *key, uint32_t mode)
+{
+    size_t length = key ? strlen(key) : 0;
+
+    if (length && key[length - 1] == '/')
+        return S_IFDIR;
+    return (mode & S_IFMT) == S_IFLNK ? S_IFLNK : S_IFREG;
+}
+
+static void take_id(const struct store_fields *meta, const char *name, uint32_t *id)
+{
+    uint64_t value;
+    if (parse_number(store_fields_get(meta, name), 10, UINT32_MAX - 1, &value) == 0)
+        *id = (uint32_t)value;
+}
+
+static void take_time(const struct store_fields *meta, const char *name, int64_t *ns)
+{
+    const char *text = store_fields_get(meta, name);
+    if (text)
+        attr_parse_time(text, ns);
+}
+
+void attr_from_object(const struct store_object *object, const struct attr_defaults *defaults,
+                      struct attributes *ret_attributes)
+{
+    uint32_t mode = 0;
+    bool told = parse_mode(store_fields_get(&object->meta, "mode"), &mode) == 0;
+    uint32_t type = choose_type(object->key, mode);
+    uint32_t usual = type == S_IFDIR ? defaults->dir_mode : type == S_IFLNK ? 0777 : defaults->file_mode;
+
+    *ret_attributes = (struct attributes){
+        .mode = type | ((told ? mode : usual) & 0777),
+        .uid = defaults->uid,
+        .gid = defaults->gid,
+        .size = type == S_IFDIR ? DIRECTORY_SIZE : object->size,
+        .mtime_ns = object->modified_ns,
+    };
+    take_id(&object->meta, "uid", &ret_attributes->uid);
+    take_id(&object->meta, "gid", &ret_attributes->gid);
+    take_time(&object->meta, "mtime", &ret_attributes->mtime_ns);
+    ret_attributes->ctime_ns = ret_attributes->atime_ns = ret_attributes->mtime_ns;
+    take_time(&object->meta, "ctime", &ret_attributes->ctime_ns);
+    ret_attributes->blocks = (ret_attributes->size + 511) / 512;
+}
+
+void attr_to_meta(const struct attributes *attributes, bool with_mtime, struct store_fields *meta)
+{
+    char text[32];
+
+    snprintf(text, sizeof(text), "%" PRIu32, attributes->mode);
+    store_fields_set(meta, "mode", text);
+    snprintf(text, sizeof(text), "%" PRIu32, attributes->uid);
+    store_fields_set(meta, "uid", text);
+    snprintf(text, sizeof(text), "%" PRIu32, attributes->gid);
+    store_fields_set(meta, "gid", text);
+    attr_print_time(attributes->ctime_ns, text);
+    store_fields_set(meta, "ctime", text);
+    if (with_mtime) {
+        attr_print_time(attributes->mtime_ns, text);
+        store_fields_set(meta, "mtime", text);
+    } else {
+        store_fields_remove(meta, "mtime");
+    }
+}

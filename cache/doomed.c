@@ -1,0 +1,122 @@
+/* Doomed objects (names.h): of files unlinked or renamed over while open. Hidden until the last close deletes them. */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "cache/asking.h"
+#include "cache/server.h"
+
+void names_doom_locked(struct inode *inode)
+{
+    assert(!inode->parent && list_empty(&inode->idle));
+    list_append(&inode->cache->names.doomed, &inode_ref(inode)->idle);
+}
+
+static size_t count_doomed_locked(struct names *names, const char *key, bool below)
+{
+    size_t found = 0, length = strlen(key);
+
+    list_for_each (at, &names->doomed) {
+        struct inode *inode = container_of(at, struct inode, idle);
+        LOCK_SCOPED(&inode->lock);
+        if (!inode->remote.key)
+            continue;
+        found += below ? strncmp(inode->remote.key, key, length) == 0 : strcmp(inode->remote.key, key) == 0;
+    }
+    return found;
+}
+
+bool names_doomed_locked(struct names *names, const char *key)
+{
+    return count_doomed_locked(names, key, false) > 0;
+}
+
+size_t names_doomed_below_locked(struct names *names, const char *prefix)
+{
+    return count_doomed_locked(names, prefix, true);
+}
+
+struct doomed_job {
+    struct job job;
+    struct inode *inode; /* the reference that names->doomed had */
+    struct names_deleting deleting;
+};
+
+/* Whoever works on that very name is let end first; who comes later waits until we are done. */
+static bool begin_delete(struct names *names, struct doomed_job *doomed)
+{
+    const char *prefix = doomed->inode->cache->prefix;
+    WAITER_SCOPED(waiter);
+    LOCK_SCOPED(&names->lock);
+
+    for (;;) {
+        bool busy = false;
+        list_for_each (at, &names->asking) {
+            struct asking *asking = container_of(at, struct asking, link);
+            BUF_SCOPED key = BUF_INIT;
+            if (*asking->name && names_child_key_locked(asking->parent, asking->name, &key) == 0)
+                busy = busy || strcmp(key.bytes, doomed->deleting.key) == 0;
+        }
+        if (!busy)
+            break;
+        gate_wait_locked(&names->turn, &names->lock, &waiter, CLOCK_NEVER);
+    }
+    list_append(&names->deleting, &doomed->deleting.link);
+    /* The name is in use again: what stands under the key is, or soon will be, the new file's. */
+    struct inode *user = names_find_path_locked(names, doomed->deleting.key + strlen(prefix));
+    return !user || user->type == S_IFDIR;
+}
+
+static void run_doomed(struct job *job)
+{
+    struct doomed_job *doomed = container_of(job, struct doomed_job, job);
+    struct cache *cache = doomed->inode->cache;
+    struct names *names = &cache->names;
+    int rc = 0;
+
+    if (begin_delete(names, doomed)) {
+        WAITER_SCOPED(waiter);
+        rc = server_delete(cache, "delete after the last close", doomed->deleting.key, NULL, &waiter);
+    }
+    lock_take(&names->lock);
+    list_remove(&doomed->deleting.link);
+    /* After a failure the object stays, and stays hidden here: unmounting shows it again, as the log said. */
+    if (rc == 0) {
+        list_remove(&doomed->inode->idle);
+        lock_take(&doomed->inode->lock);
+        doomed->inode->delete_at_release = false;
+        lock_drop(&doomed->inode->lock);
+    }
+    gate_open(&names->turn);
+    lock_drop(&names->lock);
+    if (rc == 0)
+        inode_unref(doomed->inode);
+    free(doomed->deleting.key);
+    free(doomed);
+}
+
+void names_delete_behind(struct inode *inode)
+{
+    struct names *names = &inode->cache->names;
+    struct doomed_job *doomed = xcalloc(1, sizeof(*doomed));
+    bool known;
+
+    lock_take(&names->lock);
+    known = !inode->parent && !list_empty(&inode->idle);
+    lock_take(&inode->lock);
+    if (known && inode->remote.key)
+        doomed->deleting.key = xstrdup(inode->remote.key);
+    lock_drop(&inode->lock);
+    lock_drop(&names->lock);
+    doomed->inode = inode;
+    doomed->job.run = run_doomed;
+    if (!doomed->deleting.key) {
+        free(doomed);
+        return;
+    }
+    if (pool_post(inode->cache->behind, &doomed->job) < 0)
+        run_doomed(&doomed->job); /* 65 536 wait already: this close does it itself */
+}

@@ -1,0 +1,368 @@
+#include "cache/listing.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "cache/lookup.h"
+#include "cache/page.h"
+
+#define CHUNK_BYTES ((size_t)32 * 1024)
+#define DOTS        2
+
+struct chunk {
+    struct chunk *next;
+    size_t used;
+    char bytes[CHUNK_BYTES];
+};
+
+struct listing_entry {
+    const char *name; /* in a chunk */
+    uint64_t number;
+    uint32_t type; /* 0: not known yet */
+};
+
+struct listing {
+    struct cache *cache;
+    struct inode *directory;
+    char marker[24]; /* a name that no file has: this listing at work in the directory */
+    bool marked;     /* the caller holds a marker already */
+    bool busy;       /* under the lock of names */
+    /* One thread at a time. */
+    struct listing_entry *entries;
+    size_t count, room;
+    struct chunk *chunks;
+    struct page_place place;
+    bool begun, complete, all_known, given;
+    int64_t started_ms;
+    uint64_t forgotten; /* directory->forgotten at the start */
+};
+
+/* ---- The snapshot. ---- */
+
+static const char *keep_name(struct listing *listing, const char *name)
+{
+    size_t length = strlen(name) + 1;
+
+    if (!listing->chunks || listing->chunks->used + length > CHUNK_BYTES) {
+        struct chunk *chunk = xmalloc(sizeof(*chunk));
+        chunk->next = listing->chunks;
+        chunk->used = 0;
+        listing->chunks = chunk;
+    }
+    char *kept = listing->chunks->bytes + listing->chunks->used;
+    memcpy(kept, name, length);
+    listing->chunks->used += length;
+    return kept;
+}
+
+static void add_entry(struct listing *listing, const char *name, uint32_t type, uint64_t number)
+{
+    if (listing->count == listing->room) {
+        listing->room = listing->room ? listing->room * 2 : 32;
+        listing->entries = xrealloc(listing->entries, listing->room * sizeof(*listing->entries));
+    }
+    listing->entries[listing->count++] = (struct listing_entry){keep_name(listing, name), number, type};
+}
+
+static void clear_snapshot(struct listing *listing)
+{
+    for (struct chunk *chunk = listing->chunks, *next; chunk; chunk = next) {
+        next = chunk->next;
+        free(chunk);
+    }
+    listing->chunks = NULL;
+    listing->count = 0;
+    page_place_release(&listing->place);
+    listing->begun = listing->complete = listing->given = false;
+    listing->all_known = true;
+}
+
+static int make_listing(struct cache *cache, struct inode *directory, struct listing **ret_listing)
+{
+    struct listing *listing;
+
+    if (directory->type != S_IFDIR)
+        return -ENOTDIR;
+    listing = xcalloc(1, sizeof(*listing));
+    listing->cache = cache;
+    listing->directory = inode_ref(directory);
+    snprintf(listing->marker, sizeof(listing->marker), "/%p", (void *)listing);
+    listing->all_known = true;
+    *ret_listing = listing;
+    return 0;
+}
+
+int cache_list_open(struct cache *cache, struct inode *directory, struct listing **ret_listing)
+{
+    return make_listing(cache, directory, ret_listing);
+}
+
+void cache_list_release(struct listing *listing)
+{
+    if (!listing)
+        return;
+    clear_snapshot(listing);
+    free(listing->entries);
+    inode_unref(listing->directory);
+    free(listing);
+}
+
+/* ---- Growing. ---- */
+
+/* The file "b" of an earlier page stands beside the directory "b/" of this one: the directory has the name. The names
+ * between them in the order of keys all begin with "b". */
+static bool turn_into_directory(struct listing *listing, const char *name, uint64_t number)
+{
+    size_t length = strlen(name);
+
+    for (size_t i = listing->count; i-- > 0 && strncmp(listing->entries[i].name, name, length) == 0;)
+        if (!listing->entries[i].name[length]) {
+            listing->entries[i].type = S_IFDIR;
+            listing->entries[i].number = number;
+            return true;
+        }
+    return false;
+}
+
+static void take_page(struct listing *listing, const struct page *page)
+{
+    for (size_t i = 0; i < page->count; i++) {
+        const struct page_entry *entry = &page->entries[i];
+        if (!entry->shown ||
+            (entry->type == S_IFDIR && turn_into_directory(listing, entry->name, entry->number)))
+            continue;
+        add_entry(listing, entry->name, entry->type, entry->number);
+        if (!entry->inode_known)
+            listing->all_known = false;
+    }
+    for (size_t i = 0; i < page->extra_count; i++)
+        add_entry(listing, page->extras[i].name, page->extras[i].type, page->extras[i].number);
+}
+
+static void end_listing_locked(struct listing *listing)
+{
+    struct inode *directory = listing->directory;
+
+    listing->complete = true;
+    if (!listing->all_known || directory->forgotten != listing->forgotten)
+        return;
+    if (directory->listed_ms < listing->started_ms)
+        directory->listed_ms = listing->started_ms;
+    directory->misses = 0;
+}
+
+/* The marker keeps a rename of the directory, or of one above, waiting: the keys of the page stay true. */
+static int grow(struct listing *listing, struct waiter *waiter)
+{
+    struct cache *cache = listing->cache;
+    struct names *names = &cache->names;
+    struct inode *directory = listing->directory;
+    struct asking *asking = NULL;
+    struct page page = {.cache = cache, .directory = directory, .place = &listing->place};
+    AFTERMATH_SCOPED(aftermath, cache);
+    LOCK_SCOPED(&names->lock);
+    int rc = 0;
+
+    if (!listing->marked)
+        rc = asking_take_one_locked(names, directory, listing->marker, waiter, &asking);
+    if (rc == -ENOENT) { /* removed meanwhile: nothing more */
+        listing->begun = listing->complete = true;
+        return 0;
+    }
+    if (rc < 0)
+        return rc;
+    if (!listing->begun) {
+        listing->begun = true;
+        listing->started_ms = clock_ms();
+        listing->forgotten = directory->forgotten;
+    }
+    rc = page_fetch_locked(&page, waiter, &aftermath);
+    if (rc == 0) {
+        take_page(listing, &page);
+        if (page.last)
+            end_listing_locked(listing);
+    }
+    page_release(&page);
+    asking_drop_locked(names, asking, &aftermath);
+    return rc;
+}
+
+int listing_look(struct cache *cache, struct inode *directory, int pages, struct waiter *waiter)
+{
+    struct listing *listing;
+    int rc = make_listing(cache, directory, &listing);
+
+    if (rc < 0)
+        return rc;
+    listing->marked = true;
+    while (rc == 0 && !listing->complete && pages-- > 0)
+        rc = grow(listing, waiter);
+    cache_list_release(listing);
+    return rc;
+}
+
+/* All of a directory that was listed whole a moment ago. */
+static bool list_from_memory(struct listing *listing)
+{
+    struct inode *directory = listing->directory;
+    LOCK_SCOPED(&listing->cache->names.lock);
+
+    if (!directory->listed_ms || directory->listed_ms + listing->cache->config.attr_ttl_ms <= clock_ms())
+        return false;
+    list_for_each (at, &directory->children) {
+        struct inode *child = container_of(at, struct inode, sibling);
+        add_entry(listing, child->name, child->type, child->number);
+    }
+    listing->begun = listing->complete = true;
+    return true;
+}
+
+/* ---- Giving. ---- */
+
+static bool fill_known(struct listing *listing, struct listing_entry *entry, struct listed *listed)
+{
+    LOCK_SCOPED(&listing->cache->names.lock);
+    struct inode *inode = names_find_locked(&listing->cache->names, listing->directory, entry->name);
+
+    if (!inode)
+        return false;
+    lock_take(&inode->lock);
+    bool known = inode->attributes_known || inode_dirty_locked(inode);
+    lock_drop(&inode->lock);
+    if (!known)
+        return false;
+    lookup_fill_locked(inode, &listed->entry);
+    listed->type = entry->type = inode->type;
+    listed->number = entry->number = inode->number;
+    return true;
+}
+
+/* Asks for the attributes of the entries from `first` on that have none. */
+static int ask_attributes(struct listing *listing, size_t first, struct waiter *waiter)
+{
+    struct cache *cache = listing->cache;
+    struct names *names = &cache->names;
+    struct page_question questions[LISTING_HEADS_MAX];
+    size_t count = 0;
+    struct asking *asking;
+    AFTERMATH_SCOPED(aftermath, cache);
+    LOCK_SCOPED(&names->lock);
+    int rc = asking_take_one_locked(names, listing->directory, listing->marker, waiter, &asking);
+
+    if (rc < 0)
+        return rc;
+    for (size_t i = first; i < listing->count && i < first + LISTING_HEADS_MAX; i++) {
+        struct listing_entry *entry = &listing->entries[i];
+        struct inode *inode = names_find_locked(names, listing->directory, entry->name);
+        bool known = false;
+        if (inode) {
+            LOCK_SCOPED(&inode->lock);
+            known = inode->attributes_known || inode_dirty_locked(inode);
+        }
+        if (!known)
+            questions[count++] = (struct page_question){entry->name, entry->type == S_IFDIR};
+    }
+    rc = page_ask_locked(cache, listing->directory, questions, count, waiter, &aftermath);
+    asking_drop_locked(names, asking, &aftermath);
+    return rc;
+}
+
+/* 1: filled; 0: the name is gone; -EAGAIN, -EINTR ... */
+static int fill_entry(struct listing *listing, size_t index, bool with_entry, struct waiter *waiter,
+                      struct listed *listed)
+{
+    struct listing_entry *entry = &listing->entries[index];
+    int rc;
+
+    *listed = (struct listed){
+        .name = entry->name, .next_offset = index + DOTS + 1, .type = entry->type, .number = entry->number};
+    if (!with_entry || fill_known(listing, entry, listed))
+        return 1;
+    if (!waiter)
+        return -EAGAIN;
+    rc = ask_attributes(listing, index, waiter);
+    if (rc == -ENOENT)
+        return 0; /* the directory itself is gone */
+    if (rc < 0)
+        return rc;
+    return fill_known(listing, entry, listed);
+}
+
+static bool give_dot(struct listing *listing, uint64_t offset,
+                     bool (*sink)(void *context, struct listed *listed), void *context)
+{
+    struct listed listed = {.name = offset ? ".." : ".", .next_offset = offset + 1, .type = S_IFDIR};
+
+    lock_take(&listing->cache->names.lock);
+    const struct inode *parent = listing->directory->parent;
+    listed.number = offset && parent ? parent->number : listing->directory->number;
+    lock_drop(&listing->cache->names.lock);
+    return sink(context, &listed);
+}
+
+static int give_entries(struct listing *listing, uint64_t offset, bool with_entries, struct waiter *waiter,
+                        bool (*sink)(void *context, struct listed *listed), void *context)
+{
+    bool any = false;
+
+    for (; offset < DOTS; offset++, any = true)
+        if (!give_dot(listing, offset, sink, context))
+            return 0;
+    for (size_t index = offset - DOTS;; index++) {
+        struct listed listed;
+        int rc = 0;
+        while (rc == 0 && index >= listing->count && !listing->complete)
+            rc = waiter ? grow(listing, waiter) : -EAGAIN;
+        if (rc == 0 && index >= listing->count)
+            return 0;
+        if (rc == 0)
+            rc = fill_entry(listing, index, with_entries, waiter, &listed);
+        if (rc < 0)
+            return any ? 0 : rc; /* what was given already counts; the next call meets the error again */
+        if (rc == 0)
+            continue;
+        if (!sink(context, &listed)) {
+            inode_unref(listed.entry.inode);
+            return 0;
+        }
+        any = true;
+    }
+}
+
+static int take_turn(struct listing *listing, struct waiter *waiter)
+{
+    struct names *names = &listing->cache->names;
+    LOCK_SCOPED(&names->lock);
+    int rc = 0;
+
+    while (rc == 0 && listing->busy)
+        rc = waiter ? gate_wait_locked(&names->turn, &names->lock, waiter, CLOCK_NEVER) : -EAGAIN;
+    if (rc == 0)
+        listing->busy = true;
+    return rc;
+}
+
+int cache_list(struct cache *cache, struct waiter *waiter, struct listing *listing, uint64_t offset,
+               bool with_entries, bool (*sink)(void *context, struct listed *listed), void *context)
+{
+    int rc = take_turn(listing, waiter);
+
+    if (rc < 0)
+        return rc;
+    if (offset == 0 && listing->given)
+        clear_snapshot(listing); /* rewound: looks anew */
+    rc = listing->begun || list_from_memory(listing) || waiter ? 0 : -EAGAIN;
+    if (rc == 0)
+        rc = give_entries(listing, offset, with_entries, waiter, sink, context);
+    if (rc == 0)
+        listing->given = true;
+    lock_take(&cache->names.lock);
+    listing->busy = false;
+    gate_open(&cache->names.turn);
+    lock_drop(&cache->names.lock);
+    return rc;
+}

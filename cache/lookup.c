@@ -1,0 +1,437 @@
+#include "cache/lookup.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "cache/batch.h"
+#include "cache/listing.h"
+#include "cache/observed.h"
+#include "cache/server.h"
+
+#define LARGE_PAUSE 1000 /* lookups in a large directory until its listing is tried again */
+#define ASK_TRIES   4
+
+/* ---- What the server says of one name. ---- */
+
+struct look {
+    struct cache *cache;
+    struct inode *parent;
+    const char *name;
+    struct buf key;    /* "p/a" */
+    struct buf folder; /* "p/a/" */
+    struct names_watch watch;
+    uint32_t known_type;    /* of the inode under the name; 0: none */
+    bool known_attributes;  /* of a directory */
+    struct identity marker; /* of a known directory; etag "" when it has none */
+    bool key_doomed;
+    size_t doomed_below;
+    int64_t started_ms;
+    struct store_call calls[2]; /* HEAD key, LIST folder */
+    bool headed, listed;
+    struct store_call marker_head;
+    struct observed observed;
+};
+
+static int begin_look(struct look *look)
+{
+    struct names *names = &look->cache->names;
+    LOCK_SCOPED(&names->lock);
+    int rc = names_child_key_locked(look->parent, look->name, &look->key);
+
+    if (rc < 0)
+        return rc;
+    buf_reset(&look->folder);
+    buf_printf(&look->folder, "%s/", look->key.bytes);
+    struct inode *inode = names_find_locked(names, look->parent, look->name);
+    look->known_type = inode ? inode->type : 0;
+    look->marker.etag[0] = '\0';
+    look->known_attributes = false;
+    if (inode) {
+        LOCK_SCOPED(&inode->lock);
+        look->known_attributes = inode->attributes_known;
+        if (inode->type == S_IFDIR && inode->remote.exists)
+            look->marker = inode->remote.identity;
+    }
+    look->key_doomed = names_doomed_locked(names, look->key.bytes);
+    look->doomed_below = names_doomed_below_locked(names, look->folder.bytes);
+    look->started_ms = clock_ms();
+    look->headed = look->listed = false;
+    names_watch_locked(names, &look->watch, look->parent, look->name);
+    return 0;
+}
+
+static void prepare_calls(struct look *look)
+{
+    look->calls[0] = server_call(look->cache, STORE_HEAD, look->key.bytes);
+    look->calls[1] = server_call(look->cache, STORE_LIST, NULL);
+    look->calls[1].prefix = look->folder.bytes;
+    look->calls[1].max_keys = 1 + (int)(look->doomed_below < 100 ? look->doomed_below : 100);
+    look->marker_head = server_call(look->cache, STORE_HEAD, look->folder.bytes);
+}
+
+static void end_look(struct look *look)
+{
+    lock_take(&look->cache->names.lock);
+    names_unwatch_locked(&look->watch);
+    lock_drop(&look->cache->names.lock);
+    batch_release(look->calls, 2);
+    store_call_release(&look->marker_head);
+}
+
+static int run_calls(struct look *look, bool head, bool list, struct waiter *waiter)
+{
+    size_t first = head ? 0 : 1, count = (size_t)head + (size_t)list;
+    int rc = batch_run(look->cache->config.store, &look->calls[first], count, NULL, waiter);
+
+    if (rc < 0)
+        return rc;
+    look->headed = look->headed || head;
+    look->listed = look->listed || list;
+    for (size_t i = first; i < first + count; i++) {
+        int one = server_settle(look->cache, "lookup", &look->calls[i], -ENOENT);
+        if (one < 0 && one != -ENOENT)
+            rc = one;
+    }
+    return rc;
+}
+
+static bool found_file(const struct look *look)
+{
+    return look->headed && look->calls[0].rc == 0 && !look->key_doomed;
+}
+
+static bool found_folder(struct look *look)
+{
+    const struct store_call *list = &look->calls[1];
+    bool found = false;
+
+    if (!look->listed || list->rc < 0)
+        return false;
+    LOCK_SCOPED(&look->cache->names.lock);
+    for (size_t i = 0; i < list->object_count && !found; i++)
+        found = !names_doomed_locked(&look->cache->names, list->objects[i].key);
+    return found;
+}
+
+static int observe_folder(struct look *look, struct waiter *waiter)
+{
+    const struct store_call *list = &look->calls[1];
+    const struct store_object *first = &list->objects[0];
+    struct identity identity;
+    int rc;
+
+    look->observed = (struct observed){S_IFDIR, NULL, true, look->started_ms};
+    if (strcmp(first->key, look->folder.bytes) != 0)
+        return 0;
+    look->observed.object = first;
+    if (first->meta_known || look->cache->config.list_attributes_only)
+        return 0;
+    server_identity(first, &identity);
+    if (look->known_attributes && look->marker.etag[0] && identity_equal(&identity, &look->marker))
+        return 0;
+    rc = server_wait(look->cache, "lookup", &look->marker_head, -ENOENT, waiter);
+    look->observed.object = rc == 0 ? &look->marker_head.object : NULL;
+    return rc == -ENOENT ? 0 : rc;
+}
+
+static int observe(struct look *look, struct waiter *waiter)
+{
+    bool known_file = look->known_type && look->known_type != S_IFDIR,
+         known_folder = look->known_type == S_IFDIR;
+    int rc = run_calls(look, !known_folder, !known_file, waiter);
+
+    if (rc == 0 && known_file && !found_file(look))
+        rc = run_calls(look, false, true, waiter);
+    if (rc == 0 && known_folder && !found_folder(look))
+        rc = run_calls(look, true, false, waiter);
+    if (rc < 0)
+        return rc;
+    if (found_folder(look))
+        return observe_folder(look, waiter);
+    if (found_file(look))
+        look->observed = observed_file(look->cache, &look->calls[0].object, look->started_ms);
+    else
+        look->observed = (struct observed){.started_ms = look->started_ms};
+    return 0;
+}
+
+/* 1: the name changed here meanwhile, look again. */
+static int apply_look(struct look *look, bool last, struct inode **ret_inode)
+{
+    struct names *names = &look->cache->names;
+    AFTERMATH_SCOPED(aftermath, look->cache);
+    LOCK_SCOPED(&names->lock);
+    struct inode *inode;
+
+    if (!names_watch_touched(&look->watch, look->name)) {
+        if (look->observed.type == S_IFDIR && found_file(look) && look->known_type != S_IFDIR)
+            names_hide_locked(names, look->key.bytes);
+        inode = observed_apply_locked(look->cache, look->parent, look->name, &look->observed, &aftermath);
+    } else if (last) {
+        inode = names_find_locked(names, look->parent, look->name);
+    } else {
+        return 1;
+    }
+    if (!inode)
+        return -ENOENT;
+    names_used_locked(inode);
+    *ret_inode = inode_ref(inode);
+    return 0;
+}
+
+int lookup_ask(struct cache *cache, struct inode *parent, const char *name, struct waiter *waiter,
+               struct inode **ret_inode)
+{
+    struct look look = {.cache = cache, .parent = parent, .name = name, .key = BUF_INIT, .folder = BUF_INIT};
+    int rc = 1;
+
+    if (!waiter)
+        return -EAGAIN;
+    for (int tries = 0; rc == 1; tries++) {
+        rc = begin_look(&look);
+        if (rc < 0)
+            break;
+        prepare_calls(&look);
+        rc = observe(&look, waiter);
+        if (rc == 0)
+            rc = apply_look(&look, tries == ASK_TRIES, ret_inode);
+        end_look(&look);
+    }
+    buf_release(&look.key);
+    buf_release(&look.folder);
+    return rc;
+}
+
+/* ---- What memory says. ---- */
+
+int64_t lookup_valid_ms(const struct inode *inode)
+{
+    int64_t ttl_ms = inode->cache->config.attr_ttl_ms;
+    int64_t left_ms = inode->remote.confirmed_ms + ttl_ms - clock_ms();
+
+    if (inode == inode->cache->names.root || inode_dirty_locked(inode) || inode->upload || inode->write_opens)
+        return ttl_ms;
+    return left_ms > 0 ? left_ms : 0;
+}
+
+static bool overlay_locked(const struct inode *inode)
+{
+    return inode_dirty_locked(inode) || inode->upload || inode->write_opens;
+}
+
+bool lookup_known_locked(struct inode *parent, const char *name, struct inode **ret_inode,
+                         int64_t *ret_valid_ms)
+{
+    struct cache *cache = parent->cache;
+    struct inode *inode = names_find_locked(&cache->names, parent, name);
+    int64_t left_ms;
+
+    *ret_inode = inode;
+    if (inode) {
+        LOCK_SCOPED(&inode->lock);
+        *ret_valid_ms = lookup_valid_ms(inode);
+        return overlay_locked(inode) || (inode->attributes_known && *ret_valid_ms > 0);
+    }
+    if (names_absent_locked(&cache->names, parent, name, ret_valid_ms))
+        return true;
+    left_ms = parent->listed_ms ? parent->listed_ms + cache->config.attr_ttl_ms - clock_ms() : 0;
+    *ret_valid_ms = left_ms > 0 ? left_ms : 0;
+    return left_ms > 0;
+}
+
+void lookup_fill_locked(struct inode *inode, struct entry *ret_entry)
+{
+    names_used_locked(inode);
+    ret_entry->inode = inode_ref(inode);
+    ret_entry->id = inode->id;
+    LOCK_SCOPED(&inode->lock);
+    inode_attributes_locked(inode, &ret_entry->attributes);
+    ret_entry->valid_ms = lookup_valid_ms(inode);
+}
+
+/* ---- Both. ---- */
+
+/* Counts one more question in this directory; true: its listing is the cheaper answer. */
+static bool many_misses_locked(struct inode *parent)
+{
+    int64_t now_ms = clock_ms(), ttl_ms = parent->cache->config.attr_ttl_ms;
+
+    if (parent->misses < 0) { /* large */
+        parent->misses++;
+        return false;
+    }
+    if (parent->misses == 0 || parent->misses_ms + ttl_ms < now_ms) {
+        parent->misses = 0;
+        parent->misses_ms = now_ms;
+    }
+    return ++parent->misses > LOOKUP_MISSES && ttl_ms > 0;
+}
+
+/* Lists the directory once for all who ask in it. Called and returns with the lock held. */
+static int list_for_all_locked(struct cache *cache, struct inode *parent, struct waiter *waiter,
+                               struct aftermath *aftermath)
+{
+    struct names *names = &cache->names;
+    struct asking *asking;
+    int64_t listed_ms = parent->listed_ms;
+    int rc = asking_take_one_locked(names, parent, "", waiter, &asking);
+
+    if (rc < 0)
+        return rc;
+    if (parent->listed_ms == listed_ms && parent->misses >= 0) {
+        lock_drop(&names->lock);
+        rc = listing_look(cache, parent, LOOKUP_PAGES, waiter);
+        lock_take(&names->lock);
+        parent->misses = parent->listed_ms == listed_ms ? -LARGE_PAUSE : 0;
+    }
+    asking_drop_locked(names, asking, aftermath);
+    return rc;
+}
+
+static int ask_once_locked(struct cache *cache, struct inode *parent, const char *name, struct waiter *waiter,
+                           struct aftermath *aftermath, struct inode **ret_inode)
+{
+    struct names *names = &cache->names;
+    struct asking *asking = asking_find_lookup_locked(names, parent, name);
+    struct inode *known;
+    int64_t valid_ms;
+    int rc;
+
+    if (asking)
+        return asking_join_locked(names, asking, waiter, aftermath, ret_inode);
+    rc = asking_take_one_locked(names, parent, name, waiter, &asking);
+    if (rc < 0)
+        return rc;
+    if (lookup_known_locked(parent, name, &known, &valid_ms)) {
+        asking_drop_locked(names, asking, aftermath);
+        return -EAGAIN; /* somebody settled it while we waited: look again */
+    }
+    asking->lookup = true;
+    lock_drop(&names->lock);
+    rc = lookup_ask(cache, parent, name, waiter, ret_inode);
+    lock_take(&names->lock);
+    if (rc != -EINTR)
+        asking_answer_locked(asking, rc, rc == 0 ? *ret_inode : NULL);
+    asking_drop_locked(names, asking, aftermath);
+    return rc;
+}
+
+int lookup_resolve(struct cache *cache, struct inode *parent, const char *name, struct waiter *waiter,
+                   struct inode **ret_inode, int64_t *ret_valid_ms)
+{
+    struct names *names = &cache->names;
+    AFTERMATH_SCOPED(aftermath, cache);
+    LOCK_SCOPED(&names->lock);
+    bool listed = false;
+    int rc;
+
+    *ret_inode = NULL;
+    if (parent->type != S_IFDIR)
+        return -ENOTDIR;
+    for (;;) {
+        struct inode *known;
+        if (parent != names->root && !parent->parent)
+            return -ENOENT;
+        if (lookup_known_locked(parent, name, &known, ret_valid_ms)) {
+            *ret_inode = known ? inode_ref(known) : NULL;
+            return known ? 0 : -ENOENT;
+        }
+        if (!waiter)
+            return -EAGAIN;
+        if (!listed && many_misses_locked(parent)) {
+            listed = true;
+            rc = list_for_all_locked(cache, parent, waiter, &aftermath);
+            if (rc < 0)
+                return rc;
+            continue;
+        }
+        rc = ask_once_locked(cache, parent, name, waiter, &aftermath, ret_inode);
+        *ret_valid_ms = cache->config.attr_ttl_ms;
+        if (rc != -EAGAIN)
+            return rc;
+    }
+}
+
+int lookup_resolve_marked(struct cache *cache, struct inode *parent, const char *name, struct waiter *waiter,
+                          struct inode **ret_inode)
+{
+    struct inode *known;
+    int64_t valid_ms;
+
+    lock_take(&cache->names.lock);
+    bool answered = lookup_known_locked(parent, name, &known, &valid_ms);
+    *ret_inode = answered && known ? inode_ref(known) : NULL;
+    lock_drop(&cache->names.lock);
+    if (answered)
+        return *ret_inode ? 0 : -ENOENT;
+    return lookup_ask(cache, parent, name, waiter, ret_inode);
+}
+
+int cache_lookup(struct cache *cache, struct waiter *waiter, struct inode *parent, const char *name,
+                 struct entry *ret_entry)
+{
+    struct inode *inode;
+    int64_t valid_ms = 0;
+    int rc = names_check(name);
+
+    *ret_entry = (struct entry){0};
+    if (rc < 0)
+        return rc == -EILSEQ ? -ENOENT : rc; /* the endpoint cannot hold such a name */
+    rc = lookup_resolve(cache, parent, name, waiter, &inode, &valid_ms);
+    if (rc == -ENOENT)
+        ret_entry->valid_ms = valid_ms;
+    if (rc < 0)
+        return rc;
+    lock_take(&cache->names.lock);
+    lookup_fill_locked(inode, ret_entry);
+    lock_drop(&cache->names.lock);
+    inode_unref(inode);
+    return 0;
+}
+
+/* The place of an inode now; false: it has none. Owned by the caller. */
+static bool get_place(struct inode *inode, struct inode **ret_parent, char **ret_name)
+{
+    LOCK_SCOPED(&inode->cache->names.lock);
+    if (!inode->parent)
+        return false;
+    *ret_parent = inode_ref(inode->parent);
+    *ret_name = xstrdup(inode->name);
+    return true;
+}
+
+static bool still_there(struct inode *inode, struct inode *parent, const char *name)
+{
+    LOCK_SCOPED(&inode->cache->names.lock);
+    return !inode->parent || (inode->parent == parent && strcmp(inode->name, name) == 0);
+}
+
+int names_revalidate(struct inode *inode, struct waiter *waiter)
+{
+    struct cache *cache = inode->cache;
+
+    if (inode == cache->names.root)
+        return 0;
+    for (;;) {
+        struct inode *parent, *found;
+        STRING_SCOPED *name = NULL;
+        int64_t valid_ms;
+        if (!get_place(inode, &parent, &name)) {
+            LOCK_SCOPED(&inode->lock);
+            return inode->opens ? 0 : -ESTALE; /* unlinked: those who have it open may open it again */
+        }
+        int rc = lookup_resolve(cache, parent, name, waiter, &found, &valid_ms);
+        bool same = found == inode, stayed = still_there(inode, parent, name);
+        inode_unref(found);
+        inode_unref(parent);
+        if (rc < 0 && rc != -ENOENT)
+            return rc;
+        if (same)
+            return 0;
+        if (stayed)
+            return rc < 0 ? rc : -ESTALE;
+    }
+}

@@ -1,0 +1,31 @@
+/* lookup: what stands under a name, from memory while that may be believed (names.h), else from the server.
+ *
+ *      nothing known     HEAD "p/a" and LIST "p/a/" (one key), side by side; a marker that was listed without metadata: HEAD it
+ *      a file known      HEAD "p/a"; if it is gone, LIST "p/a/"
+ *      a directory known LIST "p/a/"; if it is empty, HEAD "p/a"
+ *      LOOKUP_MISSES in one directory within attr_ttl: its listing (at most LOOKUP_PAGES) answers for all names at once
+ */
+#ifndef CACHE_LOOKUP_H
+#define CACHE_LOOKUP_H
+
+#include "cache/asking.h"
+
+#define LOOKUP_MISSES 3
+#define LOOKUP_PAGES  2
+
+/* Asks the server, whatever is known. The caller holds the marker of the name and no lock. 0 with a reference, -ENOENT ... */
+int lookup_ask(struct cache *cache, struct inode *parent, const char *name, struct waiter *waiter,
+               struct inode **ret_inode);
+/* From memory if possible, else asks; takes and drops the marker. -EAGAIN: waiter NULL. */
+int lookup_resolve(struct cache *cache, struct inode *parent, const char *name, struct waiter *waiter,
+                   struct inode **ret_inode, int64_t *ret_valid_ms);
+/* The same for who holds the marker. */
+int lookup_resolve_marked(struct cache *cache, struct inode *parent, const char *name, struct waiter *waiter,
+                          struct inode **ret_inode);
+/* True when memory answers: then *ret_inode is the inode (borrowed) or NULL: no such name. */
+bool lookup_known_locked(struct inode *parent, const char *name, struct inode **ret_inode,
+                         int64_t *ret_valid_ms);
+void lookup_fill_locked(struct inode *inode, struct entry *ret_entry); /* takes a reference */
+int64_t lookup_valid_ms(const struct inode *inode);                    /* its lock is held */
+
+#endif

@@ -1,0 +1,495 @@
+#include "cache/names.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/utf8.h"
+#include "cache/aftermath.h"
+#include "cache/content.h"
+
+#define ROOT_NUMBER 1
+#define NAME_COST   64  /* malloc's and the hash tables' part of a name, about */
+#define FORGET_MAX  8   /* inodes forgotten to make room for one */
+#define FORGET_LOOK 256 /* inodes looked at for that */
+#define TOUCHED_MAX 4096
+
+/* ---- Numbers. ---- */
+
+static uint64_t hash_bytes(uint64_t seed, const char *bytes, size_t length)
+{
+    uint64_t hash = seed ^ UINT64_C(0xcbf29ce484222325); /* FNV-1a, then a finish that spreads short names */
+    for (size_t i = 0; i < length; i++)
+        hash = (hash ^ (unsigned char)bytes[i]) * UINT64_C(0x100000001b3);
+    hash ^= hash >> 32;
+    hash *= UINT64_C(0xd6e8feb86659fd93);
+    return hash ^ hash >> 32;
+}
+
+uint64_t names_number(const struct inode *parent, const char *name)
+{
+    uint64_t number = hash_bytes(parent->number * UINT64_C(0x9e3779b97f4a7c15), name, strlen(name));
+    return number > ROOT_NUMBER ? number : number + 2;
+}
+
+static struct inode *find_number_locked(struct names *names, uint64_t number)
+{
+    struct inode *inode;
+    HASH_FIND(by_number, names->numbers, &number, sizeof(number), inode);
+    return inode;
+}
+
+static void add_number_locked(struct names *names, struct inode *inode)
+{
+    HASH_ADD(by_number, names->numbers, number, sizeof(inode->number), inode);
+    inode->numbered = true;
+}
+
+void names_forget_number_locked(struct names *names, struct inode *inode)
+{
+    if (!inode->numbered)
+        return;
+    HASH_DELETE(by_number, names->numbers, inode);
+    inode->numbered = false;
+}
+
+/* The number of a name; another one while a live inode (renamed away, or unlinked and still open) has it. */
+static uint64_t choose_number_locked(struct names *names, const struct inode *parent, const char *name,
+                                     bool *ret_other)
+{
+    uint64_t number = names_number(parent, name);
+
+    *ret_other = false;
+    while (find_number_locked(names, number)) {
+        number = hash_bytes(number, name, strlen(name)) | 2;
+        *ret_other = true;
+    }
+    return number;
+}
+
+/* ---- Begin and end. ---- */
+
+int names_init(struct cache *cache)
+{
+    struct names *names = &cache->names;
+    struct inode *root;
+
+    lock_init(&names->lock, LOCK_NAMES, "names");
+    gate_init(&names->turn);
+    list_init(&names->asking);
+    list_init(&names->watches);
+    list_init(&names->idle);
+    list_init(&names->doomed);
+    list_init(&names->deleting);
+    names->next_id = 1;
+    LOCK_SCOPED(&names->lock);
+    root = names->root = inode_new(cache, S_IFDIR, ROOT_NUMBER);
+    add_number_locked(names, root);
+    root->wanted.attributes.mode = S_IFDIR | (cache->config.dir_mode & 07777);
+    root->wanted.attributes.uid = cache->config.uid;
+    root->wanted.attributes.gid = cache->config.gid;
+    root->wanted.attributes.size = 4096;
+    root->wanted.attributes.atime_ns = root->wanted.attributes.mtime_ns = root->wanted.attributes.ctime_ns =
+        cache->started_ns;
+    return 0;
+}
+
+void names_release(struct cache *cache)
+{
+    struct names *names = &cache->names;
+    AFTERMATH_SCOPED(aftermath, cache);
+    LOCK_SCOPED(&names->lock);
+
+    assert(list_empty(&names->asking) && list_empty(&names->watches));
+    while (!list_empty(&names->root->children))
+        names_detach_locked(container_of(names->root->children.next, struct inode, sibling), &aftermath);
+    for (struct list *at; (at = list_pop(&names->doomed));)
+        aftermath_unref(&aftermath, container_of(at, struct inode, idle));
+    aftermath_unref(&aftermath, names->root);
+    names->root = NULL;
+}
+
+void names_end(struct cache *cache)
+{
+    struct names *names = &cache->names;
+
+    assert(!names->table);
+    gate_release(&names->turn);
+    lock_release(&names->lock);
+}
+
+struct inode *cache_root(struct cache *cache)
+{
+    return inode_ref(cache->names.root);
+}
+
+/* ---- Names and keys. ---- */
+
+int names_check(const char *name)
+{
+    size_t length = strlen(name);
+    uint32_t code;
+
+    if (!length || strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || strchr(name, '/'))
+        return -EINVAL;
+    if (length > NAMES_NAME_MAX)
+        return -ENAMETOOLONG;
+    for (size_t at = 0, taken; at < length; at += taken)
+        if (!(taken = utf8_decode(name + at, length - at, &code)))
+            return -EILSEQ;
+    return 0;
+}
+
+void names_hide_locked(struct names *names, const char *key)
+{
+    if (!names->hidden++) {
+        strncpy(names->hidden_example, key, sizeof(names->hidden_example) - 1);
+        log_warn("key %s is no file name here: hidden (more are only counted, see status)", key);
+    }
+}
+
+static void add_path_locked(const struct inode *inode, struct buf *ret_key)
+{
+    if (!inode->parent)
+        return;
+    add_path_locked(inode->parent, ret_key);
+    buf_add_string(ret_key, inode->name);
+    if (inode->type == S_IFDIR)
+        buf_add_char(ret_key, '/');
+}
+
+int names_key_locked(const struct inode *inode, struct buf *ret_key)
+{
+    buf_reset(ret_key);
+    if (!inode->parent && inode != inode->cache->names.root)
+        return -ENOENT;
+    buf_add_string(ret_key, inode->cache->prefix);
+    add_path_locked(inode, ret_key);
+    return ret_key->length > STORE_KEY_MAX ? -ENAMETOOLONG : 0;
+}
+
+int names_child_key_locked(const struct inode *parent, const char *name, struct buf *ret_key)
+{
+    int rc = names_key_locked(parent, ret_key);
+    if (rc < 0)
+        return rc;
+    buf_add_string(ret_key, name);
+    return ret_key->length > STORE_KEY_MAX ? -ENAMETOOLONG : 0;
+}
+
+int names_key(struct inode *inode, struct buf *ret_key)
+{
+    LOCK_SCOPED(&inode->cache->names.lock);
+    return names_key_locked(inode, ret_key);
+}
+
+bool names_below_locked(const struct inode *inode, const struct inode *directory)
+{
+    for (; inode; inode = inode->parent)
+        if (inode == directory)
+            return true;
+    return false;
+}
+
+/* ---- The tree. ---- */
+
+static char *make_name_key(const struct inode *parent, const char *name, size_t *ret_length)
+{
+    size_t length = strlen(name);
+    char *key = xmalloc(sizeof(parent->id) + length + 1);
+
+    memcpy(key, &parent->id, sizeof(parent->id));
+    memcpy(key + sizeof(parent->id), name, length + 1);
+    *ret_length = sizeof(parent->id) + length;
+    return key;
+}
+
+struct inode *names_find_locked(struct names *names, const struct inode *parent, const char *name)
+{
+    size_t length;
+    char *key = make_name_key(parent, name, &length);
+    struct inode *inode;
+
+    assert(lock_held(&names->lock));
+    HASH_FIND(by_name, names->table, key, length, inode);
+    free(key);
+    return inode;
+}
+
+struct inode *names_find_path_locked(struct names *names, const char *path)
+{
+    struct inode *inode = names->root;
+
+    while (inode && *path) {
+        size_t length = strcspn(path, "/");
+        STRING_SCOPED *name = xstrndup(path, length);
+        inode = names_find_locked(names, inode, name);
+        path += length;
+        path += *path == '/';
+    }
+    return inode;
+}
+
+static struct names_absent *absent_slot(struct names *names, const struct inode *parent, const char *name,
+                                        uint64_t *ret_hash)
+{
+    *ret_hash = hash_bytes(parent->id, name, strlen(name));
+    return &names->absent[*ret_hash % NAMES_ABSENT];
+}
+
+static void clear_absent_locked(struct names *names, const struct inode *parent, const char *name)
+{
+    uint64_t hash;
+    struct names_absent *slot = absent_slot(names, parent, name, &hash);
+
+    if (slot->parent_id == parent->id && slot->hash == hash)
+        slot->parent_id = 0;
+}
+
+static void link_locked(struct names *names, struct inode *inode, struct inode *parent, const char *name)
+{
+    size_t length;
+
+    inode->name_key = make_name_key(parent, name, &length);
+    inode->name = inode->name_key + sizeof(parent->id);
+    inode->parent = inode_ref(parent);
+    HASH_ADD_KEYPTR(by_name, names->table, inode->name_key, length, inode);
+    list_append(&parent->children, &inode->sibling);
+    parent->child_count++;
+    list_append(&names->idle, &inode->idle);
+    names->count++;
+    clear_absent_locked(names, parent, name);
+}
+
+static void unlink_locked(struct names *names, struct inode *inode, struct aftermath *aftermath)
+{
+    HASH_DELETE(by_name, names->table, inode);
+    list_remove(&inode->sibling);
+    inode->parent->child_count--;
+    list_remove(&inode->idle);
+    names->count--;
+    aftermath_unref(aftermath, inode->parent);
+    inode->parent = NULL;
+    inode->name = NULL;
+    free(inode->name_key);
+    inode->name_key = NULL;
+}
+
+void names_detach_locked(struct inode *inode, struct aftermath *aftermath)
+{
+    struct names *names = &inode->cache->names;
+
+    while (!list_empty(&inode->children))
+        names_detach_locked(container_of(inode->children.next, struct inode, sibling), aftermath);
+    unlink_locked(names, inode, aftermath);
+    aftermath_unref(aftermath, inode);
+}
+
+void names_move_locked(struct inode *inode, struct inode *to_parent, const char *to_name,
+                       struct aftermath *aftermath)
+{
+    struct names *names = &inode->cache->names;
+
+    assert(!names_find_locked(names, to_parent, to_name));
+    assert(!names_below_locked(to_parent, inode));
+    unlink_locked(names, inode, aftermath);
+    link_locked(names, inode, to_parent, to_name);
+    inode->renamed = true;
+}
+
+/* ---- Room. ---- */
+
+static bool forgettable_locked(struct inode *inode, bool also_renamed)
+{
+    if (atomic_load(&inode->references) > 1 || !list_empty(&inode->children) || inode->moving)
+        return false;
+    if (inode->renamed && !also_renamed)
+        return false;
+    LOCK_SCOPED(&inode->lock);
+    return !inode_dirty_locked(inode) && !inode->opens && !inode->upload && list_empty(&inode->syncs);
+}
+
+static void forget_locked(struct inode *inode, struct aftermath *aftermath)
+{
+    inode->parent->listed_ms = 0;
+    inode->parent->forgotten++;
+    names_detach_locked(inode, aftermath);
+}
+
+/* Forgets those used longest ago. What only the kernel still remembers it is asked to forget, one name at a time: its answer
+ * (FORGET) drops the reference. */
+static void make_room_locked(struct names *names, struct aftermath *aftermath)
+{
+    for (int pass = 0; pass < 2; pass++) {
+        int forgotten = 0, looked = 0;
+        list_for_each_safe (at, after, &names->idle) {
+            struct inode *inode = container_of(at, struct inode, idle);
+            if (forgotten == FORGET_MAX || looked++ == FORGET_LOOK)
+                break;
+            if (!forgettable_locked(inode, pass == 1))
+                continue;
+            forget_locked(inode, aftermath);
+            forgotten++;
+        }
+        if (forgotten)
+            return;
+    }
+    if (list_empty(&names->idle))
+        return;
+    struct inode *oldest = container_of(names->idle.next, struct inode, idle);
+    aftermath_notify(aftermath, oldest->parent->id, oldest->name);
+    list_remove(&oldest->idle);
+    list_append(&names->idle, &oldest->idle);
+}
+
+static bool charge_locked(struct inode *inode)
+{
+    size_t cost = sizeof(*inode) + (inode->name ? strlen(inode->name) : 0) + NAME_COST;
+
+    if (!inode->charged && memory_try(inode->cache->config.memory, cost, SHARE_NAMES))
+        inode->charged = cost;
+    return inode->charged != 0;
+}
+
+void names_used_locked(struct inode *inode)
+{
+    if (!inode->parent)
+        return;
+    charge_locked(inode); /* where there was no room when it was made */
+    list_remove(&inode->idle);
+    list_append(&inode->cache->names.idle, &inode->idle);
+}
+
+struct inode *names_make_locked(struct cache *cache, struct inode *parent, const char *name, uint32_t type,
+                                uint64_t number, struct aftermath *aftermath)
+{
+    struct names *names = &cache->names;
+    bool other = false;
+    struct inode *inode;
+
+    assert(lock_held(&names->lock) && !names_find_locked(names, parent, name));
+    if (!number)
+        number = choose_number_locked(names, parent, name, &other);
+    inode = inode_new(cache, type, number);
+    inode->renamed = other; /* a number that does not follow from the name cannot be found again */
+    add_number_locked(names, inode);
+    link_locked(names, inode, parent, name);
+    if (!charge_locked(inode)) {
+        inode_ref(inode);
+        make_room_locked(names, aftermath);
+        aftermath_unref(aftermath, inode);
+    }
+    return inode;
+}
+
+/* ---- Looks at the server in flight. ---- */
+
+void names_watch_locked(struct names *names, struct names_watch *watch, const struct inode *parent,
+                        const char *only)
+{
+    *watch = (struct names_watch){.parent_id = parent->id, .only = only};
+    list_append(&names->watches, &watch->link);
+}
+
+void names_unwatch_locked(struct names_watch *watch)
+{
+    list_remove(&watch->link);
+    for (size_t i = 0; i < watch->count; i++)
+        free(watch->touched[i]);
+    free(watch->touched);
+    watch->touched = NULL;
+    watch->count = watch->room = 0;
+}
+
+bool names_watch_touched(const struct names_watch *watch, const char *name)
+{
+    if (watch->all)
+        return true;
+    for (size_t i = 0; i < watch->count; i++)
+        if (strcmp(watch->touched[i], name) == 0)
+            return true;
+    return false;
+}
+
+static void note_touched(struct names_watch *watch, const char *name)
+{
+    if ((watch->only && strcmp(watch->only, name) != 0) || names_watch_touched(watch, name))
+        return;
+    if (watch->count == TOUCHED_MAX) {
+        watch->all = true;
+        return;
+    }
+    if (watch->count == watch->room) {
+        watch->room = watch->room ? watch->room * 2 : 4;
+        watch->touched = xrealloc(watch->touched, watch->room * sizeof(*watch->touched));
+    }
+    watch->touched[watch->count++] = xstrdup(name);
+}
+
+bool names_absent_locked(struct names *names, const struct inode *parent, const char *name,
+                         int64_t *ret_valid_ms)
+{
+    uint64_t hash;
+    struct names_absent *slot = absent_slot(names, parent, name, &hash);
+    int64_t left_ms = slot->seen_ms + parent->cache->config.attr_ttl_ms - clock_ms();
+
+    if (slot->parent_id != parent->id || slot->hash != hash || left_ms <= 0)
+        return false;
+    *ret_valid_ms = left_ms;
+    return true;
+}
+
+void names_set_absent_locked(struct names *names, const struct inode *parent, const char *name,
+                             int64_t seen_ms)
+{
+    uint64_t hash;
+    struct names_absent *slot = absent_slot(names, parent, name, &hash);
+
+    *slot = (struct names_absent){parent->id, hash, seen_ms};
+}
+
+void names_touched_locked(struct names *names, const struct inode *parent, const char *name)
+{
+    clear_absent_locked(names, parent, name);
+    list_for_each (at, &names->watches) {
+        struct names_watch *watch = container_of(at, struct names_watch, link);
+        if (watch->parent_id == parent->id)
+            note_touched(watch, name);
+    }
+}
+
+/* ---- The uploader's word. ---- */
+
+static void record_confirmed_locked(struct inode *inode, const char *key, const struct identity *identity,
+                                    uint64_t content_version, uint64_t attribute_version)
+{
+    struct remote *remote = &inode->remote;
+
+    if (!remote->key || strcmp(remote->key, key) != 0) {
+        free(remote->key);
+        remote->key = xstrdup(key);
+    }
+    remote->exists = true;
+    remote->identity = *identity;
+    remote->confirmed_ms = clock_ms();
+    remote->attribute_version = attribute_version;
+    content_confirmed_locked(inode, content_version, identity->size);
+    remote->content_version = content_version;
+    inode->attributes_known = true;
+}
+
+void names_confirmed(struct inode *inode, const char *key, const struct identity *identity,
+                     uint64_t content_version, uint64_t attribute_version)
+{
+    struct names *names = &inode->cache->names;
+    LOCK_SCOPED(&names->lock);
+
+    lock_take(&inode->lock);
+    record_confirmed_locked(inode, key, identity, content_version, attribute_version);
+    lock_drop(&inode->lock);
+    if (inode->parent)
+        names_touched_locked(names, inode->parent, inode->name);
+}

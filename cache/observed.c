@@ -1,0 +1,254 @@
+#include "cache/observed.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "cache/content.h"
+#include "cache/server.h"
+
+static struct attr_defaults get_defaults(const struct cache *cache)
+{
+    const struct cache_config *config = &cache->config;
+    return (struct attr_defaults){config->uid, config->gid, config->file_mode, config->dir_mode};
+}
+
+static void read_attributes(const struct cache *cache, const struct store_object *object,
+                            struct attributes *ret_attributes)
+{
+    struct attr_defaults defaults = get_defaults(cache);
+    struct store_object bare = {.key = object->key, .size = object->size, .modified_ns = object->modified_ns};
+
+    attr_from_object(cache->config.list_attributes_only ? &bare : object, &defaults, ret_attributes);
+}
+
+struct observed observed_file(struct cache *cache, const struct store_object *object, int64_t started_ms)
+{
+    struct attributes attributes;
+
+    read_attributes(cache, object, &attributes);
+    return (struct observed){attributes.mode & S_IFMT, object, true, started_ms};
+}
+
+/* ---- One inode takes what was seen. ---- */
+
+static void take_remote_locked(struct inode *inode, const struct store_object *object)
+{
+    struct remote *remote = &inode->remote;
+
+    if (!remote->key || strcmp(remote->key, object->key) != 0) {
+        free(remote->key);
+        remote->key = xstrdup(object->key);
+    }
+    remote->exists = true;
+    server_identity(object, &remote->identity);
+    store_fields_copy(&remote->meta, &object->meta);
+    remote->headers_known = object->headers.count > 0;
+    store_fields_copy(&remote->headers, &object->headers);
+}
+
+static void take_file_locked(struct inode *inode, const struct observed *observed)
+{
+    read_attributes(inode->cache, observed->object, &inode->wanted.attributes);
+    take_remote_locked(inode, observed->object);
+    inode->wanted.content_version++;
+    inode->remote.content_version = inode->wanted.content_version;
+    inode->remote.attribute_version = inode->wanted.attribute_version;
+    inode->wanted.mtime_explicit = false;
+    inode->whole_replacement = false;
+    inode->attributes_known = true;
+    inode->remote.confirmed_ms = observed->started_ms;
+}
+
+static void take_default_directory_locked(struct inode *inode)
+{
+    const struct cache *cache = inode->cache;
+    struct attributes *attributes = &inode->wanted.attributes;
+
+    attributes->mode = S_IFDIR | (cache->config.dir_mode & 07777);
+    attributes->uid = cache->config.uid;
+    attributes->gid = cache->config.gid;
+    attributes->size = 4096;
+    attributes->atime_ns = attributes->mtime_ns = attributes->ctime_ns = cache->started_ns;
+}
+
+static void drop_marker_locked(struct inode *inode)
+{
+    free(inode->remote.key);
+    inode->remote.key = NULL;
+    inode->remote.exists = false;
+    inode->remote.identity = (struct identity){0};
+}
+
+/* A directory: its marker only carries attributes. Our own time of the last change of an entry outlives a look at an
+ * unchanged marker. */
+static void take_directory_locked(struct inode *inode, const struct observed *observed)
+{
+    const struct store_object *object = observed->object;
+    bool fresh = !inode->attributes_known;
+    struct identity identity = {0};
+
+    inode->remote.confirmed_ms = observed->started_ms;
+    if (!observed->attributes_known || inode_dirty_locked(inode))
+        return;
+    inode->attributes_known = true;
+    if (!object) {
+        if (inode->remote.exists)
+            drop_marker_locked(inode); /* its attributes stay: they are as good as any */
+        return;
+    }
+    server_identity(object, &identity);
+    if (!fresh && inode->remote.exists && identity_equal(&identity, &inode->remote.identity))
+        return;
+    read_attributes(inode->cache, object, &inode->wanted.attributes);
+    take_remote_locked(inode, object);
+}
+
+static struct inode *make_inode_locked(struct cache *cache, struct inode *parent, const char *name,
+                                       const struct observed *observed, uint64_t number,
+                                       struct aftermath *aftermath)
+{
+    struct inode *inode = names_make_locked(cache, parent, name, observed->type, number, aftermath);
+    LOCK_SCOPED(&inode->lock);
+
+    if (observed->type == S_IFDIR) {
+        take_default_directory_locked(inode);
+        take_directory_locked(inode, observed);
+    } else {
+        take_file_locked(inode, observed);
+        inode->base_size = observed->type == S_IFREG ? observed->object->size : 0;
+    }
+    return inode;
+}
+
+/* ---- Over what is known. ---- */
+
+static bool unsent_locked(const struct inode *inode)
+{
+    return inode_dirty_locked(inode) || inode->upload || inode->write_opens;
+}
+
+bool observed_unsent_below_locked(struct inode *inode)
+{
+    lock_take(&inode->lock);
+    bool unsent = unsent_locked(inode);
+    lock_drop(&inode->lock);
+    if (unsent)
+        return true;
+    list_for_each (at, &inode->children) {
+        if (observed_unsent_below_locked(container_of(at, struct inode, sibling)))
+            return true;
+    }
+    return false;
+}
+
+static void orphan_all_locked(struct inode *inode)
+{
+    lock_take(&inode->lock);
+    inode->orphan = true;
+    lock_drop(&inode->lock);
+    list_for_each (at, &inode->children)
+        orphan_all_locked(container_of(at, struct inode, sibling));
+}
+
+static void lose_name_locked(struct inode *inode, struct aftermath *aftermath)
+{
+    aftermath_notify(aftermath, inode->parent->id, inode->name);
+    orphan_all_locked(inode);
+    names_detach_locked(inode, aftermath);
+}
+
+static struct inode *replace_locked(struct cache *cache, struct inode *old, const struct observed *observed,
+                                    struct aftermath *aftermath)
+{
+    struct inode *parent = old->parent;
+    STRING_SCOPED *name = xstrdup(old->name);
+    uint64_t number = old->number;
+    bool renamed = old->renamed;
+    struct inode *inode;
+
+    lose_name_locked(old, aftermath);
+    names_forget_number_locked(&cache->names, old);
+    inode = make_inode_locked(cache, parent, name, observed, number, aftermath);
+    inode->renamed = renamed;
+    return inode;
+}
+
+enum verdict { CONFIRMED, CHANGED, REPLACED, STAYS };
+
+static enum verdict judge_file_locked(struct inode *inode, const struct observed *observed)
+{
+    struct identity identity;
+
+    if (unsent_locked(inode))
+        return STAYS;
+    if (observed->type != inode->type)
+        return REPLACED;
+    server_identity(observed->object, &identity);
+    if (inode->remote.exists && identity_equal(&identity, &inode->remote.identity)) {
+        if (!inode->remote.identity.modified_ns)
+            inode->remote.identity.modified_ns = identity.modified_ns;
+        if (!inode->remote.headers_known && observed->object->headers.count) {
+            store_fields_copy(&inode->remote.headers, &observed->object->headers);
+            store_fields_copy(&inode->remote.meta, &observed->object->meta);
+            inode->remote.headers_known = true;
+        }
+        inode->remote.confirmed_ms = observed->started_ms;
+        return CONFIRMED;
+    }
+    if (inode->opens)
+        return REPLACED;
+    take_file_locked(inode, observed);
+    content_forget_locked(inode);
+    return CHANGED;
+}
+
+static struct inode *apply_file_locked(struct cache *cache, struct inode *inode,
+                                       const struct observed *observed, struct aftermath *aftermath)
+{
+    if (inode->type == S_IFDIR)
+        return observed_unsent_below_locked(inode) ? inode
+                                                   : replace_locked(cache, inode, observed, aftermath);
+    lock_take(&inode->lock);
+    enum verdict verdict = judge_file_locked(inode, observed);
+    lock_drop(&inode->lock);
+    if (verdict == REPLACED)
+        return replace_locked(cache, inode, observed, aftermath);
+    if (verdict == CHANGED)
+        aftermath_notify(aftermath, inode->id, NULL);
+    return inode;
+}
+
+static struct inode *apply_directory_locked(struct cache *cache, struct inode *inode,
+                                            const struct observed *observed, struct aftermath *aftermath)
+{
+    if (inode->type != S_IFDIR)
+        return observed_unsent_below_locked(inode) ? inode
+                                                   : replace_locked(cache, inode, observed, aftermath);
+    LOCK_SCOPED(&inode->lock);
+    take_directory_locked(inode, observed);
+    return inode;
+}
+
+struct inode *observed_apply_locked(struct cache *cache, struct inode *parent, const char *name,
+                                    const struct observed *observed, struct aftermath *aftermath)
+{
+    struct names *names = &cache->names;
+    struct inode *inode = names_find_locked(names, parent, name);
+
+    if (!observed->type) {
+        if (inode && !observed_unsent_below_locked(inode)) {
+            lose_name_locked(inode, aftermath);
+            inode = NULL;
+        }
+        if (!inode)
+            names_set_absent_locked(names, parent, name, observed->started_ms);
+        return inode;
+    }
+    if (!inode)
+        return make_inode_locked(cache, parent, name, observed, 0, aftermath);
+    if (observed->type == S_IFDIR)
+        return apply_directory_locked(cache, inode, observed, aftermath);
+    return apply_file_locked(cache, inode, observed, aftermath);
+}

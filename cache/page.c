@@ -1,0 +1,352 @@
+#include "cache/page.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "cache/asking.h"
+#include "cache/batch.h"
+#include "cache/observed.h"
+#include "cache/server.h"
+
+void page_place_release(struct page_place *place)
+{
+    free(place->prefix);
+    free(place->token);
+    free(place->last);
+    *place = (struct page_place){0};
+}
+
+static void free_entries(struct page_entry *entries, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        free(entries[i].name);
+    free(entries);
+}
+
+void page_release(struct page *page)
+{
+    free_entries(page->entries, page->count);
+    free_entries(page->extras, page->extra_count);
+    store_call_release(&page->call);
+}
+
+static struct page_entry *add_entry(struct page_entry **entries, size_t *count, size_t *room)
+{
+    if (*count == *room) {
+        *room = *room ? *room * 2 : 64;
+        *entries = xrealloc(*entries, *room * sizeof(**entries));
+    }
+    (*entries)[*count] = (struct page_entry){0};
+    return &(*entries)[(*count)++];
+}
+
+/* ---- The order of keys: a directory's ends in "/". ---- */
+
+static int compare_keys(const char *a, bool a_folder, const char *b, bool b_folder)
+{
+    size_t a_length = strlen(a), b_length = strlen(b);
+    size_t common = a_length < b_length ? a_length : b_length;
+    int order = memcmp(a, b, common);
+    int a_next, b_next;
+
+    if (order)
+        return order;
+    a_next = common < a_length ? (unsigned char)a[common] : a_folder ? '/' : 0;
+    b_next = common < b_length ? (unsigned char)b[common] : b_folder ? '/' : 0;
+    return a_next - b_next;
+}
+
+static int compare_entries(const void *a, const void *b)
+{
+    const struct page_entry *left = a, *right = b;
+    return compare_keys(left->name, !left->object, right->name, !right->object);
+}
+
+static struct page_entry *find_entry(const struct page *page, const char *name, bool folder)
+{
+    size_t low = 0, high = page->count;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        struct page_entry *entry = &page->entries[middle];
+        int order = compare_keys(name, folder, entry->name, !entry->object);
+        if (order == 0)
+            return entry;
+        if (order < 0)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return NULL;
+}
+
+/* ---- The answer, as names. ---- */
+
+static void take_own_marker_locked(struct page *page, const struct store_object *object, int64_t started_ms,
+                                   struct aftermath *aftermath)
+{
+    struct inode *directory = page->directory;
+    struct observed observed = {S_IFDIR, object, true, started_ms};
+
+    if (object->meta_known && directory->parent)
+        observed_apply_locked(page->cache, directory->parent, directory->name, &observed, aftermath);
+}
+
+static void take_name_locked(struct page *page, const char *key, size_t length,
+                             const struct store_object *object)
+{
+    STRING_SCOPED *name = xstrndup(key, length);
+    struct page_entry *entry;
+
+    if (names_check(name) < 0) {
+        names_hide_locked(&page->cache->names, object ? object->key : key);
+        return;
+    }
+    entry = add_entry(&page->entries, &page->count, &page->room);
+    entry->name = name;
+    name = NULL;
+    entry->object = object;
+    entry->type = object ? 0 : S_IFDIR;
+}
+
+static void read_answer_locked(struct page *page, int64_t started_ms, struct aftermath *aftermath)
+{
+    const struct store_call *call = &page->call;
+    size_t skip = strlen(page->place->prefix);
+
+    for (size_t i = 0; i < call->object_count; i++) {
+        const struct store_object *object = &call->objects[i];
+        const char *rest = object->key + skip;
+        if (!*rest)
+            take_own_marker_locked(page, object, started_ms, aftermath);
+        else
+            take_name_locked(page, rest, strlen(rest), object);
+    }
+    for (size_t i = 0; i < call->prefix_count; i++) {
+        const char *rest = call->prefixes[i] + skip;
+        size_t length = strlen(rest);
+        if (length)
+            take_name_locked(page, rest, length - 1, NULL);
+    }
+    if (page->count)
+        qsort(page->entries, page->count, sizeof(*page->entries), compare_entries);
+}
+
+/* ---- Over the tree. ---- */
+
+static struct inode *apply_object_locked(struct page *page, struct page_entry *entry, int64_t started_ms,
+                                         struct aftermath *aftermath)
+{
+    struct cache *cache = page->cache;
+    struct inode *inode = names_find_locked(&cache->names, page->directory, entry->name);
+    struct observed observed = observed_file(cache, entry->object, started_ms);
+
+    if (entry->object->meta_known || cache->config.list_attributes_only)
+        return observed_apply_locked(cache, page->directory, entry->name, &observed, aftermath);
+    if (!inode)
+        return NULL;
+    /* No metadata: the known version is confirmed, another one must be asked for. */
+    struct identity identity;
+    server_identity(entry->object, &identity);
+    lock_take(&inode->lock);
+    bool overlay = inode_dirty_locked(inode) || inode->upload || inode->write_opens;
+    bool same =
+        inode->type != S_IFDIR && inode->remote.exists && identity_equal(&identity, &inode->remote.identity);
+    if (same && !overlay)
+        inode->remote.confirmed_ms = started_ms;
+    if (!same && !overlay)
+        inode->remote.confirmed_ms = 0;
+    lock_drop(&inode->lock);
+    return same || overlay ? inode : NULL;
+}
+
+static void apply_entry_locked(struct page *page, struct page_entry *entry, const char *from,
+                               const struct names_watch *watch, int64_t started_ms,
+                               struct aftermath *aftermath)
+{
+    struct cache *cache = page->cache;
+    struct inode *inode = names_find_locked(&cache->names, page->directory, entry->name);
+
+    entry->shown = true;
+    if (from && compare_keys(entry->name, !entry->object, from, false) <= 0) {
+        entry->shown = false; /* StartAfter "b/" brings the prefix "b/" again */
+    } else if (names_watch_touched(watch, entry->name)) {
+        entry->shown = inode != NULL;
+    } else if (entry->object && find_entry(page, entry->name, true)) {
+        names_hide_locked(&cache->names, entry->object->key);
+        entry->shown = false;
+    } else if (entry->object) {
+        entry->shown = !names_doomed_locked(&cache->names, entry->object->key);
+        inode = entry->shown ? apply_object_locked(page, entry, started_ms, aftermath) : NULL;
+    } else {
+        struct observed observed = {S_IFDIR, NULL, cache->config.list_attributes_only, started_ms};
+        STRING_SCOPED *key = xprintf("%s%s/", page->place->prefix, entry->name);
+        entry->shown = inode || !names_doomed_below_locked(&cache->names, key);
+        if (entry->shown)
+            inode = observed_apply_locked(cache, page->directory, entry->name, &observed, aftermath);
+    }
+    entry->inode_known = inode != NULL;
+    entry->type = inode ? inode->type : entry->object ? 0 : S_IFDIR;
+    entry->number = inode ? inode->number : names_number(page->directory, entry->name);
+}
+
+static bool in_range(const struct page *page, const struct inode *child, const char *from)
+{
+    bool folder = child->type == S_IFDIR;
+
+    if (from && compare_keys(child->name, folder, from, false) <= 0)
+        return false;
+    if (page->last)
+        return true;
+    if (!page->count)
+        return false;
+    const struct page_entry *end = &page->entries[page->count - 1];
+    return compare_keys(child->name, folder, end->name, !end->object) <= 0;
+}
+
+/* Names of the tree that the server does not have. */
+static void apply_missing_locked(struct page *page, const char *from, const struct names_watch *watch,
+                                 int64_t started_ms, struct aftermath *aftermath)
+{
+    struct names *names = &page->cache->names;
+    struct observed nothing = {.started_ms = started_ms};
+
+    list_for_each_safe (at, after, &page->directory->children) {
+        struct inode *child = container_of(at, struct inode, sibling);
+        if (!in_range(page, child, from) || find_entry(page, child->name, false) ||
+            find_entry(page, child->name, true))
+            continue;
+        bool stays = names_watch_touched(watch, child->name) ||
+                     asking_taken_locked(names, page->directory, child->name);
+        if (!stays)
+            stays =
+                observed_apply_locked(page->cache, page->directory, child->name, &nothing, aftermath) != NULL;
+        if (!stays)
+            continue;
+        struct page_entry *extra = add_entry(&page->extras, &page->extra_count, &page->extra_room);
+        extra->name = xstrdup(child->name);
+        extra->type = child->type;
+        extra->number = child->number;
+    }
+}
+
+/* ---- The call. ---- */
+
+static int prepare_locked(struct page *page, struct buf *prefix, struct buf *start_after)
+{
+    struct page_place *place = page->place;
+    int rc = names_key_locked(page->directory, prefix);
+
+    if (rc < 0)
+        return rc;
+    if (place->prefix && strcmp(place->prefix, prefix->bytes) != 0) {
+        free(place->token);
+        place->token = NULL;
+    }
+    free(place->prefix);
+    place->prefix = xstrdup(prefix->bytes);
+    page->call = server_call(page->cache, STORE_LIST, NULL);
+    page->call.prefix = place->prefix;
+    page->call.delimiter = "/";
+    page->call.token = place->token;
+    if (place->last && !place->token) {
+        buf_printf(start_after, "%s%s", place->prefix, place->last);
+        page->call.start_after = start_after->bytes;
+    }
+    return 0;
+}
+
+static void move_place(struct page *page)
+{
+    struct page_place *place = page->place;
+
+    free(place->token);
+    place->token = page->call.next_token;
+    page->call.next_token = NULL;
+    page->last = !place->token;
+    if (!page->count)
+        return;
+    const struct page_entry *end = &page->entries[page->count - 1];
+    free(place->last);
+    place->last = xprintf("%s%s", end->name, end->object ? "" : "/");
+}
+
+int page_fetch_locked(struct page *page, struct waiter *waiter, struct aftermath *aftermath)
+{
+    struct names *names = &page->cache->names;
+    BUF_SCOPED prefix = BUF_INIT;
+    BUF_SCOPED start_after = BUF_INIT;
+    struct names_watch watch;
+    int64_t started_ms = clock_ms();
+    int rc = prepare_locked(page, &prefix, &start_after);
+
+    if (rc < 0)
+        return rc;
+    names_watch_locked(names, &watch, page->directory, NULL);
+    lock_drop(&names->lock);
+    rc = server_wait(page->cache, "list", &page->call, 0, waiter);
+    lock_take(&names->lock);
+    if (rc == 0) {
+        STRING_SCOPED *from = page->place->last ? xstrdup(page->place->last) : NULL;
+        read_answer_locked(page, started_ms, aftermath);
+        move_place(page);
+        for (size_t i = 0; i < page->count; i++)
+            apply_entry_locked(page, &page->entries[i], from, &watch, started_ms, aftermath);
+        apply_missing_locked(page, from, &watch, started_ms, aftermath);
+    }
+    names_unwatch_locked(&watch);
+    return rc;
+}
+
+/* ---- Attributes of many names. ---- */
+
+static void apply_head_locked(struct cache *cache, struct inode *directory,
+                              const struct page_question *question, const struct store_call *call,
+                              int64_t started_ms, struct aftermath *aftermath)
+{
+    struct observed observed = {.started_ms = started_ms};
+
+    if (question->folder)
+        observed = (struct observed){S_IFDIR, call->rc == 0 ? &call->object : NULL, true, started_ms};
+    else if (call->rc == 0)
+        observed = observed_file(cache, &call->object, started_ms);
+    observed_apply_locked(cache, directory, question->name, &observed, aftermath);
+}
+
+int page_ask_locked(struct cache *cache, struct inode *directory, const struct page_question *questions,
+                    size_t count, struct waiter *waiter, struct aftermath *aftermath)
+{
+    struct names *names = &cache->names;
+    struct store_call *calls = xcalloc(count ? count : 1, sizeof(*calls));
+    char **keys = xcalloc(count ? count : 1, sizeof(*keys));
+    struct names_watch watch;
+    int64_t started_ms = clock_ms();
+    BUF_SCOPED prefix = BUF_INIT;
+    int rc = names_key_locked(directory, &prefix);
+
+    for (size_t i = 0; rc == 0 && i < count; i++) {
+        keys[i] = xprintf("%s%s%s", prefix.bytes, questions[i].name, questions[i].folder ? "/" : "");
+        calls[i] = server_call(cache, STORE_HEAD, keys[i]);
+    }
+    if (rc == 0) {
+        names_watch_locked(names, &watch, directory, NULL);
+        lock_drop(&names->lock);
+        rc = batch_run(cache->config.store, calls, count, NULL, waiter);
+        lock_take(&names->lock);
+        for (size_t i = 0; rc == 0 && i < count; i++) {
+            int one = server_settle(cache, "list", &calls[i], -ENOENT);
+            if ((one == 0 || one == -ENOENT) && !names_watch_touched(&watch, questions[i].name))
+                apply_head_locked(cache, directory, &questions[i], &calls[i], started_ms, aftermath);
+        }
+        names_unwatch_locked(&watch);
+    }
+    for (size_t i = 0; i < count; i++)
+        free(keys[i]);
+    free(keys);
+    batch_release(calls, count);
+    free(calls);
+    return rc;
+}

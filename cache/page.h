@@ -1,0 +1,59 @@
+/* page: one LIST of a directory, laid over the tree.
+ *
+ *      objects "p/a/x", "p/a/z"   prefixes "p/a/y/"   ->   x, y/, z in the order of keys
+ *
+ * Hidden, and counted: keys that are no file name, and a file beside a directory of its name. The directory's own marker gives
+ * its attributes. An object listed without metadata is confirmed if its version is the known one, else its type stays unknown
+ * (0) until somebody asks (page_ask).
+ *
+ * Threads: called with the lock of names held, which is dropped while the server answers. The caller holds a marker below
+ * the directory, so that nobody moves it meanwhile.
+ */
+#ifndef CACHE_PAGE_H
+#define CACHE_PAGE_H
+
+#include "cache/aftermath.h"
+
+/* Where the next page starts. */
+struct page_place {
+    char *prefix; /* the directory's key; another one now: it was renamed, and the token is worth nothing */
+    char *token;
+    char *last; /* the last key of the page before, without the prefix; NULL: from the start */
+};
+
+void page_place_release(struct page_place *place);
+
+struct page_entry {
+    char *name;
+    const struct store_object *object; /* NULL: a directory */
+    uint32_t type;                     /* 0: not known */
+    uint64_t number;
+    bool shown, inode_known;
+};
+
+struct page {
+    struct cache *cache;
+    struct inode *directory;
+    struct page_place *place;
+    /* Results. */
+    struct store_call call;
+    struct page_entry *entries; /* in the order of keys */
+    size_t count, room;
+    struct page_entry *extras; /* of the tree: in the page's range, but not on the server (yet) */
+    size_t extra_count, extra_room;
+    bool last;
+};
+
+int page_fetch_locked(struct page *page, struct waiter *waiter, struct aftermath *aftermath);
+void page_release(struct page *page);
+
+struct page_question {
+    const char *name;
+    bool folder;
+};
+
+/* HEADs of many names at once, laid over the tree. 0; an error of a single name is logged and leaves it unknown. */
+int page_ask_locked(struct cache *cache, struct inode *directory, const struct page_question *questions,
+                    size_t count, struct waiter *waiter, struct aftermath *aftermath);
+
+#endif

@@ -1,0 +1,124 @@
+#include "cache/server.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/digest.h"
+#include "base/err.h"
+#include "base/log.h"
+
+struct store_call server_call(struct cache *cache, enum store_op op, const char *key)
+{
+    return (struct store_call){.op = op, .key = key, .patience_ms = cache->config.io_timeout_ms};
+}
+
+void server_count(struct cache *cache, const struct store_call *call)
+{
+    if (call->op == STORE_HEAD)
+        atomic_fetch_add(&cache->heads, 1);
+    else if (call->op == STORE_LIST)
+        atomic_fetch_add(&cache->lists, 1);
+}
+
+static const char *name_target(const struct store_call *call)
+{
+    if (call->op == STORE_LIST)
+        return call->prefix ? call->prefix : "";
+    if (call->op == STORE_DELETE_MANY)
+        return call->key_count ? call->keys[0] : "";
+    return call->key;
+}
+
+int server_settle(struct cache *cache, const char *what, const struct store_call *call, int expected)
+{
+    int rc = call->rc;
+    BUF_SCOPED words = BUF_INIT;
+
+    server_count(cache, call);
+    if (rc == 0 || rc == -EAGAIN || rc == -EINTR || (expected && rc == expected))
+        return rc;
+    if (rc == -ECANCELED)
+        return -EINTR;
+    store_error_print(&call->error, rc, &words);
+    if (rc == -ETIMEDOUT || rc == -EBADMSG)
+        rc = -EIO;
+    log_error("%s: %s %s: %s: returned %s", what, store_op_name(call->op), name_target(call), words.bytes,
+              err_name(rc));
+    return rc;
+}
+
+int server_wait(struct cache *cache, const char *what, struct store_call *call, int expected,
+                struct waiter *waiter)
+{
+    int rc = store_wait(cache->config.store, call, waiter);
+
+    if (rc == -EAGAIN && !waiter)
+        return rc;
+    call->rc = rc;
+    return server_settle(cache, what, call, expected);
+}
+
+int server_delete(struct cache *cache, const char *what, const char *key, const char *if_match,
+                  struct waiter *waiter)
+{
+    struct store_call call = server_call(cache, STORE_DELETE, key);
+    int rc;
+
+    call.if_match = if_match;
+    rc = server_wait(cache, what, &call, if_match ? -ESTALE : 0, waiter);
+    store_call_release(&call);
+    return rc == -ENOENT ? 0 : rc;
+}
+
+static bool settle_unknown(struct cache *cache, const char *key, const char *id,
+                           struct identity *ret_identity, struct waiter *waiter)
+{
+    struct store_call head = server_call(cache, STORE_HEAD, key);
+    int rc = server_wait(cache, "settle an unknown outcome", &head, -ENOENT, waiter);
+    const char *there = rc == 0 ? store_fields_get(&head.object.meta, "skyvol-id") : NULL;
+    bool ours = there && strcmp(there, id) == 0;
+
+    if (ours)
+        server_identity(&head.object, ret_identity);
+    store_call_release(&head);
+    return ours;
+}
+
+int server_put_small(struct cache *cache, const char *what, const char *key, const char *bytes,
+                     const struct store_fields *meta, const struct store_fields *headers,
+                     struct identity *ret_identity, struct waiter *waiter)
+{
+    struct store_call call = server_call(cache, STORE_PUT, key);
+    struct iovec piece = {(void *)(uintptr_t)bytes, strlen(bytes)};
+    struct store_fields own = {0};
+    unsigned char random[8];
+    BUF_SCOPED id = BUF_INIT;
+    int rc;
+
+    digest_random(random, sizeof(random));
+    buf_add_hex(&id, random, sizeof(random));
+    store_fields_copy(&own, meta);
+    store_fields_set(&own, "skyvol-id", id.bytes);
+    call.from = &piece;
+    call.from_count = piece.iov_len ? 1 : 0;
+    call.meta = &own;
+    call.headers = headers;
+    rc = server_wait(cache, what, &call, 0, waiter);
+    if (rc == 0) {
+        server_identity(&call.object, ret_identity);
+        ret_identity->size = piece.iov_len;
+    } else if (call.unknown && rc != -EINTR && settle_unknown(cache, key, id.bytes, ret_identity, waiter)) {
+        rc = 0;
+    }
+    store_fields_release(&own);
+    store_call_release(&call);
+    return rc;
+}
+
+void server_identity(const struct store_object *object, struct identity *ret_identity)
+{
+    memcpy(ret_identity->etag, object->etag, sizeof(ret_identity->etag));
+    ret_identity->modified_ns = object->modified_ns;
+    ret_identity->size = object->size;
+}

@@ -1,0 +1,30 @@
+/* server: the calls that names make, each blocking, with the mount's patience, one log line a failure, and the errno
+ * that the user shall see: no answer within io_timeout is -EIO, an interrupt -EINTR.
+ *
+ * Errors: -EAGAIN (waiter NULL, nothing sent), -EINTR (it may have happened), -ENOENT (said by nobody: expected), else
+ *         logged as "what key: words of the server, outcome".
+ */
+#ifndef CACHE_SERVER_H
+#define CACHE_SERVER_H
+
+#include "cache/core.h"
+
+/* A zeroed call of this op with the mount's patience. */
+struct store_call server_call(struct cache *cache, enum store_op op, const char *key);
+/* Counts it for status; for calls that are run by a batch. */
+void server_count(struct cache *cache, const struct store_call *call);
+/* The end of a call: logs, translates. `expected`: an error that is an answer (-ENOENT, -ESTALE ...), or 0. */
+int server_settle(struct cache *cache, const char *what, const struct store_call *call, int expected);
+/* store_wait and server_settle. */
+int server_wait(struct cache *cache, const char *what, struct store_call *call, int expected,
+                struct waiter *waiter);
+/* if_match may be NULL. A missing key is success; -ESTALE: another version stands there. */
+int server_delete(struct cache *cache, const char *what, const char *key, const char *if_match,
+                  struct waiter *waiter);
+/* A small object of our own making (a marker, a symlink): ret_identity is what stands there now. */
+int server_put_small(struct cache *cache, const char *what, const char *key, const char *bytes,
+                     const struct store_fields *meta, const struct store_fields *headers,
+                     struct identity *ret_identity, struct waiter *waiter);
+void server_identity(const struct store_object *object, struct identity *ret_identity);
+
+#endif
