@@ -78,6 +78,18 @@ static inline void fake_begin(void)
     memset(fake.page, 'x', sizeof fake.page);
 }
 
+static inline void fake_end(void)
+{
+    while (fake.inodes) {
+        struct inode *inode = fake.inodes;
+        fake.inodes = inode->next;
+        free(inode);
+    }
+    gate_release(&fake.gate);
+    lock_release(&fake.lock);
+    fake = (struct fake){.next_id = 1};
+}
+
 /* References to inodes that fs holds. */
 static inline size_t fake_references(void)
 {

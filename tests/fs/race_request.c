@@ -108,8 +108,6 @@ static void send_all(uint64_t seed, bool stop_in_between)
 static void run(uint64_t seed, bool stop_in_between)
 {
     pthread_t releaser, receiver;
-    memset(&fake, 0, sizeof fake);
-    fake.next_id = 1;
     fake_begin();
     wire_begin(&wire, FUSE_ASYNC_READ);
     open_file();
@@ -139,6 +137,14 @@ static void run(uint64_t seed, bool stop_in_between)
     close(wire.fd);
     if (fake_references() != 0 || fake.open != 0)
         fail("references or handles are left", 0);
+    fake_end();
+}
+
+/* libfuse 3.14 does not free the INTERRUPTs of requests that never came (here: an end in between) with the session. */
+const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void)
+{
+    return "leak:libfuse3";
 }
 
 int main(void)

@@ -18,6 +18,7 @@ static void end(void)
 {
     nodes_release(&nodes);
     cr_expect_eq(fake_references(), 0);
+    fake_end();
 }
 
 TestSuite(node, .init = begin, .fini = end);

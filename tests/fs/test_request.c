@@ -16,6 +16,7 @@ static void end(void)
     wire_end(&wire);
     cr_expect_eq(fake_references(), 0, "%zu references to inodes are left", fake_references());
     cr_expect_eq(fake.open, 0);
+    fake_end();
 }
 
 TestSuite(request, .init = begin, .fini = end);
