@@ -147,7 +147,7 @@ struct waiting {
 
 static void end_waiting(struct store_call *call)
 {
-    struct waiting *waiting = call->owner;
+    struct waiting *waiting = call->waiting;
     LOCK_SCOPED(&waiting->lock);
     waiting->done = true;
     gate_open(&waiting->gate);
@@ -182,13 +182,12 @@ int store_wait(struct store *store, struct store_call *call, struct waiter *wait
     struct waiting waiting = {0};
     lock_init(&waiting.lock, LOCK_LEAF, "store wait");
     gate_init(&waiting.gate);
-    void *owner = call->owner;
-    call->owner = &waiting;
+    call->waiting = &waiting; /* not `owner`: landed() may look at that */
     call->done = end_waiting;
     store_start(store, call);
     if (wait_for_done(&waiting, waiter) < 0)
         cancel_and_wait(store, call, &waiting);
-    call->owner = owner;
+    call->waiting = NULL;
     gate_release(&waiting.gate);
     lock_release(&waiting.lock);
     return call->rc;

@@ -172,6 +172,7 @@ struct store_call {
     struct store_upload *uploads;
     size_t upload_count;
 
+    void *waiting; /* store_wait()'s own */
     /* The implementation's own, while the call runs. */
     void *running;
     struct list link;

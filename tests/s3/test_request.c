@@ -1,0 +1,653 @@
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "s3/credentials.h"
+#include "s3/store.h"
+#include "tests/support/wire.h"
+
+/* The request machine by what it sends to a server that answers from a script. */
+
+#define ASKS_MAX 64
+#define LOST     "<lost>" /* reads the request, closes the connection */
+#define HANG     "<hang>" /* reads the request, never answers */
+#define CUT      "<cut>"  /* the rest is sent, then the connection is closed */
+#define OK_EMPTY "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 0\r\n\r\n"
+#define ERROR(status, code, more)                                                                            \
+    "HTTP/1.1 " status " No\r\nConnection: close\r\n" more "\r\n<Error><Code>" code                          \
+    "</Code><Message>no</Message></Error>"
+
+static const char *script[16]; /* the last one repeats */
+static void (*on_ask)(int number);
+static struct wire *wire;
+static struct store *store;
+static struct waiter waiter;
+static char endpoint[64];
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static int asked;
+static char *asks[ASKS_MAX]; /* heads of the requests, in order */
+static char *bodies[ASKS_MAX];
+
+/* Keeps a request; the answer to it. */
+static const char *take_ask(const struct buf *head, const struct buf *body)
+{
+    const char *answer = NULL;
+    pthread_mutex_lock(&mutex);
+    int number = asked++;
+    if (number < ASKS_MAX) {
+        asks[number] = xstrndup(head->bytes, head->length);
+        bodies[number] = xstrndup(body->bytes, body->length);
+    }
+    for (int i = 0; i <= number && i < 16 && script[i]; i++)
+        answer = script[i];
+    pthread_mutex_unlock(&mutex);
+    if (on_ask)
+        on_ask(number);
+    return answer;
+}
+
+static void serve_script(struct wire_connection *connection)
+{
+    BUF_SCOPED head = BUF_INIT;
+    BUF_SCOPED body = BUF_INIT;
+    while (wire_read(connection, &head, &body)) {
+        const char *answer = take_ask(&head, &body);
+        if (!strcmp(answer, LOST))
+            return;
+        if (!strcmp(answer, HANG)) {
+            wire_await_close(connection);
+            return;
+        }
+        if (!strncmp(answer, CUT, strlen(CUT))) {
+            wire_write(connection, answer + strlen(CUT));
+            return;
+        }
+        wire_write(connection, answer);
+        if (strstr(answer, "Connection: close"))
+            return;
+    }
+}
+
+static void open_store(const struct store_config *more)
+{
+    struct store_config config = more ? *more : (struct store_config){0};
+    struct keys *keys = keys_new("KEY", "secret", NULL, INT64_MAX);
+    struct credentials_config who = {.explicit_keys = keys};
+    BUF_SCOPED why = BUF_INIT;
+
+    wire = wire_start(serve_script, NULL);
+    snprintf(endpoint, sizeof(endpoint), "http://127.0.0.1:%d", wire_port(wire));
+    config.endpoint = endpoint;
+    config.bucket = "bucket";
+    struct credentials *own = config.credentials ? NULL : credentials_new(&who);
+    if (own)
+        config.credentials = own;
+    cr_assert_eq(store_s3_new(&config, &store, &why), 0, "%s", why.bytes);
+    credentials_unref(own);
+    keys_unref(keys);
+}
+
+static void set_up(void)
+{
+    waiter_init(&waiter);
+}
+
+static void tear_down(void)
+{
+    store_free(store);
+    wire_free(wire);
+    waiter_release(&waiter);
+    for (int i = 0; i < ASKS_MAX; i++) {
+        free(asks[i]);
+        free(bodies[i]);
+    }
+}
+
+TestSuite(request, .init = set_up, .fini = tear_down);
+
+static bool ask_has(int number, const char *text)
+{
+    pthread_mutex_lock(&mutex);
+    bool has = number < asked && strcasestr(asks[number], text);
+    pthread_mutex_unlock(&mutex);
+    return has;
+}
+
+static int asks_so_far(void)
+{
+    pthread_mutex_lock(&mutex);
+    int count = asked;
+    pthread_mutex_unlock(&mutex);
+    return count;
+}
+
+#define expect_ask(number, text)                                                                             \
+    cr_expect(ask_has(number, text), "ask %d lacks %s:\n%s", number, text, asks[number] ? asks[number] : "")
+#define expect_no_ask(number, text)                                                                          \
+    cr_expect_not(ask_has(number, text), "ask %d has %s:\n%s", number, text, asks[number] ? asks[number] : "")
+
+#define expect_rc(call, wanted)                                                                              \
+    do {                                                                                                     \
+        BUF_SCOPED words = BUF_INIT;                                                                         \
+        int got = store_wait(store, (call), &waiter);                                                        \
+        store_error_print(&(call)->error, got, &words);                                                      \
+        cr_assert_eq(got, (wanted), "%d: %s", got, words.bytes);                                             \
+    } while (0)
+
+static char put_bytes[] = "hello world";
+static struct iovec put_body = {put_bytes, sizeof(put_bytes) - 1};
+
+static struct store_call make_put(const char *key)
+{
+    return (struct store_call){
+        .op = STORE_PUT, .key = key, .from = &put_body, .from_count = 1, .patience_ms = 20000};
+}
+
+/* ---- Repeats. ---- */
+
+Test(request, repeats_what_a_busy_server_refused)
+{
+    script[0] = ERROR("503", "SlowDown", "");
+    script[1] = OK_EMPTY;
+    open_store(NULL);
+    struct store_call call = make_put("a");
+    expect_rc(&call, 0);
+    cr_expect_eq(call.error.attempts, 2);
+    cr_expect_str_eq(call.object.etag, "\"e\"");
+    expect_ask(0, "PUT /bucket/a HTTP/1.1");
+    expect_ask(0, "x-amz-checksum-crc32c: yZRlqg==");
+    expect_ask(0, "x-amz-content-sha256: UNSIGNED-PAYLOAD");
+    expect_ask(0, "Authorization: AWS4-HMAC-SHA256 Credential=KEY/");
+    cr_expect_str_eq(bodies[1], "hello world");
+    store_call_release(&call);
+}
+
+Test(request, a_lost_reply_leaves_the_outcome_unknown)
+{
+    script[0] = LOST;
+    open_store(NULL);
+    struct store_call call = make_put("a");
+    call.patience_ms = 300;
+    expect_rc(&call, -ETIMEDOUT);
+    cr_expect(call.unknown);
+    store_call_release(&call);
+}
+
+Test(request, what_was_never_sent_is_not_unknown)
+{
+    script[0] = OK_EMPTY;
+    open_store(NULL);
+    wire_free(wire);
+    wire = NULL;
+    struct store_call call = make_put("a");
+    call.patience_ms = 300;
+    expect_rc(&call, -ETIMEDOUT);
+    cr_expect_not(call.unknown);
+    cr_expect_gt(call.error.attempts, 1);
+    store_call_release(&call);
+}
+
+Test(request, an_exclusive_create_that_meets_itself_is_unknown)
+{
+    script[0] = LOST;
+    script[1] = ERROR("412", "PreconditionFailed", "");
+    open_store(NULL);
+    struct store_call call = make_put("a");
+    call.if_absent = true;
+    expect_rc(&call, -EEXIST);
+    cr_expect(call.unknown);
+    expect_ask(1, "If-None-Match: *");
+    store_call_release(&call);
+}
+
+Test(request, a_refusal_is_known_and_not_repeated)
+{
+    script[0] = ERROR("403", "AccessDenied", "x-amz-request-id: R1\r\n");
+    open_store(NULL);
+    struct store_call call = make_put("a");
+    expect_rc(&call, -EACCES);
+    cr_expect_not(call.unknown);
+    cr_expect_eq(call.error.http_status, 403);
+    cr_expect_str_eq(call.error.code, "AccessDenied");
+    cr_expect_str_eq(call.error.request_id, "R1");
+    cr_expect_eq(asks_so_far(), 1);
+    store_call_release(&call);
+}
+
+Test(request, patience_ends_a_call_that_nobody_answers)
+{
+    script[0] = HANG;
+    open_store(NULL);
+    struct store_call call = {.op = STORE_HEAD, .key = "a", .patience_ms = 300};
+    expect_rc(&call, -ETIMEDOUT);
+    store_call_release(&call);
+}
+
+/* ---- Ranges. ---- */
+
+static char into[16];
+static struct iovec pieces[] = {{into, 3}, {into + 3, 7}};
+static uint64_t landings[16];
+static int landing_count;
+
+static void note_landed(struct store_call *call, uint64_t landed)
+{
+    (void)call;
+    landings[landing_count++ % 16] = landed;
+}
+
+static struct store_call make_get(void)
+{
+    memset(into, 0, sizeof(into));
+    return (struct store_call){.op = STORE_GET,
+                               .key = "a",
+                               .offset = 0,
+                               .length = 10,
+                               .into = pieces,
+                               .into_count = 2,
+                               .landed = note_landed,
+                               .patience_ms = 20000};
+}
+
+#define PARTIAL(etag, range, length, body)                                                                   \
+    "HTTP/1.1 206 Partial\r\n" etag "Content-Range: bytes " range "\r\nContent-Length: " length              \
+    "\r\n\r\n" body
+
+Test(request, a_cut_body_is_fetched_on_from_where_it_stopped)
+{
+    script[0] = CUT PARTIAL("ETag: \"e\"\r\n", "0-9/100", "10", "0123");
+    script[1] = PARTIAL("ETag: \"e\"\r\n", "4-9/100", "6", "456789");
+    open_store(NULL);
+    struct store_call call = make_get();
+    expect_rc(&call, 0);
+    cr_expect_str_eq(into, "0123456789");
+    cr_expect_eq(call.received, 10);
+    cr_expect_eq(call.object.size, 100);
+    expect_ask(0, "Range: bytes=0-9");
+    expect_no_ask(0, "If-Match");
+    expect_ask(1, "Range: bytes=4-9");
+    expect_ask(1, "If-Match: \"e\"");
+    cr_expect_eq(landing_count, 1);
+    cr_expect_eq(landings[0], 10);
+    store_call_release(&call);
+}
+
+Test(request, two_versions_are_never_mixed)
+{
+    static const char *const seconds[] = {
+        ERROR("412", "PreconditionFailed", ""),
+        PARTIAL("ETag: \"other\"\r\n", "4-9/100", "6", "456789"), /* a server that ignores If-Match */
+        ERROR("416", "InvalidRange", ""),
+    };
+    script[0] = CUT PARTIAL("ETag: \"e\"\r\n", "0-9/100", "10", "0123");
+    open_store(NULL);
+    for (int i = 0; i < 2; i++) {
+        script[1] = seconds[i];
+        asked = 0;
+        struct store_call call = make_get();
+        expect_rc(&call, -ESTALE);
+        cr_expect_str_eq(into, "0123");
+        store_call_release(&call);
+    }
+}
+
+Test(request, without_an_etag_a_cut_body_is_not_gone_on_with)
+{
+    script[0] = CUT PARTIAL("", "0-9/100", "10", "0123");
+    script[1] = PARTIAL("", "4-9/100", "6", "456789");
+    open_store(NULL);
+    struct store_call call = make_get();
+    expect_rc(&call, -EIO);
+    cr_expect_eq(asks_so_far(), 1);
+    store_call_release(&call);
+}
+
+Test(request, a_wrong_range_is_not_taken)
+{
+    script[0] = PARTIAL("ETag: \"e\"\r\n", "5-14/100", "10", "0123456789");
+    open_store(NULL);
+    struct store_call call = make_get();
+    expect_rc(&call, -EIO);
+    store_call_release(&call);
+}
+
+Test(request, a_server_that_ignores_ranges_still_serves)
+{
+    script[0] = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 20\r\n\r\nabcdefghijklmnopqrst";
+    open_store(NULL);
+    struct store_call call = make_get();
+    call.offset = 5;
+    expect_rc(&call, 0);
+    cr_expect_str_eq(into, "fghijklmno");
+    store_call_release(&call);
+}
+
+Test(request, a_range_across_the_end_is_short)
+{
+    script[0] = PARTIAL("ETag: \"e\"\r\n", "95-99/100", "5", "01234");
+    open_store(NULL);
+    struct store_call call = make_get();
+    call.offset = 95;
+    expect_rc(&call, 0);
+    cr_expect_eq(call.received, 5);
+    cr_expect_eq(landings[0], 5);
+    store_call_release(&call);
+}
+
+Test(request, a_range_behind_the_end_is_empty_and_the_object_is_told)
+{
+    script[0] = ERROR("416", "InvalidRange", "");
+    script[1] = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 7\r\n\r\n";
+    open_store(NULL);
+    struct store_call call = make_get();
+    call.offset = 10;
+    expect_rc(&call, 0);
+    cr_expect_eq(call.received, 0);
+    cr_expect_eq(call.object.size, 7);
+    expect_ask(1, "HEAD /bucket/a");
+    store_call_release(&call);
+}
+
+/* ---- Repairs. ---- */
+
+Test(request, a_refused_checksum_becomes_content_md5_for_good)
+{
+    script[0] = "HTTP/1.1 400 No\r\nConnection: close\r\n\r\n<Error><Code>InvalidArgument</Code>"
+                "<Message>Unsupported header 'x-amz-checksum-crc32c'</Message></Error>";
+    script[1] = OK_EMPTY;
+    struct store_abilities abilities;
+    open_store(NULL);
+    for (int i = 0; i < 2; i++) {
+        struct store_call call = make_put("a");
+        expect_rc(&call, 0);
+        store_call_release(&call);
+    }
+    cr_expect_eq(asks_so_far(), 3);
+    expect_ask(0, "x-amz-checksum-crc32c");
+    for (int i = 1; i < 3; i++) {
+        expect_ask(i, "Content-MD5: XrY7u+Ae7tCTyyK7j1rNww==");
+        expect_no_ask(i, "x-amz-checksum");
+    }
+    store_abilities(store, &abilities);
+    cr_expect_eq(abilities.checksum, ABILITY_NO);
+}
+
+Test(request, sha256_signs_the_payload)
+{
+    struct store_config config = {.checksum = CHECKSUM_SHA256};
+    script[0] = OK_EMPTY;
+    open_store(&config);
+    struct store_call call = make_put("a");
+    expect_rc(&call, 0);
+    expect_ask(0, "x-amz-content-sha256: b94d27b9934d3e08a52e52d7da7dabfac484efe37a5380ee9088f7ace2efcde9");
+    expect_no_ask(0, "x-amz-checksum");
+    store_call_release(&call);
+}
+
+Test(request, another_region_is_signed_for_and_remembered)
+{
+    script[0] = "HTTP/1.1 400 No\r\nConnection: close\r\n\r\n<Error><Code>AuthorizationHeaderMalformed</Code>"
+                "<Message>expecting</Message><Region>eu-west-1</Region></Error>";
+    script[1] = OK_EMPTY;
+    open_store(NULL);
+    for (int i = 0; i < 2; i++) {
+        struct store_call call = make_put("a");
+        expect_rc(&call, 0);
+        store_call_release(&call);
+    }
+    cr_expect_eq(asks_so_far(), 3);
+    expect_ask(0, "/us-east-1/s3/aws4_request");
+    expect_ask(1, "/eu-west-1/s3/aws4_request");
+    expect_ask(2, "/eu-west-1/s3/aws4_request");
+}
+
+Test(request, a_region_that_is_none_is_not_taken)
+{
+    script[0] = "HTTP/1.1 301 No\r\nConnection: close\r\nx-amz-bucket-region: evil.com/x\r\n"
+                "Location: http://127.0.0.1:1/\r\n\r\n<Error><Code>PermanentRedirect</Code></Error>";
+    open_store(NULL);
+    struct store_call call = make_put("a");
+    expect_rc(&call, -EIO);
+    cr_expect_eq(asks_so_far(), 1);
+    store_call_release(&call);
+}
+
+Test(request, the_servers_clock_is_taken)
+{
+    script[0] = ERROR("403", "RequestTimeTooSkewed", "Date: Fri, 24 May 2013 00:00:00 GMT\r\n");
+    script[1] = OK_EMPTY;
+    open_store(NULL);
+    for (int i = 0; i < 2; i++) {
+        struct store_call call = make_put("a");
+        expect_rc(&call, 0);
+        store_call_release(&call);
+    }
+    cr_expect_eq(asks_so_far(), 3);
+    expect_no_ask(0, "x-amz-date: 20130524T");
+    expect_ask(1, "x-amz-date: 20130524T0000");
+    expect_ask(2, "x-amz-date: 20130524T0000");
+}
+
+static char key_file[64];
+
+static void write_keys(const char *name)
+{
+    FILE *file = fopen(key_file, "w");
+    fprintf(file, "[default]\naws_access_key_id = %s\naws_secret_access_key = s\n", name);
+    fclose(file);
+    chmod(key_file, 0600);
+}
+
+static void change_keys(int number)
+{
+    if (number == 0)
+        write_keys("NEWKEY");
+}
+
+Test(request, refused_keys_are_read_again)
+{
+    struct credentials_config who = {.credentials_file = key_file, .config_file = "/dev/null"};
+    struct store_config config = {0};
+
+    unsetenv("AWS_ACCESS_KEY_ID");
+    snprintf(key_file, sizeof(key_file), "/tmp/skyvol-test-keys-%d", (int)getpid());
+    write_keys("OLDKEY");
+    on_ask = change_keys;
+    script[0] = ERROR("403", "InvalidAccessKeyId", "");
+    script[1] = OK_EMPTY;
+    config.credentials = credentials_new(&who);
+    open_store(&config);
+    credentials_unref(config.credentials);
+    struct store_call call = make_put("a");
+    expect_rc(&call, 0);
+    expect_ask(0, "Credential=OLDKEY/");
+    expect_ask(1, "Credential=NEWKEY/");
+    store_call_release(&call);
+    unlink(key_file);
+}
+
+/* ---- Answers that lie in a 200, listings, many deletes. ---- */
+
+Test(request, an_error_inside_a_200_is_an_error)
+{
+    struct store_part part = {.number = 1, .size = 5, .etag = "\"p\""};
+    script[0] = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n   \n <?xml "
+                "version=\"1.0\"?><Error><Code>InternalError</Code>"
+                "<Message>again</Message></Error>";
+    script[1] = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n   \n<?xml "
+                "version=\"1.0\"?><CompleteMultipartUploadResult>"
+                "<ETag>&quot;done-1&quot;</ETag></CompleteMultipartUploadResult>";
+    open_store(NULL);
+    struct store_call call = {.op = STORE_COMPLETE,
+                              .key = "a",
+                              .upload_id = "u",
+                              .parts = &part,
+                              .part_count = 1,
+                              .patience_ms = 20000};
+    expect_rc(&call, 0);
+    cr_expect_str_eq(call.object.etag, "\"done-1\"");
+    expect_ask(0, "POST /bucket/a?uploadId=u HTTP/1.1");
+    expect_ask(0, "Content-Type: application/xml");
+    store_call_release(&call);
+}
+
+#define EMPTY_LIST                                                                                           \
+    "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n<ListBucketResult><IsTruncated>false</IsTruncated>"         \
+    "<Contents><Key>a</Key><LastModified>2020-01-01T00:00:00.000Z</LastModified><ETag>\"e\"</ETag>"          \
+    "<Size>1</Size></Contents></ListBucketResult>"
+
+Test(request, metadata_of_listings_is_asked_for_until_the_server_does_not_know_it)
+{
+    script[0] = ERROR("400", "InvalidArgument", "");
+    script[1] = EMPTY_LIST;
+    struct store_abilities abilities;
+    open_store(NULL);
+    struct store_call call = {.op = STORE_LIST, .prefix = ""};
+    expect_rc(&call, 0);
+    cr_expect_eq(call.object_count, 1);
+    expect_ask(0, "metadata=true");
+    expect_ask(0, "encoding-type=url");
+    expect_no_ask(1, "metadata=true");
+    store_abilities(store, &abilities);
+    cr_expect_eq(abilities.list_meta, ABILITY_NO);
+    store_call_release(&call);
+}
+
+Test(request, keys_are_deleted_one_by_one_where_many_cannot_be)
+{
+    const char *keys[40];
+    char names[40][8];
+    for (int i = 0; i < 40; i++) {
+        snprintf(names[i], sizeof(names[i]), "k%d", i);
+        keys[i] = names[i];
+    }
+    script[0] = ERROR("501", "NotImplemented", "");
+    script[1] = ERROR("403", "AccessDenied", "");
+    script[2] = "HTTP/1.1 204 Gone\r\n\r\n";
+    open_store(NULL);
+    struct store_call call = {.op = STORE_DELETE_MANY, .keys = keys, .key_count = 40, .patience_ms = 20000};
+    expect_rc(&call, 0);
+    cr_expect_eq(asks_so_far(), 41);
+    expect_ask(0, "POST /bucket?delete HTTP/1.1");
+    expect_ask(0, "Content-MD5");
+    expect_ask(1, "DELETE /bucket/k");
+    cr_expect_eq(call.failure_count, 1);
+    cr_expect_eq(call.failures[0].rc, -EACCES);
+    store_call_release(&call);
+}
+
+/* ---- Cancels. ---- */
+
+struct pending {
+    struct store_call call;
+    struct lock lock;
+    struct gate gate;
+    int ends;
+};
+
+static void end_pending(struct store_call *call)
+{
+    struct pending *pending = call->owner;
+    LOCK_SCOPED(&pending->lock);
+    pending->ends++;
+    gate_open(&pending->gate);
+}
+
+static void pending_start(struct pending *pending, struct store_call call)
+{
+    *pending = (struct pending){.call = call};
+    pending->call.owner = pending;
+    pending->call.done = end_pending;
+    lock_init(&pending->lock, LOCK_LEAF, "pending");
+    gate_init(&pending->gate);
+    store_start(store, &pending->call);
+}
+
+static void pending_expect(struct pending *pending, int rc)
+{
+    lock_take(&pending->lock);
+    while (pending->ends == 0)
+        gate_wait_locked(&pending->gate, &pending->lock, &waiter, CLOCK_NEVER);
+    lock_drop(&pending->lock);
+    cr_expect_eq(pending->call.rc, rc, "%d", pending->call.rc);
+    cr_expect_eq(pending->ends, 1);
+    store_call_release(&pending->call);
+    gate_release(&pending->gate);
+    lock_release(&pending->lock);
+}
+
+static void await_asks(int count)
+{
+    while (asks_so_far() < count)
+        usleep(1000);
+}
+
+Test(request, a_cancel_ends_a_call_that_waits_for_an_answer)
+{
+    struct pending pending;
+    script[0] = HANG;
+    open_store(NULL);
+    pending_start(&pending, (struct store_call){.op = STORE_HEAD, .key = "a"});
+    await_asks(1);
+    store_cancel(store, &pending.call);
+    pending_expect(&pending, -ECANCELED);
+}
+
+Test(request, a_cancel_ends_a_call_that_waits_to_try_again)
+{
+    struct pending pending;
+    script[0] = ERROR("503", "SlowDown", "Retry-After: 50\r\n");
+    open_store(NULL);
+    pending_start(&pending, (struct store_call){.op = STORE_HEAD, .key = "a"});
+    await_asks(1);
+    usleep(50000);
+    store_cancel(store, &pending.call);
+    pending_expect(&pending, -ECANCELED);
+    cr_expect_eq(asks_so_far(), 1);
+}
+
+Test(request, a_cancel_ends_single_deletes)
+{
+    const char *keys[] = {"a\x01", "b\x01", "c\x01"}; /* XML cannot hold them */
+    struct pending pending;
+    script[0] = HANG;
+    open_store(NULL);
+    pending_start(&pending, (struct store_call){.op = STORE_DELETE_MANY, .keys = keys, .key_count = 3});
+    await_asks(3);
+    store_cancel(store, &pending.call);
+    pending_expect(&pending, -ECANCELED);
+}
+
+Test(request, free_cancels_and_waits)
+{
+    struct pending pending[3];
+    script[0] = HANG;
+    open_store(NULL);
+    for (int i = 0; i < 3; i++)
+        pending_start(&pending[i], (struct store_call){.op = STORE_HEAD, .key = "a"});
+    await_asks(3);
+    store_free(store);
+    store = NULL;
+    for (int i = 0; i < 3; i++)
+        pending_expect(&pending[i], -ECANCELED);
+}
+
+Test(request, keys_that_no_endpoint_holds_fail_before_anything_is_sent)
+{
+    char long_key[STORE_KEY_MAX + 2];
+    memset(long_key, 'k', sizeof(long_key) - 1);
+    long_key[sizeof(long_key) - 1] = 0;
+    open_store(NULL);
+    struct store_call call = {.op = STORE_HEAD, .key = long_key};
+    expect_rc(&call, -ENAMETOOLONG);
+    call = (struct store_call){.op = STORE_HEAD, .key = "\xff"};
+    expect_rc(&call, -EILSEQ);
+    cr_expect_eq(asks_so_far(), 0);
+}
