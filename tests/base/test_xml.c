@@ -118,6 +118,10 @@ Test(xml, a_declared_encoding_calls_no_converter)
     cr_assert_str_eq(xml_text(xml, xml_root(xml)), "\xc3\xbc");
     xml_free(xml);
     cr_assert_eq(refuse("<?xml version='1.0' encoding='ISO-8859-1'?><a>\xfc</a>"), -EBADMSG);
+    xml_free(parse("\xef\xbb\xbf<a/>"));
+    xml_free(parse("<?xml version='1.0' encoding='UTF-16'?><a/>"));
+    cr_assert_eq(xml_parse("\xff\xfe<\0a\0/\0>\0", 10, &xml), -EBADMSG);
+    cr_assert_eq(xml_parse("<\0a\0/\0>\0", 8, &xml), -EBADMSG);
 }
 
 static int parse_nested(int depth)
