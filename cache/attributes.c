@@ -1,0 +1,188 @@
+/* Attributes asked for and set (cache.h). */
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "cache/asking.h"
+#include "cache/content.h"
+#include "cache/lookup.h"
+#include "cache/marker.h"
+
+static void read_out(struct inode *inode, struct attributes *ret_attributes, int64_t *ret_valid_ms)
+{
+    LOCK_SCOPED(&inode->cache->names.lock);
+    names_used_locked(inode);
+    LOCK_SCOPED(&inode->lock);
+    inode_attributes_locked(inode, ret_attributes);
+    *ret_valid_ms = lookup_valid_ms(inode);
+}
+
+static bool is_open(struct inode *inode)
+{
+    LOCK_SCOPED(&inode->lock);
+    return inode->opens > 0;
+}
+
+int cache_attributes(struct cache *cache, struct waiter *waiter, struct inode *inode,
+                     struct attributes *ret_attributes, int64_t *ret_valid_ms)
+{
+    int rc = names_revalidate(inode, waiter);
+
+    (void)cache;
+    /* An open file outlives its name and its version: fstat goes on. */
+    if ((rc == -ENOENT || rc == -ESTALE) && is_open(inode))
+        rc = 0;
+    if (rc == 0)
+        read_out(inode, ret_attributes, ret_valid_ms);
+    return rc;
+}
+
+/* ---- Setting. ---- */
+
+#define SET_TIMES (SET_MTIME | SET_MTIME_NOW | SET_CTIME)
+#define SET_SENT                                                                                             \
+    (SET_MODE | SET_UID | SET_GID | SET_TIMES) /* what rides in the metadata: access times do not */
+
+static void apply_locked(struct inode *inode, unsigned mask, const struct attributes *wanted)
+{
+    struct attributes *now = &inode->wanted.attributes;
+    int64_t now_ns = clock_wall_ns();
+
+    if (mask & SET_MODE)
+        now->mode = inode->type | (wanted->mode & 07777);
+    if (mask & SET_UID)
+        now->uid = wanted->uid;
+    if (mask & SET_GID)
+        now->gid = wanted->gid;
+    if (mask & SET_ATIME)
+        now->atime_ns = wanted->atime_ns;
+    if (mask & SET_ATIME_NOW)
+        now->atime_ns = now_ns;
+    if (mask & SET_MTIME)
+        now->mtime_ns = wanted->mtime_ns;
+    if (mask & SET_MTIME_NOW)
+        now->mtime_ns = now_ns;
+    if (mask & (SET_MTIME | SET_MTIME_NOW))
+        inode->wanted.mtime_explicit = true;
+    now->ctime_ns = mask & SET_CTIME ? wanted->ctime_ns : now_ns;
+    inode->wanted.attribute_version++;
+}
+
+/* A directory's attributes ride on its marker. The root's stay in memory where it has no key. After a failure they are
+ * what they were. */
+static int set_on_directory(struct inode *inode, unsigned mask, const struct attributes *wanted,
+                            struct waiter *waiter)
+{
+    struct cache *cache = inode->cache;
+    struct asking *asking = NULL;
+    struct wanted before;
+    AFTERMATH_SCOPED(aftermath, cache);
+    int rc = 0;
+
+    lock_take(&cache->names.lock);
+    if (inode->parent)
+        rc = asking_take_one_locked(&cache->names, inode->parent, inode->name, waiter, &asking);
+    lock_drop(&cache->names.lock);
+    if (rc < 0)
+        return rc;
+    lock_take(&inode->lock);
+    before = inode->wanted;
+    apply_locked(inode, mask, wanted);
+    lock_drop(&inode->lock);
+    if (inode != cache->names.root)
+        rc = marker_write(inode, "set attributes", waiter);
+    lock_take(&inode->lock);
+    if (rc < 0)
+        inode->wanted = before;
+    inode->remote.attribute_version = inode->wanted.attribute_version;
+    lock_drop(&inode->lock);
+    lock_take(&cache->names.lock);
+    asking_drop_locked(&cache->names, asking, &aftermath);
+    lock_drop(&cache->names.lock);
+    return rc;
+}
+
+static bool sent_later(const struct inode *inode)
+{
+    return inode->orphan || inode->write_opens ||
+           inode->wanted.content_version != inode->remote.content_version;
+}
+
+static int set_on_file(struct inode *inode, unsigned mask, const struct attributes *wanted,
+                       struct waiter *waiter)
+{
+    bool wait;
+
+    lock_take(&inode->lock);
+    apply_locked(inode, mask, wanted);
+    if (!inode->orphan)
+        uploader_note_dirty_locked(inode);
+    wait = !sent_later(inode);
+    lock_drop(&inode->lock);
+    return wait ? uploader_sync_wait(inode, waiter) : 0;
+}
+
+static int set_size(struct inode *inode, const struct handle *handle, uint64_t size, struct waiter *waiter)
+{
+    bool wait;
+    int rc;
+
+    if (inode->type != S_IFREG)
+        return inode->type == S_IFDIR ? -EISDIR : -EINVAL;
+    rc = content_truncate(inode, waiter, size);
+    if (rc < 0 || handle)
+        return rc;
+    lock_take(&inode->lock);
+    wait = !inode->orphan && !inode->write_opens;
+    lock_drop(&inode->lock);
+    return wait ? uploader_sync_wait(inode, waiter) : 0;
+}
+
+static bool only_here(const struct inode *inode, unsigned mask)
+{
+    return !(mask & SET_SENT) && !(mask & SET_SIZE) && inode;
+}
+
+static void set_access_time(struct inode *inode, unsigned mask, const struct attributes *wanted)
+{
+    LOCK_SCOPED(&inode->lock);
+    inode->wanted.attributes.atime_ns = mask & SET_ATIME_NOW ? clock_wall_ns() : wanted->atime_ns;
+}
+
+/* Without a waiter only what needs no request: a file that is sent later anyway. */
+static bool must_wait(struct inode *inode, unsigned mask, const struct handle *handle)
+{
+    if (inode->type == S_IFDIR)
+        return inode != inode->cache->names.root;
+    LOCK_SCOPED(&inode->lock);
+    if (mask & SET_SIZE && (inode->writers_held || (!handle && !inode->write_opens && !inode->orphan)))
+        return true;
+    return (mask & SET_SENT) && !sent_later(inode);
+}
+
+int cache_set_attributes(struct cache *cache, struct waiter *waiter, struct inode *inode,
+                         struct handle *handle, unsigned mask, const struct attributes *wanted,
+                         struct attributes *ret_attributes)
+{
+    int64_t valid_ms;
+    int rc;
+
+    if (cache->config.read_only)
+        return -EROFS;
+    if (!waiter && !only_here(inode, mask) && must_wait(inode, mask, handle))
+        return -EAGAIN;
+    rc = names_revalidate(inode, waiter); /* on top of what stands there now */
+    if ((rc == -ENOENT || rc == -ESTALE) && is_open(inode))
+        rc = 0;
+    if (rc == 0 && mask & SET_SIZE)
+        rc = set_size(inode, handle, wanted->size, waiter);
+    if (rc == 0 && mask & SET_SENT)
+        rc = inode->type == S_IFDIR ? set_on_directory(inode, mask, wanted, waiter)
+                                    : set_on_file(inode, mask, wanted, waiter);
+    else if (rc == 0 && mask & (SET_ATIME | SET_ATIME_NOW))
+        set_access_time(inode, mask, wanted);
+    if (rc == 0)
+        read_out(inode, ret_attributes, &valid_ms);
+    return rc == -ETIMEDOUT ? -EIO : rc;
+}

@@ -1,0 +1,307 @@
+#include "cache/change.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "cache/attr.h"
+#include "cache/content.h"
+#include "cache/lookup.h"
+#include "cache/marker.h"
+#include "cache/server.h"
+
+int change_begin(struct change *change, struct cache *cache, struct inode *parent, const char *name,
+                 struct waiter *waiter)
+{
+    int rc;
+
+    *change = (struct change){.cache = cache, .parent = parent, .name = name, .key = BUF_INIT};
+    if (cache->config.read_only)
+        return -EROFS;
+    if (parent->type != S_IFDIR)
+        return -ENOTDIR;
+    rc = names_check(name);
+    if (rc < 0)
+        return rc;
+    LOCK_SCOPED(&cache->names.lock);
+    rc = asking_take_one_locked(&cache->names, parent, name, waiter, &change->asking);
+    if (rc < 0)
+        return rc;
+    return names_child_key_locked(parent, name, &change->key);
+}
+
+void change_end(struct change *change)
+{
+    AFTERMATH_SCOPED(aftermath, change->cache);
+
+    lock_take(&change->cache->names.lock);
+    asking_drop_locked(&change->cache->names, change->asking, &aftermath);
+    lock_drop(&change->cache->names.lock);
+    buf_release(&change->key);
+}
+
+void change_orphan_locked(struct inode *inode, bool remove, struct aftermath *aftermath)
+{
+    bool doomed;
+
+    lock_take(&inode->lock);
+    inode->orphan = true;
+    doomed = remove && inode->opens && inode->remote.exists;
+    inode->delete_at_release = doomed;
+    lock_drop(&inode->lock);
+    names_detach_locked(inode, aftermath);
+    if (doomed)
+        names_doom_locked(inode);
+}
+
+/* ---- Making. ---- */
+
+static void set_maker(struct inode *inode, const struct maker *maker, uint64_t size)
+{
+    struct attributes *attributes = &inode->wanted.attributes;
+
+    attributes->mode = inode->type | (maker->mode & 07777);
+    attributes->uid = maker->uid;
+    attributes->gid = maker->gid;
+    attributes->size = size;
+    attributes->atime_ns = attributes->mtime_ns = attributes->ctime_ns = clock_wall_ns();
+}
+
+/* Into the tree: what stands on the server already, or a new file that nobody has sent yet (identity NULL). */
+static void plant(struct change *change, uint32_t type, const struct maker *maker, uint64_t size,
+                  const char *key, const struct identity *identity, const struct store_fields *meta,
+                  struct entry *ret_entry)
+{
+    struct names *names = &change->cache->names;
+    AFTERMATH_SCOPED(aftermath, change->cache);
+    LOCK_SCOPED(&names->lock);
+    struct inode *inode = names_make_locked(change->cache, change->parent, change->name, type, 0, &aftermath);
+
+    lock_take(&inode->lock);
+    set_maker(inode, maker, size);
+    inode->attributes_known = true;
+    if (identity) {
+        inode->remote.exists = true;
+        inode->remote.key = xstrdup(key);
+        inode->remote.identity = *identity;
+        inode->remote.confirmed_ms = clock_ms();
+        inode->remote.headers_known = true;
+        store_fields_copy(&inode->remote.meta, meta);
+    } else {
+        inode->wanted.content_version = inode->wanted.attribute_version = 1;
+        inode->whole_replacement = true;
+        uploader_note_dirty_locked(inode);
+    }
+    lock_drop(&inode->lock);
+    if (type == S_IFDIR)
+        inode->listed_ms = clock_ms(); /* it is empty, we made it */
+    names_touched_locked(names, change->parent, change->name);
+    marker_bump_locked(change->parent);
+    lookup_fill_locked(inode, ret_entry);
+}
+
+/* ---- create. ---- */
+
+/* What stands there: with O_EXCL the server's word of this moment, unless the name is known to be taken. */
+static int find_existing(struct change *change, bool exclusive, struct waiter *waiter,
+                         struct inode **ret_inode)
+{
+    int rc = lookup_resolve_marked(change->cache, change->parent, change->name, exclusive ? NULL : waiter,
+                                   ret_inode);
+
+    if (!exclusive)
+        return rc;
+    if (rc == 0)
+        return 0;
+    return lookup_ask(change->cache, change->parent, change->name, waiter, ret_inode);
+}
+
+static int open_existing(struct change *change, struct inode *inode, int flags, const struct maker *maker,
+                         struct waiter *waiter, struct entry *ret_entry, struct handle **ret_handle)
+{
+    struct opened opened;
+    int rc;
+
+    if (flags & O_EXCL)
+        return -EEXIST;
+    if (inode->type == S_IFDIR)
+        return -EISDIR;
+    if (inode->type != S_IFREG)
+        return -ESTALE; /* a symlink that the kernel has not seen: it looks again and follows */
+    rc = flags & O_TRUNC ? content_truncate(inode, waiter, 0) : 0;
+    if (rc == 0)
+        rc = content_open(inode, flags & ~O_TRUNC, maker->process, ret_handle, &opened);
+    if (rc < 0)
+        return rc;
+    LOCK_SCOPED(&change->cache->names.lock);
+    lookup_fill_locked(inode, ret_entry);
+    return 0;
+}
+
+int cache_create(struct cache *cache, struct waiter *waiter, struct inode *parent, const char *name,
+                 int flags, const struct maker *maker, struct entry *ret_entry, struct handle **ret_handle)
+{
+    struct change change;
+    struct inode *inode = NULL;
+    struct opened opened;
+    int rc = change_begin(&change, cache, parent, name, waiter);
+
+    *ret_entry = (struct entry){0};
+    if (rc == 0)
+        rc = find_existing(&change, flags & O_EXCL, waiter, &inode);
+    if (rc == 0) {
+        rc = open_existing(&change, inode, flags, maker, waiter, ret_entry, ret_handle);
+        inode_unref(inode);
+    } else if (rc == -ENOENT && change.asking && change.key.length) {
+        plant(&change, S_IFREG, maker, 0, NULL, NULL, NULL, ret_entry);
+        rc = content_open(ret_entry->inode, flags & ~O_TRUNC, maker->process, ret_handle, &opened);
+        if (rc < 0) {
+            inode_unref(ret_entry->inode);
+            *ret_entry = (struct entry){0};
+        }
+    }
+    change_end(&change);
+    return rc;
+}
+
+/* ---- mkdir, symlink. ---- */
+
+static int check_free(struct change *change, struct waiter *waiter)
+{
+    struct inode *inode;
+    int rc = lookup_resolve_marked(change->cache, change->parent, change->name, waiter, &inode);
+
+    if (rc == 0)
+        inode_unref(inode);
+    return rc == 0 ? -EEXIST : rc == -ENOENT ? 0 : rc;
+}
+
+/* A small object that carries everything: a directory's marker, a symlink. */
+static int make_object(struct change *change, const char *what, uint32_t type, const char *bytes,
+                       const struct maker *maker, struct waiter *waiter, struct entry *ret_entry)
+{
+    struct store_fields meta = {0};
+    int64_t now_ns = clock_wall_ns();
+    struct attributes attributes = {.mode = type | (maker->mode & 07777),
+                                    .uid = maker->uid,
+                                    .gid = maker->gid,
+                                    .mtime_ns = now_ns,
+                                    .ctime_ns = now_ns};
+    struct identity identity;
+    int rc;
+
+    if (type == S_IFDIR)
+        buf_add_char(&change->key, '/');
+    if (change->key.length > STORE_KEY_MAX)
+        return -ENAMETOOLONG;
+    attr_to_meta(&attributes, true, &meta);
+    rc = server_put_small(change->cache, what, change->key.bytes, bytes, &meta, NULL, &identity, waiter);
+    if (rc == 0) {
+        uint64_t size = type == S_IFDIR ? 4096 : strlen(bytes);
+        plant(change, type, maker, size, change->key.bytes, &identity, &meta, ret_entry);
+    } else { /* it may stand there all the same: whoever asks next asks the server */
+        LOCK_SCOPED(&change->cache->names.lock);
+        names_touched_locked(&change->cache->names, change->parent, change->name);
+        change->parent->listed_ms = 0;
+    }
+    store_fields_release(&meta);
+    return rc;
+}
+
+int cache_mkdir(struct cache *cache, struct waiter *waiter, struct inode *parent, const char *name,
+                const struct maker *maker, struct entry *ret_entry)
+{
+    struct change change;
+    int rc = waiter || cache->config.read_only ? change_begin(&change, cache, parent, name, waiter) : -EAGAIN;
+
+    *ret_entry = (struct entry){0};
+    if (!waiter && rc == -EAGAIN)
+        return rc;
+    if (rc == 0)
+        rc = check_free(&change, waiter);
+    if (rc == 0)
+        rc = make_object(&change, "mkdir", S_IFDIR, "", maker, waiter, ret_entry);
+    change_end(&change);
+    return rc;
+}
+
+int cache_symlink(struct cache *cache, struct waiter *waiter, struct inode *parent, const char *name,
+                  const char *target, const struct maker *maker, struct entry *ret_entry)
+{
+    struct maker open_maker = *maker;
+    struct change change;
+    int rc;
+
+    *ret_entry = (struct entry){0};
+    if (!*target)
+        return -ENOENT;
+    if (strlen(target) >= PATH_MAX)
+        return -ENAMETOOLONG;
+    if (!waiter)
+        return cache->config.read_only ? -EROFS : -EAGAIN;
+    open_maker.mode = 0777;
+    rc = change_begin(&change, cache, parent, name, waiter);
+    if (rc == 0)
+        rc = check_free(&change, waiter);
+    if (rc == 0)
+        rc = make_object(&change, "symlink", S_IFLNK, target, &open_maker, waiter, ret_entry);
+    change_end(&change);
+    return rc;
+}
+
+/* ---- readlink. ---- */
+
+static int get_target(struct inode *inode, struct waiter *waiter, char **ret_target)
+{
+    struct cache *cache = inode->cache;
+    struct store_call call;
+    struct identity identity;
+    STRING_SCOPED *key = NULL;
+    struct iovec piece;
+    int rc;
+
+    lock_take(&inode->lock);
+    key = inode->remote.key ? xstrdup(inode->remote.key) : NULL;
+    identity = inode->remote.identity;
+    lock_drop(&inode->lock);
+    if (!key)
+        return -ENOENT;
+    if (identity.size >= PATH_MAX || identity.size == 0)
+        return -EIO;
+    piece = (struct iovec){xcalloc(1, identity.size + 1), identity.size};
+    call = server_call(cache, STORE_GET, key);
+    call.if_match = identity.etag;
+    call.length = identity.size;
+    call.into = &piece;
+    call.into_count = 1;
+    rc = server_wait(cache, "readlink", &call, -ESTALE, waiter);
+    if (rc == 0 && call.received == identity.size)
+        *ret_target = piece.iov_base;
+    else
+        free(piece.iov_base);
+    if (rc == 0 && call.received != identity.size)
+        rc = -EIO;
+    store_call_release(&call);
+    if (rc == -ESTALE) { /* replaced by another client: asked anew at the next lookup */
+        LOCK_SCOPED(&inode->lock);
+        inode->remote.confirmed_ms = 0;
+    }
+    return rc;
+}
+
+int cache_readlink(struct cache *cache, struct waiter *waiter, struct inode *inode, char **ret_target)
+{
+    int rc;
+
+    (void)cache;
+    if (inode->type != S_IFLNK)
+        return -EINVAL;
+    if (!waiter)
+        return -EAGAIN;
+    rc = names_revalidate(inode, waiter);
+    return rc < 0 ? rc : get_target(inode, waiter, ret_target);
+}

@@ -1,0 +1,225 @@
+/* Names removed: unlink, rmdir (change.h). */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "cache/change.h"
+#include "cache/lookup.h"
+#include "cache/marker.h"
+#include "cache/observed.h"
+#include "cache/server.h"
+
+#define REMOVE_TRIES 3
+
+/* ---- unlink. ---- */
+
+static bool conditional_delete(struct cache *cache)
+{
+    struct store_abilities abilities;
+    store_abilities(cache->config.store, &abilities);
+    return abilities.conditional_delete == ABILITY_YES;
+}
+
+/* The object that stands under the name goes. -ESTALE: another client put another one there. */
+static int delete_object(struct change *change, struct inode *inode, struct waiter *waiter)
+{
+    STRING_SCOPED *key = NULL;
+    struct identity identity;
+
+    lock_take(&inode->lock);
+    key = inode->remote.exists ? xstrdup(inode->remote.key) : NULL;
+    identity = inode->remote.identity;
+    lock_drop(&inode->lock);
+    if (!key)
+        return 0;
+    return server_delete(change->cache, "unlink", key,
+                         conditional_delete(change->cache) ? identity.etag : NULL, waiter);
+}
+
+/* True: it is open, so its name went at once and its object goes at the last close. */
+static bool detach_open(struct change *change, struct inode *inode)
+{
+    struct names *names = &change->cache->names;
+    AFTERMATH_SCOPED(aftermath, change->cache);
+    LOCK_SCOPED(&names->lock);
+
+    lock_take(&inode->lock);
+    bool open = inode->opens > 0;
+    lock_drop(&inode->lock);
+    if (!open || !inode->parent)
+        return false;
+    change_orphan_locked(inode, true, &aftermath);
+    names_touched_locked(names, change->parent, change->name);
+    marker_bump_locked(change->parent);
+    return true;
+}
+
+static void detach_deleted(struct change *change, struct inode *inode)
+{
+    struct names *names = &change->cache->names;
+    AFTERMATH_SCOPED(aftermath, change->cache);
+    LOCK_SCOPED(&names->lock);
+
+    if (inode->parent)
+        change_orphan_locked(inode, false, &aftermath);
+    names_touched_locked(names, change->parent, change->name);
+    names_set_absent_locked(names, change->parent, change->name, clock_ms());
+    marker_bump_locked(change->parent);
+}
+
+static void doubt(struct change *change, struct inode *inode)
+{
+    LOCK_SCOPED(&change->cache->names.lock);
+    names_touched_locked(&change->cache->names, change->parent, change->name);
+    LOCK_SCOPED(&inode->lock);
+    inode->remote.confirmed_ms = 0; /* it may be gone: whoever asks next asks the server */
+}
+
+static int remove_file(struct change *change, struct inode *inode, struct waiter *waiter)
+{
+    int rc = upload_hold(inode, waiter);
+
+    if (rc < 0)
+        return rc == -ETIMEDOUT ? -EIO : rc;
+    rc = marker_keep(change->parent, inode, waiter);
+    if (rc == 0 && !detach_open(change, inode)) {
+        rc = delete_object(change, inode, waiter);
+        if (rc == 0)
+            detach_deleted(change, inode);
+        else
+            doubt(change, inode);
+    }
+    upload_unhold(inode);
+    return rc;
+}
+
+int cache_unlink(struct cache *cache, struct waiter *waiter, struct inode *parent, const char *name)
+{
+    struct change change;
+    int rc;
+
+    if (!waiter)
+        return cache->config.read_only ? -EROFS : -EAGAIN;
+    rc = change_begin(&change, cache, parent, name, waiter);
+    for (int tries = 0; rc == 0; tries++) {
+        struct inode *inode;
+        rc = tries ? lookup_ask(cache, parent, name, waiter, &inode)
+                   : lookup_resolve_marked(cache, parent, name, waiter, &inode);
+        if (rc < 0)
+            break;
+        rc = inode->type == S_IFDIR ? -EISDIR : remove_file(&change, inode, waiter);
+        inode_unref(inode);
+        if (rc != -ESTALE || tries == REMOVE_TRIES)
+            break;
+        rc = 0;
+    }
+    change_end(&change);
+    return rc;
+}
+
+/* ---- rmdir. ---- */
+
+/* Holds everybody off the directory: nobody begins anything below, and who was at work there has ended. */
+static int freeze(struct change *change, struct inode *directory, struct waiter *waiter)
+{
+    struct names *names = &change->cache->names;
+    LOCK_SCOPED(&names->lock);
+
+    directory->moving = true;
+    return asking_wait_below_locked(names, directory, &change->asking, 1, waiter);
+}
+
+static void thaw(struct change *change, struct inode *directory)
+{
+    LOCK_SCOPED(&change->cache->names.lock);
+    directory->moving = false;
+    gate_open(&change->cache->names.turn);
+}
+
+static bool unsent_children(struct inode *directory, size_t *ret_doomed)
+{
+    struct names *names = &directory->cache->names;
+    BUF_SCOPED key = BUF_INIT;
+    LOCK_SCOPED(&names->lock);
+
+    if (names_key_locked(directory, &key) == 0)
+        *ret_doomed = names_doomed_below_locked(names, key.bytes);
+    list_for_each (at, &directory->children) {
+        if (observed_unsent_below_locked(container_of(at, struct inode, sibling)))
+            return true;
+    }
+    return false;
+}
+
+/* 0: empty on the server too; hidden keys count as content, objects of unlinked open files do not. */
+static int check_empty(struct change *change, struct inode *directory, const char *key, bool *ret_marker,
+                       struct waiter *waiter)
+{
+    struct cache *cache = change->cache;
+    struct store_call list = server_call(cache, STORE_LIST, NULL);
+    size_t doomed = 0;
+    int rc;
+
+    *ret_marker = false;
+    if (unsent_children(directory, &doomed))
+        return -ENOTEMPTY;
+    list.prefix = key;
+    list.max_keys = 2 + (int)(doomed < STORE_LIST_MAX - 2 ? doomed : STORE_LIST_MAX - 2);
+    rc = server_wait(cache, "rmdir", &list, 0, waiter);
+    if (rc == 0) {
+        LOCK_SCOPED(&cache->names.lock);
+        for (size_t i = 0; i < list.object_count; i++) {
+            if (strcmp(list.objects[i].key, key) == 0)
+                *ret_marker = true;
+            else if (!names_doomed_locked(&cache->names, list.objects[i].key))
+                rc = -ENOTEMPTY;
+        }
+    }
+    store_call_release(&list);
+    return rc;
+}
+
+static int remove_directory(struct change *change, struct inode *directory, struct waiter *waiter)
+{
+    BUF_SCOPED key = BUF_INIT;
+    bool marker;
+    int rc = names_key(directory, &key);
+
+    if (rc == 0)
+        rc = freeze(change, directory, waiter);
+    if (rc == 0)
+        rc = check_empty(change, directory, key.bytes, &marker, waiter);
+    if (rc == 0)
+        rc = marker_keep(change->parent, directory, waiter);
+    if (rc == 0 && marker) {
+        rc = server_delete(change->cache, "rmdir", key.bytes, NULL, waiter);
+        if (rc < 0)
+            doubt(change, directory);
+    }
+    if (rc == 0)
+        detach_deleted(change, directory);
+    thaw(change, directory);
+    return rc;
+}
+
+int cache_rmdir(struct cache *cache, struct waiter *waiter, struct inode *parent, const char *name)
+{
+    struct change change;
+    struct inode *inode;
+    int rc;
+
+    if (!waiter)
+        return cache->config.read_only ? -EROFS : -EAGAIN;
+    rc = change_begin(&change, cache, parent, name, waiter);
+    if (rc == 0) {
+        rc = lookup_resolve_marked(cache, parent, name, waiter, &inode);
+        if (rc == 0) {
+            rc = inode->type == S_IFDIR ? remove_directory(&change, inode, waiter) : -ENOTDIR;
+            inode_unref(inode);
+        }
+    }
+    change_end(&change);
+    return rc;
+}
