@@ -11,6 +11,7 @@
 #include "s3/code.h"
 
 #define UPLOADS_MAX 10000
+#define META_MAX    256 /* of one object; servers take 2 to 8 KiB in all */
 
 /* ---- Words. ---- */
 
@@ -194,9 +195,9 @@ static void read_user_metadata(struct xml *xml, const struct xml_node *node, str
             *c = (char)tolower((unsigned char)*c);
         if (strncmp(name, prefix, strlen(prefix)))
             continue;
-        BUF_SCOPED header = BUF_INIT;
-        buf_add_string(&header, xml_text(xml, at));
-        answer_header(object, name, header.bytes);
+        answer_header(object, name, xml_text(xml, at));
+        if (object->meta.count >= META_MAX)
+            break;
     }
     object->meta_known = true;
 }
