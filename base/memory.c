@@ -458,16 +458,11 @@ static int wait_for_grant(struct taking *taking, struct waiter *waiter, int64_t 
     return taking->granted ? 0 : rc;
 }
 
-int memory_take(struct memory *memory, size_t bytes, enum memory_share share, struct waiter *waiter,
-                int64_t deadline_ms)
+static int take_waiting(struct memory *memory, size_t bytes, enum memory_share share, bool pages,
+                        struct waiter *waiter, int64_t deadline_ms)
 {
-    if (bytes > memory->parts[share])
-        return -EFBIG;
-    if (memory_try(memory, bytes, share))
-        return 0;
-    if (!waiter)
-        return -EAGAIN;
-    struct taking taking = {.request = {.bytes = bytes, .share = share, .granted = finish_taking}};
+    struct taking taking = {
+        .request = {.bytes = bytes, .share = share, .pages = pages, .granted = finish_taking}};
     lock_init(&taking.lock, LOCK_LEAF, "taking memory");
     gate_init(&taking.gate);
     memory_ask(memory, &taking.request);
@@ -478,6 +473,36 @@ int memory_take(struct memory *memory, size_t bytes, enum memory_share share, st
     }
     gate_release(&taking.gate);
     lock_release(&taking.lock);
+    return rc;
+}
+
+static int take_bytes(struct memory *memory, size_t bytes, enum memory_share share, bool pages,
+                      struct waiter *waiter, int64_t deadline_ms)
+{
+    if (bytes > memory->parts[share])
+        return -EFBIG;
+    lock_take(&memory->lock);
+    bool taken = try_locked(memory, bytes, share, pages);
+    lock_drop(&memory->lock);
+    if (taken)
+        return 0;
+    return waiter ? take_waiting(memory, bytes, share, pages, waiter, deadline_ms) : -EAGAIN;
+}
+
+int memory_take(struct memory *memory, size_t bytes, enum memory_share share, struct waiter *waiter,
+                int64_t deadline_ms)
+{
+    return take_bytes(memory, bytes, share, false, waiter, deadline_ms);
+}
+
+int page_take_many(struct memory *memory, void **ret_pages, size_t count, enum memory_share share,
+                   struct waiter *waiter, int64_t deadline_ms)
+{
+    if (count > memory->page_count)
+        return -EFBIG;
+    int rc = take_bytes(memory, count * PAGE_BYTES, share, true, waiter, deadline_ms);
+    for (size_t i = 0; i < count && rc == 0; i++)
+        ret_pages[i] = page_claim(memory, share);
     return rc;
 }
 

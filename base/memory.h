@@ -74,6 +74,9 @@ void memory_press(struct memory *memory);
  * cannot fail. The content of a fresh page is not defined. page_put*() end the charge, too. */
 void *page_try(struct memory *memory, enum memory_share share);
 void *page_claim(struct memory *memory, enum memory_share share);
+/* Takes `count` pages or none, as memory_take() does. */
+int page_take_many(struct memory *memory, void **ret_pages, size_t count, enum memory_share share,
+                   struct waiter *waiter, int64_t deadline_ms);
 void page_put(struct memory *memory, void *page, enum memory_share share);
 void page_put_many(struct memory *memory, void **pages, size_t count, enum memory_share share);
 

@@ -84,14 +84,43 @@ static void ask_and_perhaps_withdraw(unsigned *seed)
     give_granted(&asked);
 }
 
+static pthread_mutex_t taker_mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct waiter *takers[THREADS]; /* under taker_mutex: whom to interrupt */
+static _Thread_local int thread_number;
+
+static void set_taker(struct waiter *waiter)
+{
+    pthread_mutex_lock(&taker_mutex);
+    takers[thread_number] = waiter;
+    pthread_mutex_unlock(&taker_mutex);
+}
+
+static void *interrupt_takers(void *argument)
+{
+    atomic_bool *stop = argument;
+    while (!atomic_load(stop)) {
+        for (int i = 0; i < THREADS; i++) {
+            pthread_mutex_lock(&taker_mutex);
+            if (takers[i])
+                waiter_interrupt(takers[i]);
+            pthread_mutex_unlock(&taker_mutex);
+            sched_yield();
+        }
+    }
+    return NULL;
+}
+
 static void take_and_give(unsigned *seed)
 {
     WAITER_SCOPED(waiter);
+    bool interruptible = rand_r(seed) % 2;
     size_t bytes = 1 + (size_t)rand_r(seed) % (LIMIT / 4);
     enum memory_share share = (enum memory_share)(rand_r(seed) % SHARE_COUNT);
     int64_t deadline_ms = rand_r(seed) % 2 ? CLOCK_NEVER : clock_ms() + rand_r(seed) % 2;
+    set_taker(interruptible ? &waiter : NULL);
     int rc = memory_take(memory, bytes, share, &waiter, deadline_ms);
-    assert(rc == 0 || (rc == -ETIMEDOUT && deadline_ms != CLOCK_NEVER));
+    set_taker(NULL);
+    assert(rc == 0 || (rc == -ETIMEDOUT && deadline_ms != CLOCK_NEVER) || (rc == -EINTR && interruptible));
     if (rc < 0)
         return;
     count_bytes(bytes);
@@ -126,6 +155,7 @@ static void check_report(void)
 static void *run_thread(void *argument)
 {
     unsigned seed = (unsigned)(uintptr_t)argument;
+    thread_number = (int)seed - 1;
     for (int step = 0; step < STEPS; step++) {
         int dice = rand_r(&seed) % 10;
         if (dice < 4)
@@ -174,15 +204,17 @@ int main(void)
 {
     memory = memory_new(LIMIT);
     memory_add_reclaimer(memory, reclaim_hoard, NULL);
-    pthread_t threads[THREADS], filler;
+    pthread_t threads[THREADS], filler, interrupter;
     atomic_bool stop = false;
     pthread_create(&filler, NULL, fill_hoard, &stop);
+    pthread_create(&interrupter, NULL, interrupt_takers, &stop);
     for (uintptr_t i = 0; i < THREADS; i++)
         pthread_create(&threads[i], NULL, run_thread, (void *)(i + 1));
     for (int i = 0; i < THREADS; i++)
         pthread_join(threads[i], NULL);
     atomic_store(&stop, true);
     pthread_join(filler, NULL);
+    pthread_join(interrupter, NULL);
     reclaim_hoard(NULL, SIZE_MAX);
     struct memory_report report;
     memory_report(memory, &report);

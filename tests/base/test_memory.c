@@ -165,6 +165,39 @@ Test(memory, a_moved_charge_makes_room_in_its_share)
     memory_free(memory);
 }
 
+struct giving { /* gives back what it is granted, at once */
+    struct memory_request request;
+    struct memory *memory;
+};
+
+static int nested, nested_most;
+
+static void give_at_once(struct memory_request *request)
+{
+    struct giving *giving = container_of(request, struct giving, request);
+    nested++;
+    nested_most = nested > nested_most ? nested : nested_most;
+    memory_give(giving->memory, request->bytes, request->share);
+    grants++;
+    nested--;
+}
+
+Test(memory, grants_that_give_back_at_once_do_not_nest)
+{
+    struct memory *memory = memory_new(LIMIT);
+    struct giving *all = calloc(5000, sizeof(*all));
+    cr_assert(memory_try(memory, LIMIT, SHARE_DEMAND));
+    for (int i = 0; i < 5000; i++) {
+        all[i] = (struct giving){{.bytes = LIMIT, .share = SHARE_DEMAND, .granted = give_at_once}, memory};
+        cr_assert_eq(memory_ask(memory, &all[i].request), 0);
+    }
+    memory_give(memory, LIMIT, SHARE_DEMAND);
+    cr_assert_eq(grants, 5000);
+    cr_assert_eq(nested_most, 1);
+    free(all);
+    memory_free(memory);
+}
+
 /* ---- reclaim ---- */
 
 struct hoard { /* holds clean memory that it gives back when asked */
@@ -351,6 +384,26 @@ Test(memory, a_grant_of_pages_sets_idle_ones_aside)
     memory_free(memory);
 }
 
+Test(memory, pages_are_taken_all_or_none)
+{
+    struct memory *memory = memory_new(LIMIT);
+    void *pages[LIMIT / PAGE_BYTES];
+    cr_assert_eq(page_take_many(memory, pages, LIMIT / PAGE_BYTES, SHARE_UPLOAD, NULL, CLOCK_NEVER), 0);
+    memset(pages[3], 7, PAGE_BYTES);
+    void *more[4];
+    cr_assert_eq(page_take_many(memory, more, 1, SHARE_UPLOAD, NULL, CLOCK_NEVER), -EAGAIN);
+    cr_assert_eq(page_take_many(memory, more, LIMIT, SHARE_UPLOAD, NULL, CLOCK_NEVER), -EFBIG);
+    page_put_many(memory, pages, 4, SHARE_UPLOAD);
+    WAITER_SCOPED(waiter);
+    cr_assert_eq(page_take_many(memory, more, 5, SHARE_DEMAND, &waiter, clock_ms() + 5), -ETIMEDOUT);
+    cr_assert_eq(page_take_many(memory, more, 4, SHARE_DEMAND, &waiter, CLOCK_NEVER), 0);
+    cr_assert_eq(read_report(memory).used, LIMIT);
+    cr_assert_eq(read_report(memory).idle, 0);
+    page_put_many(memory, more, 4, SHARE_DEMAND);
+    page_put_many(memory, pages + 4, LIMIT / PAGE_BYTES - 4, SHARE_UPLOAD);
+    memory_free(memory);
+}
+
 /* What the kernel counts stays below the limit, however pages and other bytes take turns. */
 Test(memory, resident_memory_stays_below_the_limit)
 {
@@ -381,6 +434,18 @@ Test(memory, resident_memory_stays_below_the_limit)
     cr_assert_leq(read_rss_anon(), before + slack);
     memory_give(memory, limit, SHARE_UPLOAD);
     free(pages);
+    memory_free(memory);
+}
+
+/* A hugepage would make 2 MiB of it. */
+Test(memory, one_touched_page_makes_nothing_else_resident)
+{
+    struct memory *memory = memory_new((size_t)64 << 20);
+    char *page = page_try(memory, SHARE_DEMAND);
+    size_t before = read_rss_anon();
+    memset(page, 1, PAGE_BYTES);
+    cr_assert_leq(read_rss_anon(), before + ((size_t)1 << 20));
+    page_put(memory, page, SHARE_DEMAND);
     memory_free(memory);
 }
 
