@@ -9,9 +9,18 @@
 
 static void prepare_create(struct request *request)
 {
+    const char *crc = endpoint_tells_region(request->endpoint) ? request_crc_name(request) : NULL;
+
     request->target_key = request->call->key;
     store_fields_set(&request->query, "uploads", "");
     operation_add_attributes(request);
+    /* AWS takes checksums of parts only where they were announced, and with FULL_OBJECT its Complete needs none; MinIO
+     * checks parts in any case, and wants announced ones again in Complete. */
+    if (crc) {
+        store_fields_set(&request->headers, "x-amz-checksum-algorithm", crc);
+        store_fields_set(&request->headers, "x-amz-checksum-type", "FULL_OBJECT");
+        request->checksum_sent = true;
+    }
 }
 
 static int read_create(struct request *request)

@@ -224,21 +224,28 @@ static void add_sha256(struct request *request, struct buf *payload)
     buf_add_hex(payload, request->sha256, SHA256_BYTES);
 }
 
+const char *request_crc_name(struct request *request)
+{
+    enum store_checksum checksum = request->bucket->checksum;
+    if (checksum == CHECKSUM_SHA256 || checksum == CHECKSUM_MD5 || request->retry.checksum_off ||
+        bucket_can(request->bucket, ABILITY_OF(checksum)) == ABILITY_NO)
+        return NULL;
+    return checksum == CHECKSUM_CRC64NVME ? "CRC64NVME" : "CRC32C";
+}
+
 static void add_data_integrity(struct request *request, struct buf *payload)
 {
     const struct store_call *call = request->call;
-    enum store_checksum checksum = request->bucket->checksum;
 
-    if (checksum == CHECKSUM_SHA256) { /* the server checks the body against the signature */
+    if (request->bucket->checksum == CHECKSUM_SHA256) { /* the server checks the body against the signature */
         add_sha256(request, payload);
         return;
     }
     buf_add_string(payload, SIGN_UNSIGNED_PAYLOAD);
-    if (checksum == CHECKSUM_MD5 || request->retry.checksum_off ||
-        bucket_can(request->bucket, ABILITY_OF(checksum)) == ABILITY_NO)
-        add_md5(request, call->from, call->from_count);
-    else
+    if (request_crc_name(request))
         add_crc(request);
+    else
+        add_md5(request, call->from, call->from_count);
 }
 
 /* Gives http its body, and every byte of it a check by the server. */
@@ -667,6 +674,8 @@ static void judge(struct request *request)
     note_progress(request, &event);
     if (request->http.resent)
         request->retry.maybe = true; /* the first sending may have been heard */
+    if (request->get.landed > 0 && event.end == HTTP_ANSWERED && event.status == 416)
+        request->get.rc = -ESTALE; /* shorter than it was, at a server that ignores If-Match */
     if (request->get.rc) {
         refuse(request, request->get.rc, "", "the object changed while it was read");
         return;

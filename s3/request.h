@@ -108,6 +108,8 @@ void request_begin(struct request *request);
 void request_cancel(struct request *request);
 struct request *request_ref(struct request *request);
 void request_unref(struct request *request);
+/* "CRC32C", "CRC64NVME", or NULL where bodies go with another check. */
+const char *request_crc_name(struct request *request);
 /* For prepare(): a number as query or header value. */
 void request_add_number(struct store_fields *fields, const char *name, uint64_t value);
 

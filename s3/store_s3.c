@@ -19,12 +19,13 @@ void store_s3_end(struct store_s3 *s3, struct store_call *call)
     lock_take(&s3->lock);
     call->running = NULL;
     list_remove(&call->link);
+    s3->in_flight--;
     lock_drop(&s3->lock);
 
     call->done(call); /* which may free it, or start it again */
 
     LOCK_SCOPED(&s3->lock);
-    if (--s3->call_count == 0)
+    if (--s3->owed == 0)
         gate_open(&s3->idle);
 }
 
@@ -101,7 +102,8 @@ static bool admit(struct store_s3 *s3, struct store_call *call, struct request *
     LOCK_SCOPED(&s3->lock);
     call->running = request;
     list_append(&s3->calls, &call->link);
-    s3->call_count++;
+    s3->in_flight++;
+    s3->owed++;
     return !s3->closing;
 }
 
@@ -158,7 +160,7 @@ static void read_counters(struct store *store, struct store_counters *ret_counte
 {
     struct store_s3 *s3 = store_s3_of(store);
     lock_take(&s3->lock);
-    size_t in_flight = s3->call_count;
+    size_t in_flight = s3->in_flight;
     lock_drop(&s3->lock);
     LOCK_SCOPED(&s3->bucket.lock);
     *ret_counters = s3->bucket.counters;
@@ -180,7 +182,7 @@ static void cancel_all_and_wait(struct store_s3 *s3)
     list_for_each (at, &s3->calls) {
         store_s3_cancel_locked(container_of(at, struct store_call, link));
     }
-    while (s3->call_count > 0)
+    while (s3->owed > 0)
         gate_wait_locked(&s3->idle, &s3->lock, &waiter, CLOCK_NEVER);
 }
 

@@ -16,7 +16,8 @@ struct store_s3 {
     struct lock lock;
     struct gate idle; /* opened when the last call has ended */
     struct list calls;
-    size_t call_count;
+    size_t in_flight; /* calls that are not done */
+    size_t owed;      /* calls whose done() has not returned */
     bool closing;
 };
 
