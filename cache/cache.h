@@ -179,8 +179,8 @@ struct cache_sync {
     void *owner;
     /* The cache's own. */
     struct list link;
-    uint64_t version;
-    int64_t deadline_ms;
+    uint64_t version, attribute_version;
+    bool answered;
 };
 /* Answered at once when nothing is unsent, or when `process` is not the one that opened the handle (a forked child's
  * exit publishes nothing). */

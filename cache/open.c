@@ -34,6 +34,7 @@ void cache_flush(struct cache *cache, struct handle *handle, pid_t process, stru
     (void)cache;
     list_init(&sync->link);
     sync->inode = handle->inode;
+    sync->answered = true;
     /* A forked child's exit publishes nothing, and who only read has nothing to wait for. */
     if (process != handle->process || (handle->flags & O_ACCMODE) == O_RDONLY)
         sync->done(sync, 0);

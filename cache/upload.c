@@ -18,7 +18,6 @@
 #define QUIET_ATTEMPTS  4 /* tries whose outcome was "not done" before waiters hear of it */
 
 static void advance(struct upload *upload);
-static void check_end(struct upload *upload);
 static void settle(struct upload *upload);
 
 /* ---- States. ---- */
@@ -58,7 +57,7 @@ const char *upload_state_name(enum upload_state state)
     return state_names[state];
 }
 
-static void set_state(struct upload *upload, enum upload_state state)
+void upload_set_state(struct upload *upload, enum upload_state state)
 {
     if (upload->state == state)
         return;
@@ -81,7 +80,7 @@ static void set_busy(struct upload *upload, bool busy)
     lock_drop(&upload->inode->lock);
 }
 
-static void thaw_locked(struct upload *upload)
+void upload_thaw_locked(struct upload *upload)
 {
     if (!upload->frozen)
         return;
@@ -90,19 +89,19 @@ static void thaw_locked(struct upload *upload)
     gate_open(&upload->inode->changed);
 }
 
-static void freeze_locked(struct upload *upload)
+void upload_freeze_locked(struct upload *upload)
 {
     upload->frozen = true;
     upload->inode->writers_held = true;
 }
 
-static void thaw(struct upload *upload)
+void upload_thaw(struct upload *upload)
 {
     LOCK_SCOPED(&upload->inode->lock);
-    thaw_locked(upload);
+    upload_thaw_locked(upload);
 }
 
-static void wait_for_turn(struct upload *upload)
+void upload_wait_for_turn(struct upload *upload)
 {
     struct uploader *uploader = upload->uploader;
     if (!list_empty(&upload->turn))
@@ -115,7 +114,7 @@ static void wait_for_turn(struct upload *upload)
 
 /* ---- Ends of a try. ---- */
 
-static void drop_multipart(struct upload *upload)
+void upload_drop_multipart(struct upload *upload)
 {
     if (upload->upload_id) {
         char *key = xstrdup(upload->key);
@@ -128,13 +127,13 @@ static void drop_multipart(struct upload *upload)
 }
 
 /* Nothing of it runs any more; whoever has news pokes it again. */
-static void rest(struct upload *upload)
+void upload_rest(struct upload *upload)
 {
     assert(list_empty(&upload->errands));
     list_remove(&upload->turn);
-    thaw(upload);
+    upload_thaw(upload);
     upload->versioned = false;
-    set_state(upload, UPLOAD_IDLE);
+    upload_set_state(upload, UPLOAD_IDLE);
     set_busy(upload, false);
     uploader_poke(upload->inode);
 }
@@ -166,12 +165,12 @@ static void park(struct upload *upload, int rc)
 {
     struct uploader *uploader = upload->uploader;
     list_remove(&upload->turn);
-    thaw(upload);
+    upload_thaw(upload);
     upload->versioned = false;
-    set_state(upload, UPLOAD_PARKED);
+    upload_set_state(upload, UPLOAD_PARKED);
     upload->due_ms = is_lasting(rc) ? CLOCK_NEVER : clock_ms() + backoff_ms(upload->attempts);
     if (is_lasting(rc))
-        drop_multipart(upload);
+        upload_drop_multipart(upload);
     list_append(&uploader->parked, &upload->turn);
     uploader->parked_count++;
     set_busy(upload, false);
@@ -195,25 +194,25 @@ static void tell_failure(struct upload *upload, int rc, const char *words)
 }
 
 /* The try is over. Who waits hears it now; errands that still run end first. */
-static void fail(struct upload *upload, int rc, const char *words)
+void upload_fail(struct upload *upload, int rc, const char *words)
 {
     tell_failure(upload, rc, words);
-    uploader_answer(upload->inode, rc);
+    uploader_answer(upload->inode, public_error(rc));
     if (list_empty(&upload->errands)) {
         park(upload, rc);
         return;
     }
     list_remove(&upload->turn);
-    thaw(upload);
+    upload_thaw(upload);
     upload->halting = true;
     upload->halt_rc = rc;
 }
 
-static void fail_call(struct upload *upload, int rc, const struct store_error *error)
+void upload_fail_call(struct upload *upload, int rc, const struct store_error *error)
 {
     BUF_SCOPED words = BUF_INIT;
     store_error_print(error, rc, &words);
-    fail(upload, rc, words.bytes);
+    upload_fail(upload, rc, words.bytes);
 }
 
 /* It did not happen, and nobody is to blame: once more, and only if that goes on does anybody hear of it. */
@@ -226,7 +225,7 @@ static void fail_quietly(struct upload *upload, const char *words)
 }
 
 /* True when the upload is to rest, and does if nothing runs any more. */
-static bool halts(struct upload *upload)
+bool upload_halts(struct upload *upload)
 {
     if (!upload->halting)
         return false;
@@ -238,7 +237,7 @@ static bool halts(struct upload *upload)
     if (rc < 0)
         park(upload, rc);
     else
-        rest(upload);
+        upload_rest(upload);
     return true;
 }
 
@@ -250,18 +249,18 @@ static void halt(struct upload *upload)
     upload->halting = true;
     list_remove(&upload->turn);
     lock_take(&inode->lock);
-    thaw_locked(upload);
+    upload_thaw_locked(upload);
     inode->publish = inode->publish || !inode->orphan;
     lock_drop(&inode->lock);
     list_for_each_safe (at, after, &upload->errands)
-        errand_cancel(container_of(at, struct errand, link), upload->uploader->stopping);
-    halts(upload);
+        errand_cancel(container_of(at, struct errand, link), upload->uploader->stops);
+    upload_halts(upload);
 }
 
 static void confirm(struct upload *upload, const struct identity *identity)
 {
     struct inode *inode = upload->inode;
-    set_state(upload, UPLOAD_CONFIRMED);
+    upload_set_state(upload, UPLOAD_CONFIRMED);
     lock_take(&inode->lock);
     /* Parts carry the metadata of Create: where its mtime is not the file's any more, a copy puts it right. */
     bool mtime_wrong = upload->multipart &&
@@ -283,11 +282,11 @@ static void confirm(struct upload *upload, const struct identity *identity)
     uploader_count_sent(upload->uploader, !upload->copying, 0, 0);
     free(upload->upload_id); /* completed: nothing to abort */
     upload->upload_id = NULL;
-    drop_multipart(upload);
+    upload_drop_multipart(upload);
     upload->attempts = 0;
     upload->unsettled = upload->halting = false;
     upload->halt_rc = 0;
-    rest(upload);
+    upload_rest(upload);
     uploader_answer(inode, 0);
 }
 
@@ -302,7 +301,7 @@ static void new_id(struct upload *upload)
     memcpy(upload->id, hex.bytes, UPLOAD_ID_MAX);
 }
 
-static void build_meta(struct upload *upload, const struct attributes *attributes, bool with_mtime)
+void upload_build_meta(struct upload *upload, const struct attributes *attributes, bool with_mtime)
 {
     new_id(upload);
     store_fields_release(&upload->meta);
@@ -323,7 +322,7 @@ static void take_fields(struct upload *upload, const struct store_fields *meta,
 }
 
 /* What is to go up is of one version: the one that stands now. */
-static void take_version_locked(struct upload *upload, bool with_attributes,
+void upload_take_version_locked(struct upload *upload, bool with_attributes,
                                 struct attributes *ret_attributes)
 {
     struct inode *inode = upload->inode;
@@ -338,7 +337,7 @@ static void take_version_locked(struct upload *upload, bool with_attributes,
     inode_attributes_locked(inode, ret_attributes);
 }
 
-static enum store_ability conditions_honoured(struct upload *upload)
+enum store_ability upload_conditions_honoured(struct upload *upload)
 {
     struct store_abilities abilities;
     store_abilities(upload->uploader->cache->config.store, &abilities);
@@ -347,16 +346,14 @@ static enum store_ability conditions_honoured(struct upload *upload)
 
 /* ---- Asking. ---- */
 
-static void ask_head(struct upload *upload)
+void upload_ask_head(struct upload *upload)
 {
     struct errand *errand = errand_new_call(upload, STORE_HEAD, false);
-    set_state(upload, UPLOAD_ASKING);
+    upload_set_state(upload, UPLOAD_ASKING);
     if (upload->copying)
         errand->call.key = upload->base_key;
     errand_start(errand);
 }
-
-static void complete(struct upload *upload);
 
 static struct identity identity_of(const struct store_object *object)
 {
@@ -376,17 +373,17 @@ static void heard_head(struct upload *upload, struct errand *errand)
         take_fields(upload, &errand->call.object.meta, &errand->call.object.headers);
     struct store_error error = errand->call.error;
     errand_free(errand);
-    if (halts(upload))
+    if (upload_halts(upload))
         return;
     if (conflict)
-        fail(upload, -ESTALE, "somebody else changed or removed the object since it was opened here");
+        upload_fail(upload, -ESTALE, "somebody else changed or removed the object since it was opened here");
     else if (rc < 0 && rc != -ENOENT)
-        fail_call(upload, rc, &error);
+        upload_fail_call(upload, rc, &error);
     else if (completing) {
-        upload->asked = true;
-        complete(upload);
+        upload->guarded = true;
+        sending_complete(upload);
     } else {
-        upload->asked = true;
+        upload->asked = upload->guarded = true;
         advance(upload);
     }
 }
@@ -398,19 +395,19 @@ static void heard_job(struct upload *upload, struct errand *errand)
     errand_free(errand);
     if (kind == ERRAND_PROBE && rc != -EINTR)
         upload->uploader->probed = true; /* also when it failed: then HEAD has to do */
-    if (halts(upload))
+    if (upload_halts(upload))
         return;
     if (kind == ERRAND_FILL && rc < 0)
-        fail(upload, rc,
-             rc == -ESTALE ? "somebody else changed or removed the object that was patched here"
-                           : "its other bytes could not be fetched");
+        upload_fail(upload, rc,
+                    rc == -ESTALE ? "somebody else changed or removed the object that was patched here"
+                                  : "its other bytes could not be fetched");
     else
         advance(upload);
 }
 
 static void start_job(struct upload *upload, enum errand_kind kind, enum upload_state state)
 {
-    set_state(upload, state);
+    upload_set_state(upload, state);
     errand_start(errand_new(upload, kind));
 }
 
@@ -420,13 +417,13 @@ static void start_copy(struct upload *upload)
 {
     struct inode *inode = upload->inode;
     struct attributes attributes;
-    set_state(upload, UPLOAD_COPYING);
+    upload_set_state(upload, UPLOAD_COPYING);
     lock_take(&inode->lock);
-    take_version_locked(upload, true, &attributes);
+    upload_take_version_locked(upload, true, &attributes);
     upload->content_version = inode->remote.content_version;
     lock_drop(&inode->lock);
     upload->size = upload->base.size;
-    build_meta(upload, &attributes, true);
+    upload_build_meta(upload, &attributes, true);
     struct errand *errand = errand_new_call(upload, STORE_COPY, false);
     errand->call.source_key = upload->base_key;
     errand->call.source_if_match = upload->base.etag;
@@ -436,360 +433,11 @@ static void start_copy(struct upload *upload)
     errand_start(errand);
 }
 
-/* ---- Parts. ---- */
-
-static void create(struct upload *upload)
-{
-    struct inode *inode = upload->inode;
-    struct attributes attributes;
-    set_state(upload, UPLOAD_CREATING);
-    lock_take(&inode->lock);
-    inode_attributes_locked(inode, &attributes);
-    upload->attribute_version = inode->wanted.attribute_version;
-    upload->mtime_sent = upload->copying || inode->wanted.mtime_explicit;
-    lock_drop(&inode->lock);
-    upload->mtime_ns = attributes.mtime_ns;
-    upload->multipart = true;
-    build_meta(upload, &attributes, upload->mtime_sent);
-    struct errand *errand = errand_new_call(upload, STORE_CREATE, false);
-    errand->call.meta = &upload->meta;
-    errand->call.headers = &upload->headers;
-    errand_start(errand);
-}
-
-static void resize_parts(struct upload *upload, size_t count)
-{
-    upload->parts = xrealloc(upload->parts, count * sizeof upload->parts[0]);
-    for (size_t i = upload->part_count; i < count; i++)
-        upload->parts[i] = (struct part){.state = PART_UNSENT};
-    upload->part_count = count;
-    if (upload->next_part > count)
-        upload->next_part = count;
-}
-
-/* Takes the size as it stands. False: this cut does not fit it any more (or one PUT would do). */
-static bool fit_parts_locked(struct upload *upload)
-{
-    uint64_t size = upload->copying ? upload->base.size : upload->inode->wanted.attributes.size;
-    size_t count = part_count(&upload->plan, size);
-    if (count > STORE_PARTS_MAX || (!upload->copying && size <= upload->plan.bytes))
-        return false;
-    if (count < upload->part_count &&
-        upload->parts_out > 0) /* parts on their way may be among those cut off */
-        for (size_t i = count; i < upload->part_count; i++)
-            if (upload->parts[i].state == PART_SENDING)
-                return true;
-    resize_parts(upload, count);
-    return true;
-}
-
-static void start_sending(struct upload *upload)
-{
-    set_state(upload, UPLOAD_SENDING);
-    upload->round = 1;
-    upload->versioned = upload->copying;
-    upload->next_part = 0;
-    check_end(upload);
-}
-
-static void heard_create(struct upload *upload, struct errand *errand)
-{
-    int rc = errand->call.rc;
-    if (rc == 0) {
-        free(upload->upload_id);
-        upload->upload_id = xstrdup(errand->call.new_upload_id);
-    }
-    struct store_error error = errand->call.error;
-    errand_free(errand);
-    if (halts(upload))
-        return;
-    if (rc < 0)
-        fail_call(upload, rc, &error);
-    else
-        start_sending(upload);
-}
-
-/* Starts again from the plan: the file outgrew it or shrank below it. */
-static void start_over(struct upload *upload)
-{
-    lock_take(&upload->inode->lock);
-    upload->inode->publish = true;
-    lock_drop(&upload->inode->lock);
-    drop_multipart(upload);
-    rest(upload);
-}
-
-static size_t find_unsent(struct upload *upload)
-{
-    for (; upload->next_part < upload->part_count; upload->next_part++)
-        if (upload->parts[upload->next_part].state == PART_UNSENT)
-            break;
-    return upload->next_part;
-}
-
-static void start_part(struct upload *upload, struct errand *errand)
-{
-    errand->call.upload_id = upload->upload_id;
-    errand->call.part_number = (int)errand->part + 1;
-    errand_start(errand);
-    if (!upload->halting)
-        check_end(upload);
-}
-
-static void send_part(struct upload *upload)
-{
-    size_t index = find_unsent(upload);
-    uint64_t start, end;
-    if (index == upload->part_count) {
-        check_end(upload);
-        return;
-    }
-    struct errand *errand = errand_new_call(upload, upload->copying ? STORE_PART_COPY : STORE_PART, true);
-    errand->part = index;
-    upload->parts[index].state = PART_SENDING;
-    upload->parts_out++;
-    part_range(&upload->plan, index, &start, &end);
-    if (upload->copying) {
-        errand->call.source_key = upload->base_key;
-        errand->call.source_if_match = upload->base.etag;
-        errand->call.offset = start;
-        errand->call.length = (end < upload->base.size ? end : upload->base.size) - start;
-        upload->parts[index].size = errand->call.length;
-        start_part(upload, errand);
-        return;
-    }
-    lock_take(&upload->inode->lock);
-    uint64_t size = upload->inode->wanted.attributes.size;
-    lock_drop(&upload->inode->lock);
-    uint64_t bytes = size <= start ? PAGE_BYTES : (end < size ? end : size) - start;
-    int rc = errand_ask(errand, bytes);
-    if (rc < 0) {
-        upload->parts[index].state = PART_UNSENT;
-        upload->parts_out--;
-        errand_free(errand);
-        fail(upload, rc, "memory= is too small for one part");
-    } else if (find_unsent(upload) < upload->part_count) {
-        wait_for_turn(upload);
-    }
-}
-
-static void drop_part(struct upload *upload, struct errand *errand)
-{
-    upload->parts[errand->part].state = PART_UNSENT;
-    if (upload->next_part > errand->part)
-        upload->next_part = errand->part;
-    upload->parts_out--;
-    errand_free(errand);
-}
-
-static void granted_part(struct upload *upload, struct errand *errand)
-{
-    uint64_t start, end, length = 0;
-    errand_claim(errand);
-    part_range(&upload->plan, errand->part, &start, &end);
-    int rc = content_read_local(upload->inode, start, end, errand->pieces, errand->page_count, &length);
-    if (rc < 0) {
-        drop_part(upload, errand);
-        fail(upload, rc, "the local file cannot be read");
-        return;
-    }
-    if (length == 0) { /* cut off in the meantime; should the file grow again, `unread` tells */
-        upload->parts[errand->part] = (struct part){.state = PART_LANDED};
-        upload->parts_out--;
-        errand_free(errand);
-        check_end(upload);
-        return;
-    }
-    upload->parts[errand->part].size = length;
-    errand_set_body(errand, length);
-    start_part(upload, errand);
-}
-
-static void heard_part(struct upload *upload, struct errand *errand)
-{
-    int rc = errand->call.rc;
-    struct part *part = &upload->parts[errand->part];
-    struct store_error error = errand->call.error;
-    if (rc < 0) {
-        upload->versioned = upload->copying;
-        drop_part(upload, errand);
-    } else {
-        part->state = PART_LANDED;
-        memcpy(part->etag, errand->call.object.etag, sizeof part->etag);
-        uploader_count_sent(upload->uploader, 0, errand->bytes, upload->round > 1 ? errand->bytes : 0);
-        upload->parts_out--;
-        errand_free(errand);
-    }
-    if (halts(upload))
-        return;
-    if (rc == -ENOENT && !upload->copying) {
-        /* The server lost the upload, and with it all parts: Create again. */
-        free(upload->upload_id);
-        upload->upload_id = NULL;
-        fail(upload, -EIO, "the server lost the unfinished upload");
-    } else if (rc < 0) {
-        fail_call(upload, rc, &error);
-    } else {
-        check_end(upload);
-    }
-}
-
-/* How many parts do not hold the file's bytes as they stand. */
-static size_t count_stale_locked(struct upload *upload, bool unsend)
-{
-    size_t stale = 0;
-    for (size_t i = 0; i < upload->part_count; i++) {
-        uint64_t start, end;
-        part_range(&upload->plan, i, &start, &end);
-        if (upload->copying || !extents_touch(&upload->inode->unread, start, end))
-            continue;
-        stale++;
-        if (unsend && upload->parts[i].state == PART_LANDED)
-            upload->parts[i].state = PART_UNSENT;
-    }
-    return stale;
-}
-
-/* All parts have been read at least once. One version: take it. Else, when nothing is on its way, another round. */
-static void end_round_locked(struct upload *upload)
-{
-    size_t stale = count_stale_locked(upload, upload->parts_out == 0);
-    if (stale == 0) {
-        take_version_locked(upload, false, NULL);
-        thaw_locked(upload);
-    } else if (upload->parts_out == 0) {
-        upload->next_part = 0;
-        upload->round++;
-        freeze_locked(upload);
-    }
-}
-
-/* After each step of a part: what comes next. */
-static void check_end(struct upload *upload)
-{
-    struct inode *inode = upload->inode;
-    bool fits = true;
-    if (!upload->versioned || !upload->parts) {
-        lock_take(&inode->lock);
-        fits = fit_parts_locked(upload);
-        if (fits && find_unsent(upload) == upload->part_count && !upload->versioned)
-            end_round_locked(upload);
-        lock_drop(&inode->lock);
-    }
-    if (!fits) {
-        if (!list_empty(&upload->errands)) {
-            thaw(upload);
-            upload->halting = true;
-            lock_take(&inode->lock);
-            inode->publish = true;
-            lock_drop(&inode->lock);
-        } else {
-            start_over(upload);
-        }
-        return;
-    }
-    set_state(upload, upload->frozen ? UPLOAD_FROZEN : UPLOAD_SENDING);
-    if (find_unsent(upload) < upload->part_count)
-        wait_for_turn(upload);
-    else if (upload->versioned && upload->parts_out == 0)
-        complete(upload);
-}
-
-static void complete(struct upload *upload)
-{
-    bool guarded = conditions_honoured(upload) == ABILITY_YES;
-    if (upload->conditional && !guarded && !upload->asked) {
-        ask_head(upload);
-        return;
-    }
-    set_state(upload, UPLOAD_COMPLETING);
-    struct errand *errand = errand_new_call(upload, STORE_COMPLETE, false);
-    errand->complete = xcalloc(upload->part_count, sizeof errand->complete[0]);
-    for (size_t i = 0; i < upload->part_count; i++) {
-        struct store_part *part = &errand->complete[i];
-        part->number = (int)i + 1;
-        part->size = upload->parts[i].size;
-        memcpy(part->etag, upload->parts[i].etag, sizeof part->etag);
-    }
-    errand->call.parts = errand->complete;
-    errand->call.part_count = upload->part_count;
-    errand->call.upload_id = upload->upload_id;
-    if (upload->conditional && guarded)
-        errand->call.if_match = upload->base.etag;
-    errand_start(errand);
-}
-
-/* ---- One PUT. ---- */
-
-/* Reads the whole file, of one version: if it changes under the reading, writers wait for the second one. */
-static int read_whole(struct upload *upload, struct errand *errand, struct attributes *ret_attributes,
-                      bool *ret_fits)
-{
-    struct inode *inode = upload->inode;
-    for (;;) {
-        uint64_t length = 0;
-        int rc = 0;
-        if (inode->type == S_IFREG)
-            rc = content_read_local(inode, 0, UINT64_MAX, errand->pieces, errand->page_count, &length);
-        LOCK_SCOPED(&inode->lock);
-        uint64_t size = inode->type == S_IFREG ? inode->wanted.attributes.size : 0;
-        bool same = size == length && !extents_touch(&inode->unread, 0, UINT64_MAX);
-        if (rc == 0 && !same && !upload->frozen) {
-            freeze_locked(upload);
-            continue;
-        }
-        *ret_fits = rc == 0 && same;
-        if (*ret_fits)
-            take_version_locked(upload, true, ret_attributes);
-        thaw_locked(upload);
-        return rc;
-    }
-}
-
-static void send_whole(struct upload *upload, struct errand *errand)
-{
-    struct attributes attributes;
-    bool fits;
-    int rc = read_whole(upload, errand, &attributes, &fits);
-    if (rc < 0 || !fits) {
-        errand_free(errand);
-        if (rc < 0)
-            fail(upload, rc, "the local file cannot be read");
-        else
-            start_over(upload); /* it grew beyond what we had room for */
-        return;
-    }
-    build_meta(upload, &attributes, true);
-    errand_set_body(errand, upload->size);
-    errand->call.meta = &upload->meta;
-    errand->call.headers = &upload->headers;
-    if (upload->conditional && conditions_honoured(upload) == ABILITY_YES)
-        errand->call.if_match = upload->base.etag;
-    errand_start(errand);
-}
-
-static void start_whole(struct upload *upload)
-{
-    struct errand *errand = errand_new_call(upload, STORE_PUT, true);
-    lock_take(&upload->inode->lock);
-    uint64_t size = upload->inode->type == S_IFREG ? upload->inode->wanted.attributes.size : 0;
-    lock_drop(&upload->inode->lock);
-    int rc = 0;
-    if (size > 0 && size <= upload->plan.bytes)
-        rc = errand_ask(errand, size);
-    if (rc < 0) {
-        errand_free(errand);
-        fail(upload, rc, "memory= is too small for this file");
-    } else if (!errand->asked_memory) {
-        send_whole(upload, errand);
-    }
-}
-
 /* ---- The outcome. ---- */
 
 static void settle(struct upload *upload)
 {
-    set_state(upload, UPLOAD_SETTLING);
+    upload_set_state(upload, UPLOAD_SETTLING);
     errand_start(errand_new_call(upload, STORE_HEAD, false));
 }
 
@@ -806,8 +454,8 @@ static void heard_settling(struct upload *upload, struct errand *errand)
         return;
     }
     if (rc < 0 && rc != -ENOENT) {
-        if (!halts(upload))
-            fail_call(upload, rc, &error);
+        if (!upload_halts(upload))
+            upload_fail_call(upload, rc, &error);
         return;
     }
     upload->unsettled = false;
@@ -816,12 +464,12 @@ static void heard_settling(struct upload *upload, struct errand *errand)
     if (cause == -ENOENT && upload->multipart) { /* the upload is gone, and not ours is there */
         free(upload->upload_id);
         upload->upload_id = NULL;
-        drop_multipart(upload);
+        upload_drop_multipart(upload);
     }
-    if (halts(upload))
+    if (upload_halts(upload))
         return;
     if (cause == -ESTALE || foreign)
-        fail(upload, -ESTALE, "somebody else changed or removed the object since it was opened here");
+        upload_fail(upload, -ESTALE, "somebody else changed or removed the object since it was opened here");
     else
         fail_quietly(upload, "the object did not arrive");
 }
@@ -837,7 +485,7 @@ static bool is_unsettled(const struct store_call *call)
 static void copy_by_parts(struct upload *upload)
 {
     upload->plan = (struct part_plan){.bytes = COPY_PART_BYTES, .bytes_max = COPY_PART_BYTES, .equal = true};
-    create(upload);
+    sending_create(upload);
 }
 
 /* The end of PUT, COPY and COMPLETE. */
@@ -858,15 +506,15 @@ static void heard_outcome(struct upload *upload, struct errand *errand)
         return;
     }
     if (rc == -ETIMEDOUT) /* waiters hear it now; whether it happened is found out behind */
-        uploader_answer(upload->inode, rc);
-    if (upload->unsettled && !upload->uploader->stopping)
+        uploader_answer(upload->inode, public_error(rc));
+    if (upload->unsettled && !upload->uploader->stops)
         settle(upload);
-    else if (halts(upload))
+    else if (upload_halts(upload))
         return;
     else if (op == STORE_COPY && rc == -EFBIG)
         copy_by_parts(upload);
     else
-        fail_call(upload, rc, &error);
+        upload_fail_call(upload, rc, &error);
 }
 
 /* ---- The beginning. ---- */
@@ -876,7 +524,7 @@ static void advance(struct upload *upload)
 {
     struct cache *cache = upload->uploader->cache;
     struct inode *inode = upload->inode;
-    enum store_ability honoured = upload->conditional ? conditions_honoured(upload) : ABILITY_YES;
+    enum store_ability honoured = upload->conditional ? upload_conditions_honoured(upload) : ABILITY_YES;
     if (honoured == ABILITY_UNKNOWN && !upload->uploader->probed) {
         start_job(upload, ERRAND_PROBE, UPLOAD_ASKING);
         return;
@@ -889,8 +537,8 @@ static void advance(struct upload *upload)
         start_job(upload, ERRAND_FILL, UPLOAD_FILLING);
         return;
     }
-    if (!upload->asked) {
-        ask_head(upload);
+    if (!upload->asked || (honoured != ABILITY_YES && !upload->guarded)) {
+        upload_ask_head(upload);
         return;
     }
     if (upload->copying) {
@@ -904,14 +552,13 @@ static void advance(struct upload *upload)
     int rc =
         part_plan(upload->size, cache->config.part_bytes, memory.limit, abilities.equal_parts, &upload->plan);
     if (rc < 0) {
-        fail(upload, rc, "too large for 10 000 parts; a larger memory= allows larger parts");
+        upload_fail(upload, rc, "too large for 10 000 parts; a larger memory= allows larger parts");
     } else if (upload->size <= upload->plan.bytes) {
-        set_state(upload, UPLOAD_COMPLETING);
-        wait_for_turn(upload);
+        upload_set_state(upload, UPLOAD_COMPLETING);
+        upload_wait_for_turn(upload);
     } else {
-        upload->asked =
-            !upload->conditional || honoured == ABILITY_YES; /* else once more before completing */
-        create(upload);
+        upload->guarded = false; /* where it matters, once more before completing */
+        sending_create(upload);
     }
 }
 
@@ -929,6 +576,7 @@ static void prepare_locked(struct upload *upload)
         snprintf(upload->base_key, sizeof upload->base_key, "%s", inode->remote.key);
     take_fields(upload, &inode->remote.meta, &inode->remote.headers);
     upload->asked = !same_key || inode->remote.headers_known;
+    upload->guarded = false;
     extents_clear(&inode->unread);
     inode->upload_floor = UINT64_MAX;
 }
@@ -936,7 +584,7 @@ static void prepare_locked(struct upload *upload)
 static void set_key(struct upload *upload, char *key)
 {
     if (upload->key && strcmp(upload->key, key) != 0) {
-        drop_multipart(upload); /* it belongs to its key */
+        upload_drop_multipart(upload); /* it belongs to its key */
         upload->unsettled = false;
     }
     free(upload->key);
@@ -964,21 +612,21 @@ static void begin(struct upload *upload)
 {
     BUF_SCOPED key = BUF_INIT;
     bool resume;
-    set_state(upload, UPLOAD_IDLE);
+    upload_set_state(upload, UPLOAD_IDLE);
     int rc = names_key(upload->inode, &key);
     if (rc == 0)
         set_key(upload, buf_take(&key));
     if (!take_up(upload, &resume))
         return;
     if (rc < 0)
-        fail(upload, rc == -ENOENT ? -ESTALE : rc,
-             rc == -ENOENT ? "its name is gone" : "the name has no key");
+        upload_fail(upload, rc == -ENOENT ? -ESTALE : rc,
+                    rc == -ENOENT ? "its name is gone" : "the name has no key");
     else if (upload->unsettled)
         settle(upload);
     else if (resume)
-        start_sending(upload);
+        sending_start(upload);
     else {
-        drop_multipart(upload);
+        upload_drop_multipart(upload);
         advance(upload);
     }
 }
@@ -999,7 +647,7 @@ void upload_free(struct upload *upload)
 {
     struct inode *inode = upload->inode;
     assert(list_empty(&upload->errands) && !upload->busy);
-    drop_multipart(upload);
+    upload_drop_multipart(upload);
     list_remove(&upload->link);
     list_remove(&upload->turn);
     if (upload->state == UPLOAD_PARKED)
@@ -1035,9 +683,9 @@ static void go(struct upload *upload)
     if (upload->state == UPLOAD_PARKED || upload->state == UPLOAD_IDLE)
         begin(upload);
     else if (upload->state == UPLOAD_COMPLETING)
-        start_whole(upload);
+        sending_start_whole(upload);
     else
-        send_part(upload);
+        sending_next_part(upload);
 }
 
 static void hear_end(struct upload *upload, struct errand *errand)
@@ -1054,11 +702,11 @@ static void hear_end(struct upload *upload, struct errand *errand)
             heard_head(upload, errand);
         break;
     case STORE_CREATE:
-        heard_create(upload, errand);
+        sending_heard_create(upload, errand);
         break;
     case STORE_PART:
     case STORE_PART_COPY:
-        heard_part(upload, errand);
+        sending_heard_part(upload, errand);
         break;
     default:
         heard_outcome(upload, errand);
@@ -1072,9 +720,9 @@ static void hear_grant(struct upload *upload, struct errand *errand)
         hear_end(upload, errand);
     } else if (errand->call.op == STORE_PUT) {
         errand_claim(errand);
-        send_whole(upload, errand);
+        sending_whole(upload, errand);
     } else {
-        granted_part(upload, errand);
+        sending_granted_part(upload, errand);
     }
 }
 

@@ -50,13 +50,13 @@ void uploader_publish(struct inode *inode)
 void uploader_sync(struct inode *inode, struct cache_sync *sync)
 {
     sync->inode = inode;
+    sync->answered = false;
     list_init(&sync->link);
     lock_take(&inode->lock);
     bool waits = inode_dirty_locked(inode) && !inode->orphan;
     if (waits) {
         sync->version = inode->wanted.content_version;
         sync->attribute_version = inode->wanted.attribute_version;
-        sync->deadline_ms = clock_ms() + inode->cache->config.io_timeout_ms;
         list_append(&inode->syncs, &sync->link);
         uploader_note_dirty_locked(inode);
     }
@@ -70,7 +70,7 @@ void uploader_sync(struct inode *inode, struct cache_sync *sync)
 bool uploader_sync_interrupt(struct cache_sync *sync)
 {
     LOCK_SCOPED(&sync->inode->lock);
-    if (list_empty(&sync->link))
+    if (sync->answered || list_empty(&sync->link))
         return false;
     list_remove(&sync->link);
     sync->inode->publish = true; /* it goes on behind */
@@ -83,31 +83,37 @@ static bool is_satisfied(const struct inode *inode, const struct cache_sync *syn
                              inode->remote.attribute_version >= sync->attribute_version);
 }
 
-static struct cache_sync *pop_sync_locked(struct inode *inode, int rc, int *ret_rc)
+/* Who is to be answered, all at one moment: who comes while they are answered waits for the next try. */
+static void take_answered_locked(struct inode *inode, bool all, struct list *ret_good, struct list *ret_bad)
 {
-    list_for_each (at, &inode->syncs) {
+    list_for_each_safe (at, after, &inode->syncs) {
         struct cache_sync *sync = container_of(at, struct cache_sync, link);
         bool satisfied = is_satisfied(inode, sync);
-        if (!satisfied && rc == 0)
+        if (!satisfied && !all)
             continue;
-        *ret_rc = satisfied ? 0 : rc;
         list_remove(at);
-        return sync;
+        list_append(satisfied ? ret_good : ret_bad, at);
+        sync->answered = true;
     }
-    return NULL;
+}
+
+static void answer_list(struct list *syncs, int rc)
+{
+    struct list *at;
+    while ((at = list_pop(syncs))) {
+        struct cache_sync *sync = container_of(at, struct cache_sync, link);
+        sync->done(sync, rc);
+    }
 }
 
 void uploader_answer(struct inode *inode, int rc)
 {
-    for (;;) {
-        int sync_rc;
-        lock_take(&inode->lock);
-        struct cache_sync *sync = pop_sync_locked(inode, rc, &sync_rc);
-        lock_drop(&inode->lock);
-        if (!sync)
-            return;
-        sync->done(sync, sync_rc);
-    }
+    struct list good = LIST_INIT(good), bad = LIST_INIT(bad);
+    lock_take(&inode->lock);
+    take_answered_locked(inode, rc < 0, &good, &bad);
+    lock_drop(&inode->lock);
+    answer_list(&good, 0);
+    answer_list(&bad, rc);
 }
 
 struct waiting { /* one uploader_sync_wait() */
@@ -221,7 +227,7 @@ static void look_at(struct uploader *uploader, struct inode *inode)
     bool finished = inode->orphan || !inode_dirty_locked(inode);
     bool held = inode->holds > 0;
     bool wanted = inode->publish || !list_empty(&inode->syncs);
-    if (!finished && !held && wanted && !inode->upload && !uploader->stopping) {
+    if (!finished && !held && wanted && !inode->upload && !uploader->stops) {
         inode->upload = upload_new(uploader, inode);
         extents_clear(&inode->unread);
     }
@@ -238,7 +244,7 @@ static void look_at(struct uploader *uploader, struct inode *inode)
             upload_free(upload);
         unlist(uploader, inode);
         uploader_answer(inode, 0);
-    } else if (upload && !held && wanted && !uploader->stopping) {
+    } else if (upload && !held && wanted && !uploader->stops) {
         queue_begin(upload);
     }
 }
@@ -321,9 +327,9 @@ static void *run(void *argument)
         look_at_poked(uploader);
         int64_t next = ring_parked(uploader);
         lock_take(&uploader->lock);
-        bool stopping = uploader->stopping;
+        uploader->stops = uploader->stopping;
         lock_drop(&uploader->lock);
-        if (stopping)
+        if (uploader->stops)
             stop_all(uploader);
         else
             pump(uploader);
@@ -333,7 +339,7 @@ static void *run(void *argument)
         uploader->busy_shown = uploader->busy_count;
         uploader->parked_shown = uploader->parked_count;
         while (list_empty(&uploader->arrived) && list_empty(&uploader->poked) &&
-               stopping == uploader->stopping)
+               uploader->stops == uploader->stopping)
             if (gate_wait_locked(&uploader->wake, &uploader->lock, &uploader->waiter, next) < 0)
                 break;
     }

@@ -86,7 +86,8 @@ struct upload {
     bool copying; /* attributes alone differ */
     bool multipart;
     bool conditional; /* a patch of an object that others may have replaced */
-    bool asked;       /* HEAD told headers, metadata and that the base still stands */
+    bool asked;       /* headers and metadata that a rewrite keeps are known */
+    bool guarded;     /* HEAD told that the base stands, where the endpoint knows no If-Match */
     bool unsettled;   /* a PUT, COPY or COMPLETE of `id` may have happened */
     int unsettled_rc;
     char base_key[STORE_KEY_MAX + 1];
@@ -128,6 +129,7 @@ struct uploader {
     size_t slots_used;
     uint64_t bytes_used;
     bool probed;
+    bool stops; /* it has seen `stopping` */
     bool ended;
 };
 
@@ -157,6 +159,42 @@ uint64_t upload_next_bytes(const struct upload *upload);
 /* It has no errand and rests: its parts in the bucket are aborted, the struct goes. */
 void upload_free(struct upload *upload);
 const char *upload_state_name(enum upload_state state);
+
+/* upload.c, for sending.c */
+void upload_set_state(struct upload *upload, enum upload_state state);
+/* Writers wait, and go on. */
+void upload_freeze_locked(struct upload *upload);
+void upload_thaw_locked(struct upload *upload);
+void upload_thaw(struct upload *upload);
+/* It has bytes to send. */
+void upload_wait_for_turn(struct upload *upload);
+/* The try is over without a word: nothing of it runs any more. */
+void upload_rest(struct upload *upload);
+/* The try is over: who waits hears it now; errands that still run end first, then it is parked. */
+void upload_fail(struct upload *upload, int rc, const char *words);
+void upload_fail_call(struct upload *upload, int rc, const struct store_error *error);
+/* True when the upload is to rest, and does if nothing runs any more: no new errand then. */
+bool upload_halts(struct upload *upload);
+/* The parts in the bucket, if any, are aborted. */
+void upload_drop_multipart(struct upload *upload);
+void upload_build_meta(struct upload *upload, const struct attributes *attributes, bool with_mtime);
+/* What is to go up is of one version: the one that stands now. */
+void upload_take_version_locked(struct upload *upload, bool with_attributes,
+                                struct attributes *ret_attributes);
+enum store_ability upload_conditions_honoured(struct upload *upload);
+void upload_ask_head(struct upload *upload);
+
+/* sending.c: what carries bytes, one PUT or parts. */
+void sending_start_whole(struct upload *upload);
+void sending_whole(struct upload *upload, struct errand *errand); /* its memory is there */
+void sending_create(struct upload *upload);
+void sending_heard_create(struct upload *upload, struct errand *errand);
+/* The upload exists in the bucket: its parts go, those that landed before do not. */
+void sending_start(struct upload *upload);
+void sending_next_part(struct upload *upload);
+void sending_granted_part(struct upload *upload, struct errand *errand);
+void sending_heard_part(struct upload *upload, struct errand *errand);
+void sending_complete(struct upload *upload);
 
 /* uploader.c, for upload.c */
 /* Answers who waits for what remote holds by now; with rc < 0 also all the others. */

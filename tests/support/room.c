@@ -130,7 +130,7 @@ static void hear(struct cache_sync *sync, int rc)
     pthread_mutex_unlock(&mine->mutex);
 }
 
-static void prepare_sync(struct room_sync *sync)
+void room_sync_prepare(struct room_sync *sync)
 {
     *sync = (struct room_sync){.sync = {.done = hear, .owner = sync}};
     pthread_mutex_init(&sync->mutex, NULL);
@@ -139,7 +139,7 @@ static void prepare_sync(struct room_sync *sync)
 
 void room_fsync_begin(struct room *room, struct handle *handle, struct room_sync *sync)
 {
-    prepare_sync(sync);
+    room_sync_prepare(sync);
     cache_fsync(room->cache, handle->inode, &sync->sync);
 }
 
@@ -168,7 +168,7 @@ int room_sync_end(struct room_sync *sync)
 int room_flush(struct room *room, struct handle *handle)
 {
     struct room_sync sync;
-    prepare_sync(&sync);
+    room_sync_prepare(&sync);
     cache_flush(room->cache, handle, ROOM_PROCESS, &sync.sync);
     return room_sync_end(&sync);
 }

@@ -65,6 +65,7 @@ struct room_sync {
     bool done;
     int rc;
 };
+void room_sync_prepare(struct room_sync *sync);
 void room_fsync_begin(struct room *room, struct handle *handle, struct room_sync *sync);
 bool room_sync_done(struct room_sync *sync);
 /* Waits up to 10 s of real time; -ETIME when it did not end. */

@@ -1,0 +1,358 @@
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cache/content.h"
+#include "cache/uploader.h"
+
+static void check_end(struct upload *upload);
+
+/* ---- Parts. ---- */
+
+void sending_create(struct upload *upload)
+{
+    struct inode *inode = upload->inode;
+    struct attributes attributes;
+    upload_set_state(upload, UPLOAD_CREATING);
+    lock_take(&inode->lock);
+    inode_attributes_locked(inode, &attributes);
+    upload->attribute_version = inode->wanted.attribute_version;
+    upload->mtime_sent = upload->copying || inode->wanted.mtime_explicit;
+    lock_drop(&inode->lock);
+    upload->mtime_ns = attributes.mtime_ns;
+    upload->multipart = true;
+    upload_build_meta(upload, &attributes, upload->mtime_sent);
+    struct errand *errand = errand_new_call(upload, STORE_CREATE, false);
+    errand->call.meta = &upload->meta;
+    errand->call.headers = &upload->headers;
+    errand_start(errand);
+}
+
+static void resize_parts(struct upload *upload, size_t count)
+{
+    upload->parts = xrealloc(upload->parts, count * sizeof upload->parts[0]);
+    for (size_t i = upload->part_count; i < count; i++)
+        upload->parts[i] = (struct part){.state = PART_UNSENT};
+    upload->part_count = count;
+    if (upload->next_part > count)
+        upload->next_part = count;
+}
+
+/* Takes the size as it stands. False: this cut does not fit it any more (or one PUT would do). */
+static bool fit_parts_locked(struct upload *upload)
+{
+    uint64_t size = upload->copying ? upload->base.size : upload->inode->wanted.attributes.size;
+    size_t count = part_count(&upload->plan, size);
+    if (count > STORE_PARTS_MAX || (!upload->copying && size <= upload->plan.bytes))
+        return false;
+    if (count < upload->part_count &&
+        upload->parts_out > 0) /* parts on their way may be among those cut off */
+        for (size_t i = count; i < upload->part_count; i++)
+            if (upload->parts[i].state == PART_SENDING)
+                return true;
+    resize_parts(upload, count);
+    return true;
+}
+
+void sending_start(struct upload *upload)
+{
+    upload_set_state(upload, UPLOAD_SENDING);
+    upload->round = 1;
+    upload->versioned = upload->copying;
+    upload->next_part = 0;
+    check_end(upload);
+}
+
+void sending_heard_create(struct upload *upload, struct errand *errand)
+{
+    int rc = errand->call.rc;
+    if (rc == 0) {
+        free(upload->upload_id);
+        upload->upload_id = xstrdup(errand->call.new_upload_id);
+    }
+    struct store_error error = errand->call.error;
+    errand_free(errand);
+    if (upload_halts(upload))
+        return;
+    if (rc < 0)
+        upload_fail_call(upload, rc, &error);
+    else
+        sending_start(upload);
+}
+
+/* Starts again from the plan: the file outgrew it or shrank below it. */
+static void start_over(struct upload *upload)
+{
+    lock_take(&upload->inode->lock);
+    upload->inode->publish = true;
+    lock_drop(&upload->inode->lock);
+    upload_drop_multipart(upload);
+    upload_rest(upload);
+}
+
+static size_t find_unsent(struct upload *upload)
+{
+    for (; upload->next_part < upload->part_count; upload->next_part++)
+        if (upload->parts[upload->next_part].state == PART_UNSENT)
+            break;
+    return upload->next_part;
+}
+
+static void start_part(struct upload *upload, struct errand *errand)
+{
+    errand->call.upload_id = upload->upload_id;
+    errand->call.part_number = (int)errand->part + 1;
+    errand_start(errand);
+    if (!upload->halting)
+        check_end(upload);
+}
+
+void sending_next_part(struct upload *upload)
+{
+    size_t index = find_unsent(upload);
+    uint64_t start, end;
+    if (index == upload->part_count) {
+        check_end(upload);
+        return;
+    }
+    struct errand *errand = errand_new_call(upload, upload->copying ? STORE_PART_COPY : STORE_PART, true);
+    errand->part = index;
+    upload->parts[index].state = PART_SENDING;
+    upload->parts_out++;
+    part_range(&upload->plan, index, &start, &end);
+    if (upload->copying) {
+        errand->call.source_key = upload->base_key;
+        errand->call.source_if_match = upload->base.etag;
+        errand->call.offset = start;
+        errand->call.length = (end < upload->base.size ? end : upload->base.size) - start;
+        upload->parts[index].size = errand->call.length;
+        start_part(upload, errand);
+        return;
+    }
+    lock_take(&upload->inode->lock);
+    uint64_t size = upload->inode->wanted.attributes.size;
+    lock_drop(&upload->inode->lock);
+    uint64_t bytes = size <= start ? PAGE_BYTES : (end < size ? end : size) - start;
+    int rc = errand_ask(errand, bytes);
+    if (rc < 0) {
+        upload->parts[index].state = PART_UNSENT;
+        upload->parts_out--;
+        errand_free(errand);
+        upload_fail(upload, rc, "memory= is too small for one part");
+    } else if (find_unsent(upload) < upload->part_count) {
+        upload_wait_for_turn(upload);
+    }
+}
+
+static void drop_part(struct upload *upload, struct errand *errand)
+{
+    upload->parts[errand->part].state = PART_UNSENT;
+    if (upload->next_part > errand->part)
+        upload->next_part = errand->part;
+    upload->parts_out--;
+    errand_free(errand);
+}
+
+void sending_granted_part(struct upload *upload, struct errand *errand)
+{
+    uint64_t start, end, length = 0;
+    errand_claim(errand);
+    part_range(&upload->plan, errand->part, &start, &end);
+    int rc = content_read_local(upload->inode, start, end, errand->pieces, errand->page_count, &length);
+    if (rc < 0) {
+        drop_part(upload, errand);
+        upload_fail(upload, rc, "the local file cannot be read");
+        return;
+    }
+    if (length == 0) { /* cut off in the meantime; should the file grow again, `unread` tells */
+        upload->parts[errand->part] = (struct part){.state = PART_LANDED};
+        upload->parts_out--;
+        errand_free(errand);
+        check_end(upload);
+        return;
+    }
+    upload->parts[errand->part].size = length;
+    errand_set_body(errand, length);
+    start_part(upload, errand);
+}
+
+void sending_heard_part(struct upload *upload, struct errand *errand)
+{
+    int rc = errand->call.rc;
+    struct part *part = &upload->parts[errand->part];
+    struct store_error error = errand->call.error;
+    if (rc < 0) {
+        upload->versioned = upload->copying;
+        drop_part(upload, errand);
+    } else {
+        part->state = PART_LANDED;
+        memcpy(part->etag, errand->call.object.etag, sizeof part->etag);
+        uploader_count_sent(upload->uploader, 0, errand->bytes, upload->round > 1 ? errand->bytes : 0);
+        upload->parts_out--;
+        errand_free(errand);
+    }
+    if (upload_halts(upload))
+        return;
+    if (rc == -ENOENT && !upload->copying) {
+        /* The server lost the upload, and with it all parts: Create again. */
+        free(upload->upload_id);
+        upload->upload_id = NULL;
+        upload_fail(upload, -EIO, "the server lost the unfinished upload");
+    } else if (rc < 0) {
+        upload_fail_call(upload, rc, &error);
+    } else {
+        check_end(upload);
+    }
+}
+
+/* How many parts do not hold the file's bytes as they stand. */
+static size_t count_stale_locked(struct upload *upload, bool unsend)
+{
+    size_t stale = 0;
+    for (size_t i = 0; i < upload->part_count; i++) {
+        uint64_t start, end;
+        part_range(&upload->plan, i, &start, &end);
+        if (upload->copying || !extents_touch(&upload->inode->unread, start, end))
+            continue;
+        stale++;
+        if (unsend && upload->parts[i].state == PART_LANDED)
+            upload->parts[i].state = PART_UNSENT;
+    }
+    return stale;
+}
+
+/* All parts have been read at least once. One version: take it. Else, when nothing is on its way, another round. */
+static void end_round_locked(struct upload *upload)
+{
+    size_t stale = count_stale_locked(upload, upload->parts_out == 0);
+    if (stale == 0) {
+        upload_take_version_locked(upload, false, NULL);
+        upload_thaw_locked(upload);
+    } else if (upload->parts_out == 0) {
+        upload->next_part = 0;
+        upload->round++;
+        upload_freeze_locked(upload);
+    }
+}
+
+/* After each step of a part: what comes next. */
+static void check_end(struct upload *upload)
+{
+    struct inode *inode = upload->inode;
+    bool fits = true;
+    if (!upload->versioned || !upload->parts) {
+        lock_take(&inode->lock);
+        fits = fit_parts_locked(upload);
+        if (fits && find_unsent(upload) == upload->part_count && !upload->versioned)
+            end_round_locked(upload);
+        lock_drop(&inode->lock);
+    }
+    if (!fits) {
+        if (!list_empty(&upload->errands)) {
+            upload_thaw(upload);
+            upload->halting = true;
+            lock_take(&inode->lock);
+            inode->publish = true;
+            lock_drop(&inode->lock);
+        } else {
+            start_over(upload);
+        }
+        return;
+    }
+    upload_set_state(upload, upload->frozen ? UPLOAD_FROZEN : UPLOAD_SENDING);
+    if (find_unsent(upload) < upload->part_count)
+        upload_wait_for_turn(upload);
+    else if (upload->versioned && upload->parts_out == 0)
+        sending_complete(upload);
+}
+
+void sending_complete(struct upload *upload)
+{
+    bool honoured = upload_conditions_honoured(upload) == ABILITY_YES;
+    if (upload->conditional && !honoured && !upload->guarded) {
+        upload_ask_head(upload);
+        return;
+    }
+    upload_set_state(upload, UPLOAD_COMPLETING);
+    struct errand *errand = errand_new_call(upload, STORE_COMPLETE, false);
+    errand->complete = xcalloc(upload->part_count, sizeof errand->complete[0]);
+    for (size_t i = 0; i < upload->part_count; i++) {
+        struct store_part *part = &errand->complete[i];
+        part->number = (int)i + 1;
+        part->size = upload->parts[i].size;
+        memcpy(part->etag, upload->parts[i].etag, sizeof part->etag);
+    }
+    errand->call.parts = errand->complete;
+    errand->call.part_count = upload->part_count;
+    errand->call.upload_id = upload->upload_id;
+    if (upload->conditional && honoured)
+        errand->call.if_match = upload->base.etag;
+    errand_start(errand);
+}
+
+/* ---- One PUT. ---- */
+
+/* Reads the whole file, of one version: if it changes under the reading, writers wait for the second one. */
+static int read_whole(struct upload *upload, struct errand *errand, struct attributes *ret_attributes,
+                      bool *ret_fits)
+{
+    struct inode *inode = upload->inode;
+    for (;;) {
+        uint64_t length = 0;
+        int rc = 0;
+        if (inode->type == S_IFREG)
+            rc = content_read_local(inode, 0, UINT64_MAX, errand->pieces, errand->page_count, &length);
+        LOCK_SCOPED(&inode->lock);
+        uint64_t size = inode->type == S_IFREG ? inode->wanted.attributes.size : 0;
+        bool same = size == length && !extents_touch(&inode->unread, 0, UINT64_MAX);
+        if (rc == 0 && !same && !upload->frozen) {
+            upload_freeze_locked(upload);
+            continue;
+        }
+        *ret_fits = rc == 0 && same;
+        if (*ret_fits)
+            upload_take_version_locked(upload, true, ret_attributes);
+        upload_thaw_locked(upload);
+        return rc;
+    }
+}
+
+void sending_whole(struct upload *upload, struct errand *errand)
+{
+    struct attributes attributes;
+    bool fits;
+    int rc = read_whole(upload, errand, &attributes, &fits);
+    if (rc < 0 || !fits) {
+        errand_free(errand);
+        if (rc < 0)
+            upload_fail(upload, rc, "the local file cannot be read");
+        else
+            start_over(upload); /* it grew beyond what we had room for */
+        return;
+    }
+    upload_build_meta(upload, &attributes, true);
+    errand_set_body(errand, upload->size);
+    errand->call.meta = &upload->meta;
+    errand->call.headers = &upload->headers;
+    if (upload->conditional && upload_conditions_honoured(upload) == ABILITY_YES)
+        errand->call.if_match = upload->base.etag;
+    errand_start(errand);
+}
+
+void sending_start_whole(struct upload *upload)
+{
+    struct errand *errand = errand_new_call(upload, STORE_PUT, true);
+    lock_take(&upload->inode->lock);
+    uint64_t size = upload->inode->type == S_IFREG ? upload->inode->wanted.attributes.size : 0;
+    lock_drop(&upload->inode->lock);
+    int rc = 0;
+    if (size > 0 && size <= upload->plan.bytes)
+        rc = errand_ask(errand, size);
+    if (rc < 0) {
+        errand_free(errand);
+        upload_fail(upload, rc, "memory= is too small for this file");
+    } else if (!errand->asked_memory) {
+        sending_whole(upload, errand);
+    }
+}
