@@ -58,7 +58,7 @@ struct memory {
     struct lock lock;
     /* Under lock: */
     size_t used;
-    size_t shares[SHARE_COUNT]; /* their sum is used */
+    size_t shares[SHARE_COUNT]; /* their sum is used; none above its part */
     uint8_t *states;            /* enum page_state of each page */
     struct stack stacks[PAGE_STATES];
     struct list waiting; /* requests, the oldest first */
@@ -177,7 +177,7 @@ static bool map_region(struct memory *memory)
 static bool share_fits_locked(const struct memory *memory, size_t bytes, enum memory_share share)
 {
     size_t part = memory->parts[share], held = memory->shares[share];
-    return part == memory->limit || (held <= part && bytes <= part - held);
+    return part == memory->limit || bytes <= part - held;
 }
 
 static bool limit_fits_locked(const struct memory *memory, size_t bytes)
@@ -203,18 +203,16 @@ static void uncharge_locked(struct memory *memory, size_t bytes, enum memory_sha
     memory->used -= bytes;
 }
 
-/* The oldest request that may go now, by the rules of the header: NULL when all must wait. */
-static struct memory_request *find_ready_locked(struct memory *memory)
+/* The oldest request that waits for the limit, not for its share; NULL: there is none. A request is held up by its share
+ * also when one before it of that share is; `ret_held_up` says which shares are, up to there. */
+static struct memory_request *find_head_locked(const struct memory *memory, bool ret_held_up[SHARE_COUNT])
 {
-    bool held_up[SHARE_COUNT] = {false};
-    list_for_each (at, &memory->waiting) {
+    memset(ret_held_up, 0, SHARE_COUNT * sizeof(bool));
+    for (struct list *at = memory->waiting.next; at != &memory->waiting; at = at->next) {
         struct memory_request *request = container_of(at, struct memory_request, link);
-        if (held_up[request->share])
-            continue;
-        if (!share_fits_locked(memory, request->bytes, request->share))
-            held_up[request->share] = true;
-        else
-            return limit_fits_locked(memory, request->bytes) ? request : NULL;
+        if (!ret_held_up[request->share] && share_fits_locked(memory, request->bytes, request->share))
+            return request;
+        ret_held_up[request->share] = true;
     }
     return NULL;
 }
@@ -222,12 +220,8 @@ static struct memory_request *find_ready_locked(struct memory *memory)
 /* May a newcomer of this share go before those that wait? */
 static bool may_pass_locked(const struct memory *memory, enum memory_share share)
 {
-    list_for_each (at, (struct list *)&memory->waiting) {
-        const struct memory_request *request = container_of(at, struct memory_request, link);
-        if (request->share == share || share_fits_locked(memory, request->bytes, request->share))
-            return false;
-    }
-    return true;
+    bool held_up[SHARE_COUNT];
+    return !find_head_locked(memory, held_up) && !held_up[share];
 }
 
 static bool try_locked(struct memory *memory, size_t bytes, enum memory_share share, bool pages)
@@ -264,7 +258,8 @@ static void deliver_grants(struct memory *memory)
     }
     memory->delivering = true;
     struct memory_request *request;
-    while ((request = find_ready_locked(memory))) {
+    bool held_up[SHARE_COUNT];
+    while ((request = find_head_locked(memory, held_up)) && limit_fits_locked(memory, request->bytes)) {
         dequeue_locked(memory, request);
         charge_locked(memory, request->bytes, request->share, request->pages);
         lock_drop(&memory->lock);
@@ -275,20 +270,17 @@ static void deliver_grants(struct memory *memory)
     lock_drop(&memory->lock);
 }
 
-/* How many bytes the request at the head lacks; 0: nobody waits, or just for its own share and `share_too` is false. */
+/* How many bytes the next request lacks; 0: nobody waits, or just for its own share and `share_too` is false. */
 static size_t measure_shortfall_locked(const struct memory *memory, bool share_too)
 {
-    list_for_each (at, (struct list *)&memory->waiting) {
-        const struct memory_request *request = container_of(at, struct memory_request, link);
-        size_t part = memory->parts[request->share], held = memory->shares[request->share];
-        if (share_fits_locked(memory, request->bytes, request->share))
-            return limit_fits_locked(memory, request->bytes)
-                       ? 0
-                       : request->bytes - (memory->limit - memory->used);
-        if (share_too)
-            return request->bytes - (part > held ? part - held : 0);
-    }
-    return 0;
+    bool held_up[SHARE_COUNT];
+    const struct memory_request *head = find_head_locked(memory, held_up);
+    if (head)
+        return limit_fits_locked(memory, head->bytes) ? 0 : head->bytes - (memory->limit - memory->used);
+    if (!share_too || list_empty(&memory->waiting))
+        return 0;
+    const struct memory_request *first = container_of(memory->waiting.next, struct memory_request, link);
+    return first->bytes - (memory->parts[first->share] - memory->shares[first->share]);
 }
 
 /* `share_too`: also for a request that only its share keeps back. That is done once, when it begins to wait: reclaimers

@@ -114,7 +114,7 @@ Test(memory, a_large_request_is_not_starved_by_small_ones)
 Test(memory, read_ahead_at_its_part_holds_up_nobody_else)
 {
     struct memory *memory = memory_new(LIMIT);
-    cr_assert(memory_try(memory, LIMIT / 2, SHARE_AHEAD));
+    cr_assert(memory_try(memory, LIMIT / 2 - 10, SHARE_AHEAD));
     struct asked ahead = make_asked(1000, SHARE_AHEAD);
     struct asked second = make_asked(1, SHARE_AHEAD);
     struct asked demand = make_asked(1000, SHARE_DEMAND);
@@ -123,10 +123,13 @@ Test(memory, read_ahead_at_its_part_holds_up_nobody_else)
     memory_ask(memory, &demand.request);
     cr_assert_eq(demand.order, 1);
     cr_assert(memory_try(memory, 1000, SHARE_UPLOAD));
-    memory_give(memory, 999, SHARE_AHEAD);
-    cr_assert_eq(second.order, 0, "first come, first served within a share");
-    memory_give(memory, 2, SHARE_AHEAD);
+    memory_give(memory, 980, SHARE_AHEAD);
+    cr_assert_eq(second.order, 0, "it fits, but another one of its share was first");
+    cr_assert_not(memory_try(memory, 1, SHARE_AHEAD), "neither may a newcomer pass");
+    memory_give(memory, 10, SHARE_AHEAD);
     cr_assert_eq(ahead.order, 2);
+    cr_assert_eq(second.order, 0);
+    memory_give(memory, 1, SHARE_AHEAD);
     cr_assert_eq(second.order, 3);
     memory_give(memory, LIMIT / 2, SHARE_AHEAD);
     memory_give(memory, 1000, SHARE_DEMAND);
