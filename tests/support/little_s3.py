@@ -803,7 +803,7 @@ class Connection(socketserver.StreamRequestHandler):
         with self.service.lock:
             body = json.dumps(result).encode()
         self.send(Answer(status, body, {"Content-Type": "application/json"}))
-        return True
+        return request.headers.get("connection", "").lower() != "close"
 
     def finish(self):
         try:
