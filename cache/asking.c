@@ -22,6 +22,12 @@ bool asking_taken_locked(const struct names *names, const struct inode *parent, 
     return find_locked(names, parent, name) != NULL;
 }
 
+bool asking_changing_locked(const struct names *names, const struct inode *parent, const char *name)
+{
+    const struct asking *asking = find_locked(names, parent, name);
+    return asking && !asking->lookup;
+}
+
 static bool moving_above_locked(const struct inode *directory)
 {
     for (; directory; directory = directory->parent)

@@ -49,5 +49,7 @@ void asking_drop_locked(struct names *names, struct asking *asking, struct after
 int asking_wait_below_locked(struct names *names, const struct inode *directory, struct asking *const *own,
                              size_t own_count, struct waiter *waiter);
 bool asking_taken_locked(const struct names *names, const struct inode *parent, const char *name);
+/* Taken by somebody who may change the name, not only look it up. */
+bool asking_changing_locked(const struct names *names, const struct inode *parent, const char *name);
 
 #endif

@@ -45,28 +45,43 @@ struct doomed_job {
     struct names_deleting deleting;
 };
 
-/* Whoever works on that very name is let end first; who comes later waits until we are done. */
+/* True while somebody works on that very name, or renames or removes a directory above it. */
+static bool name_busy_locked(struct names *names, const char *key)
+{
+    list_for_each (at, &names->asking) {
+        struct asking *asking = container_of(at, struct asking, link);
+        BUF_SCOPED other = BUF_INIT;
+        if (!*asking->name || *asking->name == '/' ||
+            names_child_key_locked(asking->parent, asking->name, &other) < 0)
+            continue;
+        if (strncmp(key, other.bytes, other.length) != 0)
+            continue;
+        if (!key[other.length] || (key[other.length] == '/' && !asking->lookup))
+            return true;
+    }
+    return false;
+}
+
+/* Whoever works on that very name is let end first; who comes later waits until we are done. The key follows the renames
+ * of directories until then. True: there is something to delete. */
 static bool begin_delete(struct names *names, struct doomed_job *doomed)
 {
-    const char *prefix = doomed->inode->cache->prefix;
+    struct inode *inode = doomed->inode;
     WAITER_SCOPED(waiter);
     LOCK_SCOPED(&names->lock);
 
     for (;;) {
-        bool busy = false;
-        list_for_each (at, &names->asking) {
-            struct asking *asking = container_of(at, struct asking, link);
-            BUF_SCOPED key = BUF_INIT;
-            if (*asking->name && names_child_key_locked(asking->parent, asking->name, &key) == 0)
-                busy = busy || strcmp(key.bytes, doomed->deleting.key) == 0;
-        }
-        if (!busy)
+        lock_take(&inode->lock);
+        free(doomed->deleting.key);
+        doomed->deleting.key = xstrdup(inode->remote.key);
+        lock_drop(&inode->lock);
+        if (!name_busy_locked(names, doomed->deleting.key))
             break;
         gate_wait_locked(&names->turn, &names->lock, &waiter, CLOCK_NEVER);
     }
     list_append(&names->deleting, &doomed->deleting.link);
     /* The name is in use again: what stands under the key is, or soon will be, the new file's. */
-    struct inode *user = names_find_path_locked(names, doomed->deleting.key + strlen(prefix));
+    struct inode *user = names_find_path_locked(names, doomed->deleting.key + strlen(inode->cache->prefix));
     return !user || user->type == S_IFDIR;
 }
 
@@ -84,12 +99,8 @@ static void run_doomed(struct job *job)
     lock_take(&names->lock);
     list_remove(&doomed->deleting.link);
     /* After a failure the object stays, and stays hidden here: unmounting shows it again, as the log said. */
-    if (rc == 0) {
+    if (rc == 0)
         list_remove(&doomed->inode->idle);
-        lock_take(&doomed->inode->lock);
-        doomed->inode->delete_at_release = false;
-        lock_drop(&doomed->inode->lock);
-    }
     gate_open(&names->turn);
     lock_drop(&names->lock);
     if (rc == 0)
@@ -107,16 +118,16 @@ void names_delete_behind(struct inode *inode)
     lock_take(&names->lock);
     known = !inode->parent && !list_empty(&inode->idle);
     lock_take(&inode->lock);
-    if (known && inode->remote.key)
-        doomed->deleting.key = xstrdup(inode->remote.key);
+    known = known && inode->remote.key && inode->delete_at_release;
+    inode->delete_at_release = false; /* asked for once */
     lock_drop(&inode->lock);
     lock_drop(&names->lock);
-    doomed->inode = inode;
-    doomed->job.run = run_doomed;
-    if (!doomed->deleting.key) {
+    if (!known) {
         free(doomed);
         return;
     }
+    doomed->inode = inode;
+    doomed->job.run = run_doomed;
     if (pool_post(inode->cache->behind, &doomed->job) < 0)
         run_doomed(&doomed->job); /* 65 536 wait already: this close does it itself */
 }

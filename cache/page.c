@@ -175,6 +175,8 @@ static void apply_entry_locked(struct page *page, struct page_entry *entry, cons
         entry->shown = false; /* StartAfter "b/" brings the prefix "b/" again */
     } else if (names_watch_touched(watch, entry->name)) {
         entry->shown = inode != NULL;
+    } else if (!inode && asking_changing_locked(&cache->names, page->directory, entry->name)) {
+        ; /* being made, renamed to, removed: no inode is made here under the feet of who does it */
     } else if (entry->object && find_entry(page, entry->name, true)) {
         names_hide_locked(&cache->names, entry->object->key);
         entry->shown = false;
@@ -338,7 +340,9 @@ int page_ask_locked(struct cache *cache, struct inode *directory, const struct p
         lock_take(&names->lock);
         for (size_t i = 0; rc == 0 && i < count; i++) {
             int one = server_settle(cache, "list", &calls[i], -ENOENT);
-            if ((one == 0 || one == -ENOENT) && !names_watch_touched(&watch, questions[i].name))
+            bool ours = names_watch_touched(&watch, questions[i].name) ||
+                        asking_changing_locked(names, directory, questions[i].name);
+            if ((one == 0 || one == -ENOENT) && !ours)
                 apply_head_locked(cache, directory, &questions[i], &calls[i], started_ms, aftermath);
         }
         names_unwatch_locked(&watch);

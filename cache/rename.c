@@ -1,0 +1,296 @@
+#include "cache/rename.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "cache/copying.h"
+#include "cache/lookup.h"
+#include "cache/marker.h"
+#include "cache/server.h"
+
+/* ---- The tree. ---- */
+
+void rename_edge_locked(struct rename *rename, struct aftermath *aftermath)
+{
+    struct names *names = &rename->cache->names;
+    struct inode *target = names_find_locked(names, rename->to_parent, rename->to_name);
+
+    if (target && target->type == S_IFREG) {
+        LOCK_SCOPED(&target->lock);
+        if (target->opens)
+            log_warn("rename: %s was replaced while open: ranges that are not cached cannot be read any more",
+                     rename->to_key.bytes);
+    }
+    if (target)
+        change_orphan_locked(target, false, aftermath);
+    names_move_locked(rename->inode, rename->to_parent, rename->to_name, aftermath);
+    names_touched_locked(names, rename->from_parent, rename->from_name);
+    names_touched_locked(names, rename->to_parent, rename->to_name);
+    names_set_absent_locked(names, rename->from_parent, rename->from_name, clock_ms());
+    marker_bump_locked(rename->from_parent);
+    marker_bump_locked(rename->to_parent);
+}
+
+/* ---- A file, or a symlink. ---- */
+
+struct moved {
+    char *from_key; /* NULL: it was never sent */
+    struct identity from, to;
+};
+
+/* Never sent, over an object: that object stands under the new name until the data comes, and goes if the name goes. */
+static void inherit_locked(struct inode *inode, struct inode *target)
+{
+    struct identity identity;
+    char *key = NULL;
+
+    lock_take(&target->lock);
+    if (target->remote.exists) {
+        key = xstrdup(target->remote.key);
+        identity = target->remote.identity;
+    }
+    lock_drop(&target->lock);
+    if (!key)
+        return;
+    lock_take(&inode->lock);
+    inode->remote.exists = true;
+    inode->remote.key = key;
+    inode->remote.identity = identity;
+    inode->remote.headers_known = false;
+    lock_drop(&inode->lock);
+}
+
+static void move_file(struct rename *rename, const struct moved *moved)
+{
+    struct cache *cache = rename->cache;
+    struct inode *inode = rename->inode;
+    AFTERMATH_SCOPED(aftermath, cache);
+    LOCK_SCOPED(&cache->names.lock);
+
+    if (!moved->from_key && rename->target)
+        inherit_locked(inode, rename->target);
+    rename_edge_locked(rename, &aftermath);
+    if (!moved->from_key)
+        return;
+    LOCK_SCOPED(&inode->lock);
+    free(inode->remote.key);
+    inode->remote.key = xstrdup(rename->to_key.bytes);
+    if (identity_equal(&inode->cached_identity, &inode->remote.identity))
+        inode->cached_identity = moved->to; /* the kernel's pages are of the same content */
+    inode->remote.identity = moved->to;
+    inode->remote.confirmed_ms = clock_ms();
+}
+
+static int copy_file(struct rename *rename, struct moved *moved, struct waiter *waiter)
+{
+    struct inode *inode = rename->inode;
+    int rc;
+
+    lock_take(&inode->lock);
+    moved->from_key = inode->remote.exists ? xstrdup(inode->remote.key) : NULL;
+    moved->from = inode->remote.identity;
+    lock_drop(&inode->lock);
+    if (!moved->from_key)
+        return 0;
+    rc = copying_run(rename->cache, "rename", moved->from_key, &moved->from, rename->to_key.bytes, &moved->to,
+                     waiter);
+    if (rc == 0)
+        return 0;
+    /* What stands under either name is the server's to say. */
+    LOCK_SCOPED(&rename->cache->names.lock);
+    names_touched_locked(&rename->cache->names, rename->to_parent, rename->to_name);
+    rename->to_parent->listed_ms = 0;
+    lock_take(&inode->lock);
+    inode->remote.confirmed_ms = 0;
+    lock_drop(&inode->lock);
+    if (rename->target) {
+        LOCK_SCOPED(&rename->target->lock);
+        rename->target->remote.confirmed_ms = 0;
+    }
+    return rc;
+}
+
+static int delete_old(struct rename *rename, const struct moved *moved, struct waiter *waiter)
+{
+    struct store_abilities abilities;
+    int rc;
+
+    store_abilities(rename->cache->config.store, &abilities);
+    rc = server_delete(rename->cache, "rename", moved->from_key,
+                       abilities.conditional_delete == ABILITY_YES ? moved->from.etag : NULL, waiter);
+    if (rc == 0)
+        return 0;
+    /* Something stands there still: the next lookup asks. */
+    LOCK_SCOPED(&rename->cache->names.lock);
+    names_touched_locked(&rename->cache->names, rename->from_parent, rename->from_name);
+    rename->from_parent->listed_ms = 0;
+    return rc == -ESTALE ? 0 : rc; /* -ESTALE: written by another client meanwhile, a file of its own now */
+}
+
+static int rename_held(struct rename *rename, struct waiter *waiter)
+{
+    struct moved moved = {0};
+    int rc = 0;
+
+    if (rename->from_parent != rename->to_parent)
+        rc = marker_keep(rename->from_parent, rename->inode, waiter);
+    if (rc == 0)
+        rc = copy_file(rename, &moved, waiter);
+    if (rc == 0)
+        move_file(rename, &moved);
+    if (rc == 0 && moved.from_key)
+        rc = delete_old(rename, &moved, waiter);
+    free(moved.from_key);
+    return rc;
+}
+
+static int rename_file(struct rename *rename, struct waiter *waiter)
+{
+    struct inode *inode = rename->inode;
+    int rc = upload_hold(inode, waiter);
+
+    if (rc < 0)
+        return rc;
+    if (rename->target)
+        rc = upload_hold(rename->target, waiter);
+    if (rc == 0) {
+        rc = rename_held(rename, waiter);
+        if (rename->target)
+            upload_unhold(rename->target);
+    }
+    upload_unhold(inode); /* what it has unsent goes up under the name it has now, at its close or behind */
+    return rc;
+}
+
+/* ---- Rules. ---- */
+
+static int check_target(const struct rename *rename, unsigned flags)
+{
+    bool from_directory = rename->inode->type == S_IFDIR;
+
+    if (!rename->target)
+        return 0;
+    if (flags & RENAME_NOREPLACE)
+        return -EEXIST;
+    if (from_directory && rename->target->type != S_IFDIR)
+        return -ENOTDIR;
+    if (!from_directory && rename->target->type == S_IFDIR)
+        return -EISDIR;
+    return 0;
+}
+
+/* Markers of both names at once, over the inode that was looked up; `moving` in the same hold. 1: it is another one
+ * now, look again. */
+static int mark(struct rename *rename, struct waiter *waiter)
+{
+    struct cache *cache = rename->cache;
+    struct names *names = &cache->names;
+    struct asking_place places[2] = {{rename->from_parent, rename->from_name},
+                                     {rename->to_parent, rename->to_name}};
+    AFTERMATH_SCOPED(aftermath, cache);
+    LOCK_SCOPED(&names->lock);
+    int rc = asking_take_locked(names, places, 2, waiter, rename->marks);
+
+    if (rc < 0)
+        return rc;
+    if (names_find_locked(names, rename->from_parent, rename->from_name) != rename->inode)
+        rc = 1;
+    else if (rename->inode->type == S_IFDIR && names_below_locked(rename->to_parent, rename->inode))
+        rc = -EINVAL;
+    else
+        rc = names_child_key_locked(rename->to_parent, rename->to_name, &rename->to_key);
+    if (rc == 0) {
+        rename->inode->moving = rename->inode->type == S_IFDIR;
+        return 0;
+    }
+    for (int i = 0; i < 2; i++) {
+        asking_drop_locked(names, rename->marks[i], &aftermath);
+        rename->marks[i] = NULL;
+    }
+    return rc;
+}
+
+static void unmark(struct rename *rename)
+{
+    struct names *names = &rename->cache->names;
+    AFTERMATH_SCOPED(aftermath, rename->cache);
+    LOCK_SCOPED(&names->lock);
+
+    rename->inode->moving = false;
+    gate_open(&names->turn);
+    for (int i = 0; i < 2; i++)
+        asking_drop_locked(names, rename->marks[i], &aftermath);
+}
+
+static int rename_marked(struct rename *rename, unsigned flags, struct waiter *waiter)
+{
+    bool fresh = (flags & RENAME_NOREPLACE) || rename->inode->type == S_IFDIR;
+    int rc = fresh ? lookup_ask(rename->cache, rename->to_parent, rename->to_name, waiter, &rename->target)
+                   : lookup_resolve_marked(rename->cache, rename->to_parent, rename->to_name, waiter,
+                                           &rename->target);
+
+    if (rc == -ENOENT)
+        rc = 0;
+    if (rc == 0)
+        rc = check_target(rename, flags);
+    if (rc == 0)
+        rc = rename->inode->type == S_IFDIR ? rename_directory(rename, waiter) : rename_file(rename, waiter);
+    inode_unref(rename->target);
+    rename->target = NULL;
+    return rc;
+}
+
+static int rename_once(struct rename *rename, unsigned flags, struct waiter *waiter)
+{
+    int64_t valid_ms;
+    int rc = lookup_resolve(rename->cache, rename->from_parent, rename->from_name, waiter, &rename->inode,
+                            &valid_ms);
+
+    if (rc < 0)
+        return rc;
+    if (rename->from_parent == rename->to_parent && strcmp(rename->from_name, rename->to_name) == 0)
+        rc = flags & RENAME_NOREPLACE ? -EEXIST : 0;
+    else if ((rc = mark(rename, waiter)) == 0) {
+        rc = rename_marked(rename, flags, waiter);
+        unmark(rename);
+    }
+    inode_unref(rename->inode);
+    rename->inode = NULL;
+    return rc;
+}
+
+int cache_rename(struct cache *cache, struct waiter *waiter, struct inode *from_parent, const char *from_name,
+                 struct inode *to_parent, const char *to_name, unsigned flags)
+{
+    struct rename rename = {.cache = cache,
+                            .from_parent = from_parent,
+                            .to_parent = to_parent,
+                            .from_name = from_name,
+                            .to_name = to_name,
+                            .to_key = BUF_INIT};
+    int rc;
+
+    if (flags & ~(unsigned)RENAME_NOREPLACE)
+        return -EINVAL;
+    if (cache->config.read_only)
+        return -EROFS;
+    if (from_parent->type != S_IFDIR || to_parent->type != S_IFDIR)
+        return -ENOTDIR;
+    rc = names_check(from_name);
+    if (rc == 0)
+        rc = names_check(to_name);
+    if (rc < 0)
+        return rc;
+    if (!waiter)
+        return -EAGAIN;
+    do {
+        rc = rename_once(&rename, flags, waiter);
+    } while (rc == 1);
+    buf_release(&rename.to_key);
+    return rc == -ETIMEDOUT ? -EIO : rc;
+}

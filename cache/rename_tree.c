@@ -1,0 +1,471 @@
+/* Renaming a directory with all below it (rename.h). */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "cache/batch.h"
+#include "cache/copying.h"
+#include "cache/lookup.h"
+#include "cache/marker.h"
+#include "cache/observed.h"
+#include "cache/rename.h"
+#include "cache/server.h"
+
+struct moved_key {
+    char *key; /* the old one */
+    struct identity from, to;
+    bool tried;  /* a copy may stand under the new key */
+    bool copied; /* it does, and `to` is what it is */
+};
+
+struct tree {
+    struct rename *rename;
+    struct buf from, to;    /* "p/a/", "p/b/" */
+    struct moved_key *keys; /* in the order of keys */
+    size_t count, room;
+    struct inode **held; /* references; their uploads rest */
+    size_t held_count, held_room;
+    bool target_marker; /* "p/b/" stood there before */
+    int64_t started_ms;
+};
+
+static char *new_key(const struct tree *tree, const char *key)
+{
+    return xprintf("%s%s", tree->to.bytes, key + tree->from.length);
+}
+
+static void release_tree(struct tree *tree)
+{
+    for (size_t i = 0; i < tree->count; i++)
+        free(tree->keys[i].key);
+    for (size_t i = 0; i < tree->held_count; i++)
+        inode_unref(tree->held[i]);
+    free(tree->keys);
+    free(tree->held);
+    buf_release(&tree->from);
+    buf_release(&tree->to);
+}
+
+/* ---- Holding what is below. ---- */
+
+static void add_held(struct tree *tree, struct inode *inode)
+{
+    if (tree->held_count == tree->held_room) {
+        tree->held_room = tree->held_room ? tree->held_room * 2 : 16;
+        tree->held = xrealloc(tree->held, tree->held_room * sizeof(*tree->held));
+    }
+    tree->held[tree->held_count++] = inode_ref(inode);
+}
+
+static void collect_locked(struct tree *tree, struct inode *inode)
+{
+    if (inode->type == S_IFREG || inode->type == S_IFLNK) {
+        lock_take(&inode->lock);
+        bool live = inode_dirty_locked(inode) || inode->opens || inode->upload;
+        lock_drop(&inode->lock);
+        if (live)
+            add_held(tree, inode);
+    }
+    list_for_each (at, &inode->children)
+        collect_locked(tree, container_of(at, struct inode, sibling));
+}
+
+static void unhold_all(struct tree *tree, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        upload_unhold(tree->held[i]);
+}
+
+static int hold_all(struct tree *tree, struct waiter *waiter)
+{
+    struct names *names = &tree->rename->cache->names;
+
+    lock_take(&names->lock);
+    collect_locked(tree, tree->rename->inode);
+    lock_drop(&names->lock);
+    for (size_t i = 0; i < tree->held_count; i++) {
+        int rc = upload_hold(tree->held[i], waiter);
+        if (rc < 0) {
+            unhold_all(tree, i);
+            return rc;
+        }
+    }
+    return 0;
+}
+
+/* ---- The copies. ---- */
+
+static int add_keys(struct tree *tree, const struct store_call *list)
+{
+    if (tree->count + list->object_count > RENAME_KEYS_MAX) {
+        log_warn("rename: more than %zu objects below %s: returned EXDEV", RENAME_KEYS_MAX, tree->from.bytes);
+        return -EXDEV;
+    }
+    if (tree->count + list->object_count > tree->room) {
+        tree->room = (tree->count + list->object_count) * 2;
+        tree->keys = xrealloc(tree->keys, tree->room * sizeof(*tree->keys));
+    }
+    for (size_t i = 0; i < list->object_count; i++) {
+        const struct store_object *object = &list->objects[i];
+        struct moved_key *moved = &tree->keys[tree->count];
+        if (strlen(object->key) - tree->from.length + tree->to.length > STORE_KEY_MAX)
+            return -ENAMETOOLONG;
+        *moved = (struct moved_key){.key = xstrdup(object->key)};
+        server_identity(object, &moved->from);
+        tree->count++;
+    }
+    return 0;
+}
+
+/* All keys below, also hidden ones; before the first copy, so that a name too long for its new place is found early. */
+static int list_keys(struct tree *tree, struct waiter *waiter)
+{
+    STRING_SCOPED *token = NULL;
+    int rc = 0;
+
+    do {
+        struct store_call list = server_call(tree->rename->cache, STORE_LIST, NULL);
+        list.prefix = tree->from.bytes;
+        list.token = token;
+        rc = server_wait(tree->rename->cache, "rename", &list, 0, waiter);
+        if (rc == 0)
+            rc = add_keys(tree, &list);
+        free(token);
+        token = list.next_token;
+        list.next_token = NULL;
+        store_call_release(&list);
+    } while (rc == 0 && token);
+    return rc;
+}
+
+static int settle_copy(struct tree *tree, struct moved_key *moved, struct store_call *call,
+                       struct waiter *waiter)
+{
+    int rc = call->rc;
+
+    if (rc == -EFBIG) {
+        moved->tried = true;
+        rc = copying_by_parts(tree->rename->cache, "rename", moved->key, &moved->from, call->key, &moved->to,
+                              waiter);
+        moved->copied = rc == 0;
+        return rc;
+    }
+    moved->tried = rc == 0 || call->unknown || rc == -ECANCELED;
+    if (rc == -ECANCELED)
+        return 0; /* not begun, or stopped for the error of another one */
+    rc = server_settle(tree->rename->cache, "rename", call, 0);
+    if (rc < 0)
+        return rc;
+    server_identity(&call->object, &moved->to);
+    moved->to.size = moved->from.size;
+    moved->copied = true;
+    return 0;
+}
+
+/* One batch of copies, each only of the version that was listed. */
+static int copy_some(struct tree *tree, struct moved_key *keys, size_t count, struct waiter *waiter)
+{
+    struct batch_options options = {.stop_on_error = false};
+    struct store_call *calls = xcalloc(count, sizeof(*calls));
+    char **targets = xcalloc(count, sizeof(*targets));
+    int rc;
+
+    for (size_t i = 0; i < count; i++) {
+        targets[i] = new_key(tree, keys[i].key);
+        calls[i] = server_call(tree->rename->cache, STORE_COPY, targets[i]);
+        calls[i].source_key = keys[i].key;
+        calls[i].source_if_match = keys[i].from.etag;
+    }
+    rc = batch_run(tree->rename->cache->config.store, calls, count, &options, waiter);
+    for (size_t i = 0; i < count; i++) {
+        int one = settle_copy(tree, &keys[i], &calls[i], waiter);
+        if (one < 0 && rc == 0)
+            rc = one == -ENOENT ? -ESTALE : one; /* gone since it was listed */
+    }
+    for (size_t i = 0; i < count; i++)
+        free(targets[i]);
+    free(targets);
+    batch_release(calls, count);
+    free(calls);
+    return rc;
+}
+
+#define COPIES_AT_ONCE ((size_t)64) /* keys of one batch; after each one a failure is seen */
+
+static int copy_all(struct tree *tree, struct waiter *waiter)
+{
+    int rc = 0;
+
+    for (size_t at = 0; rc == 0 && at < tree->count; at += COPIES_AT_ONCE) {
+        size_t left = tree->count - at;
+        rc = copy_some(tree, &tree->keys[at], left < COPIES_AT_ONCE ? left : COPIES_AT_ONCE, waiter);
+    }
+    return rc;
+}
+
+/* ---- Many deletes. ---- */
+
+static int delete_keys(struct cache *cache, const char *what, char **keys, size_t count, int64_t patience_ms,
+                       struct waiter *waiter)
+{
+    int rc = 0;
+
+    for (size_t at = 0; rc == 0 && at < count; at += STORE_LIST_MAX) {
+        struct store_call call = server_call(cache, STORE_DELETE_MANY, NULL);
+        call.keys = (const char *const *)&keys[at];
+        call.patience_ms = patience_ms;
+        call.key_count = count - at < STORE_LIST_MAX ? count - at : STORE_LIST_MAX;
+        rc = server_wait(cache, what, &call, 0, waiter);
+        for (size_t i = 0; rc == 0 && i < call.failure_count; i++)
+            if (call.failures[i].rc != -ENOENT) {
+                log_error("%s: DELETE_MANY: %zu keys failed, the first one is %s: %s %s", what,
+                          call.failure_count, call.failures[i].key, err_name(call.failures[i].rc),
+                          call.failures[i].code);
+                rc = call.failures[i].rc;
+            }
+        store_call_release(&call);
+    }
+    return rc;
+}
+
+static int delete_old(struct tree *tree, struct waiter *waiter)
+{
+    char **keys = xcalloc(tree->count + 1, sizeof(*keys));
+    int rc;
+
+    for (size_t i = 0; i < tree->count; i++)
+        keys[i] = tree->keys[i].key;
+    rc = delete_keys(tree->rename->cache, "rename: remove the old names", keys, tree->count,
+                     tree->rename->cache->config.io_timeout_ms, waiter);
+    free(keys);
+    return rc;
+}
+
+#define UNDO_PATIENCE_MS 5000 /* after an interrupt: the user shall not wait long for a server that is away */
+
+/* The copies go, and the old tree stays as it was. Not the marker of an empty directory that stood there before. */
+static void remove_copies(struct tree *tree, bool interrupted)
+{
+    struct cache *cache = tree->rename->cache;
+    char **keys = xcalloc(tree->count + 1, sizeof(*keys));
+    size_t count = 0;
+    WAITER_SCOPED(waiter);
+    int rc;
+
+    for (size_t i = 0; i < tree->count; i++) {
+        bool marker = tree->keys[i].key[tree->from.length] == '\0';
+        if (tree->keys[i].tried && !(marker && tree->target_marker))
+            keys[count++] = new_key(tree, tree->keys[i].key);
+    }
+    rc = delete_keys(cache, "rename: remove the copies of a failed one", keys, count,
+                     interrupted ? UNDO_PATIENCE_MS : cache->config.io_timeout_ms, &waiter);
+    if (count)
+        log_warn("rename of %s to %s failed: %zu copies %s; the old directory is whole", tree->from.bytes,
+                 tree->to.bytes, count, rc < 0 ? "are left under the new name" : "were removed again");
+    for (size_t i = 0; i < count; i++)
+        free(keys[i]);
+    free(keys);
+}
+
+/* ---- The tree. ---- */
+
+static struct moved_key *find_moved(const struct tree *tree, const char *key)
+{
+    size_t low = 0, high = tree->count;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        int order = strcmp(key, tree->keys[middle].key);
+        if (order == 0)
+            return &tree->keys[middle];
+        if (order < 0)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return NULL;
+}
+
+static bool is_held(const struct tree *tree, const struct inode *inode)
+{
+    for (size_t i = 0; i < tree->held_count; i++)
+        if (tree->held[i] == inode)
+            return true;
+    return false;
+}
+
+/* Sent since we began, or being sent: a file that was opened and written while its directory moved. */
+static bool sent_meanwhile_locked(const struct tree *tree, const struct inode *inode)
+{
+    const struct moved_key *moved = inode->remote.exists ? find_moved(tree, inode->remote.key) : NULL;
+
+    if (inode->type == S_IFDIR)
+        return false;
+    if (inode->upload_busy)
+        return !is_held(tree, inode);
+    return moved && inode->remote.confirmed_ms >= tree->started_ms &&
+           !identity_equal(&moved->from, &inode->remote.identity);
+}
+
+static bool changed_below_locked(const struct tree *tree, struct inode *inode)
+{
+    lock_take(&inode->lock);
+    bool changed = sent_meanwhile_locked(tree, inode);
+    lock_drop(&inode->lock);
+    if (changed)
+        return true;
+    list_for_each (at, &inode->children) {
+        if (changed_below_locked(tree, container_of(at, struct inode, sibling)))
+            return true;
+    }
+    return false;
+}
+
+/* The object of this inode has another key now; where it was not copied, whoever asks next asks the server. */
+static void follow(const struct tree *tree, struct inode *inode)
+{
+    LOCK_SCOPED(&inode->lock);
+    struct remote *remote = &inode->remote;
+
+    if (!remote->key || strncmp(remote->key, tree->from.bytes, tree->from.length) != 0)
+        return;
+    const struct moved_key *moved = find_moved(tree, remote->key);
+    char *key = new_key(tree, remote->key);
+    free(remote->key);
+    remote->key = key;
+    if (moved && moved->copied && identity_equal(&moved->from, &remote->identity)) {
+        if (identity_equal(&inode->cached_identity, &remote->identity))
+            inode->cached_identity = moved->to;
+        remote->identity = moved->to;
+        remote->confirmed_ms = clock_ms();
+    } else {
+        remote->confirmed_ms = 0;
+    }
+}
+
+static void follow_below_locked(const struct tree *tree, struct inode *inode)
+{
+    follow(tree, inode);
+    list_for_each (at, &inode->children)
+        follow_below_locked(tree, container_of(at, struct inode, sibling));
+}
+
+static int change_tree(struct tree *tree)
+{
+    struct rename *rename = tree->rename;
+    struct names *names = &rename->cache->names;
+    AFTERMATH_SCOPED(aftermath, rename->cache);
+    LOCK_SCOPED(&names->lock);
+    struct inode *target = names_find_locked(names, rename->to_parent, rename->to_name);
+
+    if (target && observed_unsent_below_locked(target))
+        return -ENOTEMPTY;
+    if (changed_below_locked(tree, rename->inode)) {
+        log_warn("rename of %s: a file below was sent meanwhile: returned EBUSY", tree->from.bytes);
+        return -EBUSY;
+    }
+    follow_below_locked(tree, rename->inode);
+    list_for_each (at, &names->doomed)
+        follow(tree, container_of(at, struct inode, idle));
+    rename_edge_locked(rename, &aftermath);
+    return 0;
+}
+
+/* ---- All of it. ---- */
+
+static int check_target(struct tree *tree, struct waiter *waiter)
+{
+    struct cache *cache = tree->rename->cache;
+    struct store_call list = server_call(cache, STORE_LIST, NULL);
+    int rc;
+
+    if (!tree->rename->target)
+        return 0;
+    lock_take(&cache->names.lock);
+    bool unsent = observed_unsent_below_locked(tree->rename->target);
+    size_t doomed = names_doomed_below_locked(&cache->names, tree->to.bytes);
+    lock_drop(&cache->names.lock);
+    if (unsent)
+        return -ENOTEMPTY;
+    list.prefix = tree->to.bytes;
+    list.max_keys = 2 + (int)(doomed < STORE_LIST_MAX - 2 ? doomed : STORE_LIST_MAX - 2);
+    rc = server_wait(cache, "rename", &list, 0, waiter);
+    lock_take(&cache->names.lock);
+    for (size_t i = 0; rc == 0 && i < list.object_count; i++) {
+        if (strcmp(list.objects[i].key, tree->to.bytes) == 0)
+            tree->target_marker = true;
+        else if (!names_doomed_locked(&cache->names, list.objects[i].key))
+            rc = -ENOTEMPTY;
+    }
+    lock_drop(&cache->names.lock);
+    store_call_release(&list);
+    return rc;
+}
+
+/* An empty directory without a marker has no key to copy. */
+static int keep_empty(struct tree *tree, struct waiter *waiter)
+{
+    return tree->count ? 0 : marker_write(tree->rename->inode, "rename", waiter);
+}
+
+static int move_all(struct tree *tree, struct waiter *waiter)
+{
+    struct rename *rename = tree->rename;
+    int rc;
+
+    tree->started_ms = clock_ms();
+    rc = list_keys(tree, waiter);
+
+    if (rc == 0 && !tree->count) {
+        rc = keep_empty(tree, waiter);
+        if (rc == 0)
+            rc = list_keys(tree, waiter);
+    }
+    if (rc == 0 && rename->from_parent != rename->to_parent)
+        rc = marker_keep(rename->from_parent, rename->inode, waiter);
+    if (rc == 0)
+        rc = copy_all(tree, waiter);
+    if (rc == 0)
+        rc = change_tree(tree);
+    if (rc < 0) {
+        remove_copies(tree, rc == -EINTR);
+        return rc;
+    }
+    rc = delete_old(tree, waiter);
+    if (rc < 0) { /* what is left stands under the old name, whole; the new one has it all */
+        LOCK_SCOPED(&rename->cache->names.lock);
+        names_touched_locked(&rename->cache->names, rename->from_parent, rename->from_name);
+        rename->from_parent->listed_ms = 0;
+    }
+    return rc;
+}
+
+int rename_directory(struct rename *rename, struct waiter *waiter)
+{
+    struct names *names = &rename->cache->names;
+    struct tree tree = {.rename = rename, .from = BUF_INIT, .to = BUF_INIT};
+    int rc;
+
+    lock_take(&names->lock);
+    rc = asking_wait_below_locked(names, rename->inode, rename->marks, 2, waiter);
+    if (rc == 0)
+        rc = names_key_locked(rename->inode, &tree.from);
+    lock_drop(&names->lock);
+    buf_printf(&tree.to, "%s/", rename->to_key.bytes);
+    if (rc == 0 && tree.to.length > STORE_KEY_MAX)
+        rc = -ENAMETOOLONG;
+    if (rc == 0)
+        rc = check_target(&tree, waiter);
+    if (rc == 0)
+        rc = hold_all(&tree, waiter);
+    if (rc == 0) {
+        rc = move_all(&tree, waiter);
+        unhold_all(&tree, tree.held_count);
+    }
+    release_tree(&tree);
+    return rc;
+}
