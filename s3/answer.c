@@ -272,6 +272,15 @@ static int read_next_token(struct xml *xml, struct store_call *call)
     return 0;
 }
 
+/* A page that was not read to its end leaves nothing behind: it is asked for again, and appended then. */
+static void forget_page(struct store_call *call, size_t objects, size_t prefixes)
+{
+    while (call->object_count > objects)
+        store_object_release(&call->objects[--call->object_count]);
+    while (call->prefix_count > prefixes)
+        free(call->prefixes[--call->prefix_count]);
+}
+
 int answer_list(const char *bytes, size_t length, struct store_call *call, struct answer_error *ret_error)
 {
     XML_SCOPED *xml = NULL;
@@ -279,10 +288,15 @@ int answer_list(const char *bytes, size_t length, struct store_call *call, struc
     if (rc)
         return rc;
     struct keys_of keys = read_encoding(xml, call);
+    size_t objects = call->object_count, prefixes = call->prefix_count;
     rc = read_contents(&keys, xml_root(xml), call);
     if (!rc)
         rc = read_prefixes(&keys, xml_root(xml), call);
-    return rc ? rc : read_next_token(xml, call);
+    if (!rc)
+        rc = read_next_token(xml, call);
+    if (rc < 0)
+        forget_page(call, objects, prefixes);
+    return rc;
 }
 
 /* ---- Uploads. ---- */
@@ -360,6 +374,7 @@ int answer_parts(const char *bytes, size_t length, struct store_call *call, int 
     if (rc)
         return rc;
     int last = *ret_marker;
+    size_t parts = call->found_part_count;
     bool truncated;
     uint64_t next = 0;
     rc = read_parts(xml, call, &last);
@@ -369,7 +384,9 @@ int answer_parts(const char *bytes, size_t length, struct store_call *call, int 
         rc = read_number(xml_child_text(xml, xml_root(xml), "NextPartNumberMarker"), STORE_PARTS_MAX, &next);
     if (!rc && truncated && ((int)next <= *ret_marker || (int)next < last))
         rc = -EBADMSG;
-    if (!rc)
+    if (rc < 0)
+        call->found_part_count = parts;
+    else
         *ret_marker = (int)next;
     return rc;
 }
@@ -401,6 +418,15 @@ static int read_uploads(const struct keys_of *keys, struct store_call *call)
             return rc;
     }
     return 0;
+}
+
+static void forget_uploads(struct store_call *call, size_t kept)
+{
+    while (call->upload_count > kept) {
+        struct store_upload *upload = &call->uploads[--call->upload_count];
+        free(upload->key);
+        free(upload->upload_id);
+    }
 }
 
 static bool is_same(const char *a, const char *b)
@@ -438,8 +464,13 @@ int answer_uploads(const char *bytes, size_t length, struct store_call *call, ch
     if (rc)
         return rc;
     struct keys_of keys = read_encoding(xml, call);
+    size_t uploads = call->upload_count;
     rc = read_uploads(&keys, call);
-    return rc ? rc : read_markers(&keys, call, ret_key_marker, ret_id_marker);
+    if (!rc)
+        rc = read_markers(&keys, call, ret_key_marker, ret_id_marker);
+    if (rc < 0)
+        forget_uploads(call, uploads);
+    return rc;
 }
 
 /* ---- Deletes. ---- */
@@ -478,8 +509,11 @@ int answer_delete(const char *bytes, size_t length, struct store_call *call, str
         return -EBADMSG;
     if (count)
         call->failures = xrealloc(call->failures, (call->failure_count + count) * sizeof(*call->failures));
+    size_t failures = call->failure_count;
     for (const struct xml_node *at = xml_first(xml_root(xml)); at && !rc; at = xml_next(at))
         if (!strcmp(xml_name(at), "Error"))
             rc = read_failure(xml, at, call);
+    if (rc < 0)
+        call->failure_count = failures;
     return rc;
 }

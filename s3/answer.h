@@ -2,7 +2,7 @@
  *
  * Everything here is hostile until read. -EBADMSG: not well-formed, another document, numbers out of range, ETags with
  * control characters or too long, keys that are not under the prefix asked for, paging that does not move on. A failed
- * reading leaves the call releasable, perhaps half filled.
+ * reading adds nothing to the call's arrays: the page may be asked for again.
  * Each reader of a 2xx body returns 0; 1 when the document is an <Error> (Copy, Complete say so under status 200), which is
  * then in ret_error; or -EBADMSG.
  * Use: the call's `op` and inputs are looked at where named. Readers of pages append, so that a caller may loop.

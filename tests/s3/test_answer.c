@@ -151,6 +151,7 @@ Test(answer, hostile_listings_are_refused)
     for (size_t i = 0; i < sizeof(pages) / sizeof(*pages); i++) {
         struct store_call call = {.prefix = "p/", .token = "tok"};
         cr_expect_eq(list(pages[i], &call), -EBADMSG, "%zu %s", i, pages[i]);
+        cr_expect(call.object_count == 0 && call.prefix_count == 0, "nothing of a bad page stays");
         store_call_release(&call);
     }
     struct store_call call = {.prefix = "p/"};
