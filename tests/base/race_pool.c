@@ -4,6 +4,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/pool.h"
 
@@ -32,6 +33,7 @@ static void *run_poster(void *argument)
         if (pool_post(pool, &all[i].job) < 0) {
             atomic_fetch_add(&refused, 1);
             atomic_fetch_add(&all[i].ends, 1);
+            usleep(20);
         } else if (i % 3 == 0 && pool_withdraw(pool, &all[i].job)) {
             atomic_fetch_add(&withdrawn, 1);
             atomic_fetch_add(&all[i].ends, 1);
