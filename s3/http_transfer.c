@@ -17,7 +17,7 @@
 /* The memory of a connection at work: times connections_max it counts against memory=. */
 #define SMALL_BUFFER_BYTES  (32 * 1024L)
 #define BULK_BUFFER_BYTES   (256 * 1024L)
-#define BULK_UPLOAD_BYTES   (512 * 1024L)
+#define BULK_UPLOAD_BYTES   (256 * 1024L)
 #define CONNECT_TIMEOUT_MAX (300 * 1000L)
 
 static void note_moved(struct http_call *call)

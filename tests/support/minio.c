@@ -22,7 +22,8 @@
 
 struct minio {
     char *program;
-    char *directory; /* data and log */
+    char *directory; /* data, certs and log */
+    char *ca;        /* NULL: no TLS */
     char endpoint[64];
     int port, console_port;
     pid_t pid; /* 0: down */
@@ -81,12 +82,13 @@ static int find_free_port(void)
     return port;
 }
 
-/* True: the health page says 200. */
-static bool is_ready(int port)
+/* True: the health page says 200, or a TLS server says that it is one. */
+static bool is_ready(const struct minio *minio)
 {
     static const char ask[] = "GET /minio/health/cluster HTTP/1.0\r\nHost: localhost\r\n\r\n";
-    struct sockaddr_in address = {
-        .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons((uint16_t)port)};
+    struct sockaddr_in address = {.sin_family = AF_INET,
+                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+                                  .sin_port = htons((uint16_t)minio->port)};
     struct timeval patience = {.tv_sec = 2};
     char answer[64] = "";
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -95,7 +97,8 @@ static bool is_ready(int port)
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
     ready = !connect(fd, (struct sockaddr *)&address, sizeof(address)) &&
             send(fd, ask, sizeof(ask) - 1, MSG_NOSIGNAL) > 0 &&
-            recv(fd, answer, sizeof(answer) - 1, 0) > 12 && !strncmp(answer + 8, " 200", 4);
+            recv(fd, answer, sizeof(answer) - 1, 0) > 12 &&
+            !strncmp(answer + 8, minio->ca ? " 400" : " 200", 4); /* TLS: "HTTP request to an HTTPS server" */
     close(fd);
     return ready;
 }
@@ -104,6 +107,7 @@ static void run_child(const struct minio *minio, pid_t parent)
 {
     char address[32], console[32];
     STRING_SCOPED *data = xprintf("%s/data", minio->directory);
+    STRING_SCOPED *certs = xprintf("%s/certs", minio->directory);
     STRING_SCOPED *log_path = xprintf("%s/log", minio->directory);
     int log = open(log_path, O_WRONLY | O_CREAT | O_APPEND, 0600);
 
@@ -119,7 +123,7 @@ static void run_child(const struct minio *minio, pid_t parent)
     dup2(log, 1);
     dup2(log, 2);
     execl(minio->program, "minio", "server", data, "--address", address, "--console-address", console,
-          (char *)NULL);
+          "--certs-dir", certs, (char *)NULL);
     _exit(127);
 }
 
@@ -129,7 +133,7 @@ static int await_ready(struct minio *minio, struct buf *why)
     time_t end = time(NULL) + READY_TIMEOUT_S;
 
     while (time(NULL) < end) {
-        if (is_ready(minio->port))
+        if (is_ready(minio))
             return 0;
         if (waitpid(minio->pid, NULL, WNOHANG) == minio->pid) {
             minio->pid = 0;
@@ -169,10 +173,26 @@ static int make_directory(struct minio *minio)
     minio->directory = made;
     STRING_SCOPED *data = xprintf("%s/data", made);
     STRING_SCOPED *bucket = xprintf("%s/data/" MINIO_BUCKET, made);
-    return mkdir(data, 0700) || mkdir(bucket, 0700) ? -errno : 0;
+    STRING_SCOPED *certs = xprintf("%s/certs", made);
+    return mkdir(data, 0700) || mkdir(bucket, 0700) || mkdir(certs, 0700) ? -errno : 0;
 }
 
-int minio_start(struct minio **ret_minio, struct buf *why)
+static int make_certificate(struct minio *minio, struct buf *why)
+{
+    STRING_SCOPED *command = xprintf(
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=minio "
+        "-addext subjectAltName=IP:127.0.0.1 -keyout %s/certs/private.key -out %s/certs/public.crt "
+        "2>/dev/null",
+        minio->directory, minio->directory);
+    if (system(command) != 0) {
+        buf_add_string(why, "no certificate could be made. Install openssl: apt-get install openssl");
+        return -ENOENT;
+    }
+    minio->ca = xprintf("%s/certs/public.crt", minio->directory);
+    return 0;
+}
+
+static int start(bool tls, struct minio **ret_minio, struct buf *why)
 {
     struct minio *minio = xcalloc(1, sizeof(*minio));
     int rc = -ENOENT;
@@ -187,8 +207,10 @@ int minio_start(struct minio **ret_minio, struct buf *why)
     }
     minio->port = find_free_port();
     minio->console_port = find_free_port();
-    snprintf(minio->endpoint, sizeof(minio->endpoint), "http://127.0.0.1:%d", minio->port);
-    rc = minio_revive(minio, why);
+    snprintf(minio->endpoint, sizeof(minio->endpoint), "http%s://127.0.0.1:%d", tls ? "s" : "", minio->port);
+    rc = tls ? make_certificate(minio, why) : 0;
+    if (rc == 0)
+        rc = minio_revive(minio, why);
     if (rc < 0)
         goto fail;
     *ret_minio = minio;
@@ -196,6 +218,21 @@ int minio_start(struct minio **ret_minio, struct buf *why)
 fail:
     minio_free(minio);
     return rc;
+}
+
+int minio_start(struct minio **ret_minio, struct buf *why)
+{
+    return start(false, ret_minio, why);
+}
+
+int minio_start_tls(struct minio **ret_minio, struct buf *why)
+{
+    return start(true, ret_minio, why);
+}
+
+const char *minio_ca(const struct minio *minio)
+{
+    return minio->ca;
 }
 
 const char *minio_endpoint(const struct minio *minio)
@@ -236,6 +273,7 @@ void minio_free(struct minio *minio)
     if (minio->directory)
         nftw(minio->directory, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
     free(minio->directory);
+    free(minio->ca);
     free(minio->program);
     free(minio);
 }

@@ -18,8 +18,11 @@ struct minio;
 
 /* The server answers and MINIO_BUCKET exists. -ENOENT: there is no minio; `why` says what to install. */
 int minio_start(struct minio **ret_minio, struct buf *why);
+/* The same behind TLS, with a certificate that it makes (by the openssl program) and signs itself: minio_ca() names it. */
+int minio_start_tls(struct minio **ret_minio, struct buf *why);
 void minio_free(struct minio *minio);
 const char *minio_endpoint(const struct minio *minio); /* "http://127.0.0.1:41234" */
+const char *minio_ca(const struct minio *minio);
 /* Killed, as in a crash; the port stays the same for minio_revive(). */
 void minio_halt(struct minio *minio);
 int minio_revive(struct minio *minio, struct buf *why);
