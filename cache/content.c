@@ -15,7 +15,8 @@
 #include "cache/part.h"
 
 #define FILL_BYTES   ((uint64_t)4 << 20) /* of one GET of content_fill */
-#define NEVER_CACHED UINT64_MAX          /* in cached_version: the kernel's pages must go at the next open */
+#define FILL_SKIP    ((uint64_t)256 << 10)
+#define NEVER_CACHED UINT64_MAX /* in cached_version: the kernel's pages must go at the next open */
 
 static uint64_t smaller(uint64_t a, uint64_t b)
 {
@@ -240,13 +241,25 @@ struct fill { /* one GET of content_fill */
     size_t page_count;
 };
 
+/* The first gap, and those behind it that are nearer than a request is dear, up to FILL_BYTES. */
+static bool find_gaps(const struct extents *present, uint64_t limit, struct extent *ret_range)
+{
+    struct extent next;
+    if (!extents_next_gap(present, 0, limit, ret_range))
+        return false;
+    limit = smaller(limit, ret_range->start + FILL_BYTES);
+    ret_range->end = smaller(ret_range->end, limit);
+    while (extents_next_gap(present, ret_range->end, limit, &next) && next.start - ret_range->end < FILL_SKIP)
+        ret_range->end = next.end;
+    return true;
+}
+
 /* False: no gap is left. */
 static bool next_gap_locked(struct inode *inode, struct fill *fill)
 {
     uint64_t limit = smaller(inode->base_size, inode->wanted.attributes.size);
-    if (!extents_next_gap(&inode->present, 0, limit, &fill->range))
+    if (!find_gaps(&inode->present, limit, &fill->range))
         return false;
-    fill->range.end = smaller(fill->range.end, fill->range.start + FILL_BYTES);
     fill->key = xstrdup(inode->remote.key);
     memcpy(fill->etag, inode->remote.identity.etag, sizeof fill->etag);
     return true;

@@ -3,8 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/err.h"
-#include "base/log.h"
+#include "base/clock.h"
 #include "cache/content.h"
 #include "cache/uploader.h"
 
@@ -76,6 +75,7 @@ struct errand *errand_new_call(struct upload *upload, enum store_op op, bool slo
 void errand_start(struct errand *errand)
 {
     struct cache *cache = errand->uploader->cache;
+    errand->started_ms = clock_ms();
     lock_take(&errand->uploader->lock);
     errand->running = true;
     lock_drop(&errand->uploader->lock);
@@ -98,6 +98,7 @@ int errand_ask(struct errand *errand, uint64_t bytes)
     errand->request.bytes = errand->page_count * PAGE_BYTES;
     errand->request.share = SHARE_UPLOAD;
     errand->asked_memory = true;
+    errand->upload->waiting_ms = clock_ms();
     errand->uploader->bytes_used += errand->request.bytes;
     int rc = memory_ask(errand->uploader->cache->config.memory, &errand->request);
     if (rc < 0) {

@@ -106,6 +106,7 @@ void upload_wait_for_turn(struct upload *upload)
     struct uploader *uploader = upload->uploader;
     if (!list_empty(&upload->turn))
         return;
+    upload->waiting_ms = clock_ms();
     if (upload->frozen) /* writers wait for this one */
         list_prepend(&uploader->ready, &upload->turn);
     else

@@ -218,6 +218,7 @@ static void queue_begin(struct upload *upload)
     struct uploader *uploader = upload->uploader;
     list_remove(&upload->turn);
     list_append(&uploader->begins, &upload->turn);
+    upload->waiting_ms = clock_ms();
 }
 
 /* Something changed about this inode: what is to be done for it now? */
@@ -273,6 +274,8 @@ static void take_arrived(struct uploader *uploader)
         lock_drop(&uploader->lock);
         if (!errand)
             return;
+        if (!granted && errand->call.rc == 0 && errand->rc == 0)
+            uploader->progress_ms = clock_ms();
         if (errand->upload)
             upload_step(errand->upload, granted ? EVENT_GRANTED : EVENT_ENDED, errand);
         else
@@ -307,6 +310,46 @@ static int64_t ring_parked(struct uploader *uploader)
     return next;
 }
 
+/* The store itself ends calls that see no byte for io_timeout. So one that runs longer does get its bytes through. */
+static bool runs_slowly(const struct errand *errand, int64_t now, int64_t patience_ms)
+{
+    bool waits = errand->asked_memory && !errand->granted;
+    return !waits && now - errand->started_ms > patience_ms + patience_ms / 8;
+}
+
+/* True when nothing of it is under way: it waits for others to give back memory or a place. */
+static bool only_waits(struct uploader *uploader, struct upload *upload, int64_t now)
+{
+    bool waits = true;
+    list_for_each (at, &upload->errands) {
+        struct errand *errand = container_of(at, struct errand, link);
+        if (runs_slowly(errand, now, uploader->cache->config.io_timeout_ms))
+            uploader->progress_ms = now;
+        waits = waits && errand->asked_memory && !errand->granted;
+    }
+    return waits && (upload->busy || !list_empty(&upload->turn)) && upload->state != UPLOAD_PARKED;
+}
+
+/* Syncs whose upload waits behind others that move nothing hear EIO as those others do. */
+static int64_t ring_waiting(struct uploader *uploader)
+{
+    int64_t now = clock_ms(), next = CLOCK_NEVER, patience_ms = uploader->cache->config.io_timeout_ms;
+    list_for_each (at, &uploader->uploads) {
+        struct upload *upload = container_of(at, struct upload, link);
+        if (!only_waits(uploader, upload, now))
+            continue;
+        int64_t since =
+            upload->waiting_ms > uploader->progress_ms ? upload->waiting_ms : uploader->progress_ms;
+        if (since + patience_ms <= now) {
+            uploader_answer(upload->inode, -EIO);
+            since = upload->waiting_ms = now;
+        }
+        if (since + patience_ms < next)
+            next = since + patience_ms;
+    }
+    return next;
+}
+
 static void stop_all(struct uploader *uploader)
 {
     list_for_each_safe (at, after, &uploader->uploads) {
@@ -325,7 +368,9 @@ static void *run(void *argument)
     while (!uploader->ended) {
         take_arrived(uploader);
         look_at_poked(uploader);
-        int64_t next = ring_parked(uploader);
+        int64_t next = ring_parked(uploader), next_waiting = ring_waiting(uploader);
+        if (next_waiting < next)
+            next = next_waiting;
         lock_take(&uploader->lock);
         uploader->stops = uploader->stopping;
         lock_drop(&uploader->lock);

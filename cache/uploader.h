@@ -39,6 +39,7 @@ struct errand {
     bool running; /* its end will arrive */
 
     /* The thread's. */
+    int64_t started_ms;
     struct store_call call;
     char *key, *upload_id;       /* of an abort */
     struct store_part *complete; /* of a COMPLETE */
@@ -76,7 +77,8 @@ struct upload {
     struct list turn; /* in uploader->begins, ready or parked */
     struct list errands;
     int64_t due_ms;
-    int attempts; /* failures in a row */
+    int64_t waiting_ms; /* since when it waits for its turn or for memory */
+    int attempts;       /* failures in a row */
     bool halting, busy;
     int halt_rc; /* why it halts: 0 a hold or an orphan, else an error */
 
@@ -128,6 +130,7 @@ struct uploader {
     size_t busy_count, parked_count;
     size_t slots_used;
     uint64_t bytes_used;
+    int64_t progress_ms; /* when an errand last ended well */
     bool probed;
     bool stops; /* it has seen `stopping` */
     bool ended;

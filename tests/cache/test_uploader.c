@@ -371,6 +371,36 @@ Test(uploader, a_sync_that_sees_no_progress_gets_eio_and_the_upload_goes_on_behi
     clock_fake_end();
 }
 
+Test(uploader, a_sync_behind_others_that_move_nothing_hears_eio_in_the_same_time)
+{
+    clock_fake_begin(INT64_C(1700000000000000000));
+    for (int memory = 0; memory < 2; memory++) { /* it waits for memory, or for one of the uploads_max */
+        struct room_config config = {.uploads_max = memory ? 0 : 1, .memory_bytes = memory ? 8 * MIB : 0};
+        ROOM_SCOPED(room, &config);
+        struct handle *first, *second;
+        struct room_sync syncs[2];
+        cr_assert_eq(room_create(&room, "a", &first), 0);
+        cr_assert_eq(room_create(&room, "b", &second), 0);
+        cr_assert_eq(room_write(&room, first, 0, 3 * MIB, 1), 0);
+        cr_assert_eq(room_write(&room, second, 0, 3 * MIB, 1), 0);
+        memory_store_fault(room.bucket, &(struct fault){.kind = FAULT_HANG, .op = STORE_PUT});
+        room_fsync_begin(&room, first, &syncs[0]);
+        cr_assert(memory_store_await(room.bucket, STORE_PUT, "p/a", 1));
+        clock_fake_advance(1);
+        room_fsync_begin(&room, second, &syncs[1]);
+        usleep(20000);
+        clock_fake_advance(60001);
+        cr_assert_eq(room_sync_end(&syncs[1]), -EIO);
+        cr_assert_eq(room_sync_end(&syncs[0]), -EIO);
+        memory_store_faults_end(room.bucket);
+        memory_store_unhang(room.bucket, 0, NULL);
+        clock_fake_advance(5000);
+        cr_assert_eq(room_close(&room, first), 0);
+        cr_assert_eq(room_close(&room, second), 0);
+    }
+    clock_fake_end();
+}
+
 Test(uploader, an_interrupted_sync_is_unlinked_and_the_upload_goes_on)
 {
     ROOM_SCOPED(room, NULL);
