@@ -77,6 +77,14 @@ Test(store_little, keeps_the_contract_on_a_strict_server)
 {
     open_store(NULL, NULL, NULL);
     expect_contract();
+    /* No case was passed over for a lack that is not there. */
+    struct store_abilities abilities;
+    store_abilities(store, &abilities);
+    cr_expect_eq(abilities.conditional_put, ABILITY_YES);
+    cr_expect_eq(abilities.conditional_delete, ABILITY_YES);
+    cr_expect_eq(abilities.checksum, ABILITY_YES);
+    cr_expect_neq(abilities.part_copy, ABILITY_NO);
+    cr_expect_neq(abilities.delete_many, ABILITY_NO);
     close_store();
 }
 

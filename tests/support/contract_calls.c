@@ -124,7 +124,8 @@ static void case_canceled_calls_end_once(struct contract *contract)
     expect_crowd(contract, crowd, true);
     for (size_t i = 0; i < MANY && !contract->failed; i++)
         if (crowd->calls[i].rc == 0 && memcmp(into + i * MIB, noise, MIB) != 0)
-            contract_fail(contract, __LINE__, "the bytes of a call that was not canceled", "call %zu", i);
+            contract_fail(contract, __FILE_NAME__, __LINE__, "the bytes of a call that was not canceled",
+                          "call %zu", i);
     crowd_free(crowd);
 }
 

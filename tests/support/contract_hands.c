@@ -8,22 +8,22 @@
 #include "base/digest.h"
 #include "base/err.h"
 
-void contract_fail(struct contract *contract, int line, const char *claim, const char *format, ...)
+void contract_fail(struct contract *contract, const char *file, int line, const char *claim,
+                   const char *format, ...)
 {
     contract->failed = true;
-    buf_printf(contract->why, "store_contract.c:%d: not so: %s: ", line, claim);
+    buf_printf(contract->why, "%s:%d: not so: %s: ", file, line, claim);
     va_list list;
     va_start(list, format);
     buf_vprintf(contract->why, format, list);
     va_end(list);
 }
 
-void contract_fail_call(struct contract *contract, int line, const struct store_call *call,
+void contract_fail_call(struct contract *contract, const char *file, int line, const struct store_call *call,
                         const char *wanted)
 {
     contract->failed = true;
-    buf_printf(contract->why, "store_contract.c:%d: %s %s: wanted rc %s, got %s: ", line,
-               store_op_name(call->op),
+    buf_printf(contract->why, "%s:%d: %s %s: wanted rc %s, got %s: ", file, line, store_op_name(call->op),
                call->key      ? call->key
                : call->prefix ? call->prefix
                               : "",

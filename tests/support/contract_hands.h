@@ -35,14 +35,14 @@ extern const struct contract_case contract_objects[], contract_listings[], contr
 #define CLAIM(contract, condition, ...)                                                                      \
     do {                                                                                                     \
         if (!(condition)) {                                                                                  \
-            contract_fail(contract, __LINE__, #condition, __VA_ARGS__);                                      \
+            contract_fail(contract, __FILE_NAME__, __LINE__, #condition, __VA_ARGS__);                       \
             return;                                                                                          \
         }                                                                                                    \
     } while (0)
 #define CLAIM_RC(contract, call, wanted)                                                                     \
     do {                                                                                                     \
         if ((call)->rc != (wanted)) {                                                                        \
-            contract_fail_call(contract, __LINE__, call, #wanted);                                           \
+            contract_fail_call(contract, __FILE_NAME__, __LINE__, call, #wanted);                            \
             return;                                                                                          \
         }                                                                                                    \
     } while (0)
@@ -53,9 +53,9 @@ extern const struct contract_case contract_objects[], contract_listings[], contr
             return;                                                                                          \
     } while (0)
 
-void contract_fail(struct contract *contract, int line, const char *claim, const char *format, ...)
-    __attribute__((format(printf, 4, 5)));
-void contract_fail_call(struct contract *contract, int line, const struct store_call *call,
+void contract_fail(struct contract *contract, const char *file, int line, const char *claim,
+                   const char *format, ...) __attribute__((format(printf, 5, 6)));
+void contract_fail_call(struct contract *contract, const char *file, int line, const struct store_call *call,
                         const char *wanted);
 
 /* The whole key of a name in the case's folder; malloc'ed. */

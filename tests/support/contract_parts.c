@@ -14,7 +14,7 @@ static char *create_upload(struct contract *contract, const char *key, const str
 {
     CALL_SCOPED call = {.op = STORE_CREATE, .key = key, .meta = meta};
     if (contract_call(contract, &call) < 0 || !call.new_upload_id || !*call.new_upload_id) {
-        contract_fail_call(contract, __LINE__, &call, "0 and an upload id");
+        contract_fail_call(contract, __FILE_NAME__, __LINE__, &call, "0 and an upload id");
         return NULL;
     }
     char *id = call.new_upload_id;
