@@ -22,6 +22,7 @@ import tempfile
 import time
 import unittest
 
+from little import Little
 from s3 import S3, free_port
 
 ROOT = pathlib.Path(os.environ.get("SKYVOL_SOURCE", pathlib.Path(__file__).resolve().parents[2]))
@@ -192,8 +193,17 @@ class Workshop(unittest.TestCase):
         self.s3 = self.minio.s3
         self.mounts = 0
 
-    def mount(self, source=None, name=None, environment=None, **options):
-        """Mounts bucket:prefix-of-this-test; options as keywords, True for switches."""
+    def little(self, **options):
+        """A strict little S3 of this test's own (little.py), its bucket has the same name; mount(server=it) mounts it."""
+        little = Little(**options)
+        self.addCleanup(little.stop)
+        return little
+
+    def mount(self, source=None, name=None, environment=None, server=None, **options):
+        """Mounts bucket:prefix-of-this-test of MinIO, or of a little S3; options as keywords, True for switches."""
+        if server:
+            options = {"endpoint": server.endpoint, **options}
+            environment = environment or clean_environment(keys=False) | server.environment
         self.mounts += 1
         name = name or f"mount{self.mounts}"
         log = self.work / f"{name}.log"
