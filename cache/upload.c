@@ -181,17 +181,19 @@ static void park(struct upload *upload, int rc)
 static void tell_failure(struct upload *upload, int rc, const char *words)
 {
     struct inode *inode = upload->inode;
+    const char *key = upload->key ? upload->key : "a file without a name";
     upload->attempts++;
     lock_take(&inode->lock);
     inode->parked_rc = public_error(rc);
     snprintf(inode->parked_why, sizeof inode->parked_why, "%s: %s", err_name(rc), words);
+    STRING_SCOPED *path = inode->local ? disk_path(inode->cache->config.disk, inode->local_name) : NULL;
     lock_drop(&inode->lock);
     if (is_lasting(rc))
-        log_error("upload of %s: %s: %s, kept in the local file %s", upload->key, err_name(rc), words,
-                  inode->local_name);
+        log_error("upload of %s: %s: %s, kept here%s%s", key, err_name(rc), words, path ? " in " : "",
+                  path ? path : "");
     else
-        log_warn("upload of %s: %s: %s, attempt %d, tried again in %" PRId64 " ms", upload->key, err_name(rc),
-                 words, upload->attempts, backoff_ms(upload->attempts));
+        log_warn("upload of %s: %s: %s, attempt %d, tried again in %" PRId64 " ms", key, err_name(rc), words,
+                 upload->attempts, backoff_ms(upload->attempts));
 }
 
 /* The try is over. Who waits hears it now; errands that still run end first. */
@@ -597,8 +599,10 @@ static bool take_up(struct upload *upload, bool *ret_resume)
 {
     struct inode *inode = upload->inode;
     LOCK_SCOPED(&inode->lock);
-    if (inode->orphan || inode->holds > 0 || !inode_dirty_locked(inode))
+    if (inode->orphan || inode->holds > 0 || !inode_dirty_locked(inode)) {
+        inode->publish = inode->holds > 0; /* who holds it pokes it when done */
         return false;
+    }
     inode->publish = false;
     inode->upload_busy = upload->busy = true;
     upload->uploader->busy_count++;
@@ -617,8 +621,10 @@ static void begin(struct upload *upload)
     int rc = names_key(upload->inode, &key);
     if (rc == 0)
         set_key(upload, buf_take(&key));
-    if (!take_up(upload, &resume))
+    if (!take_up(upload, &resume)) {
+        uploader_poke(upload->inode);
         return;
+    }
     if (rc < 0)
         upload_fail(upload, rc == -ENOENT ? -ESTALE : rc,
                     rc == -ENOENT ? "its name is gone" : "the name has no key");
