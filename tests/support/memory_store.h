@@ -34,7 +34,7 @@ struct memory_store_config {
     bool list_meta;          /* listings carry user metadata */
     bool ignore_conditions;  /* PUT and COMPLETE as on an endpoint that knows no If-Match */
     bool ignore_delete_conditions;
-    bool no_delete_many; /* the fallback to single deletes (it shows in abilities and attempts only) */
+    bool no_delete_many; /* the fallback to single deletes (it shows in abilities only) */
     bool no_part_copy;   /* STORE_PART_COPY: -EOPNOTSUPP */
     bool unprobed;       /* abilities are unknown until store_probe() */
 };
