@@ -54,6 +54,7 @@ void cache_free(struct cache *cache)
         return;
     atomic_store(&cache->stopping, true);
     uploader_free(cache->uploader);
+    blocks_stop(cache->blocks);
     pool_free(cache->behind);
     names_release(cache);
     blocks_free(cache->blocks);

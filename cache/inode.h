@@ -101,11 +101,13 @@ struct inode {
     struct gate changed; /* opened when a held writer may go on, an upload ended, a hold was dropped */
     struct wanted wanted;
     struct remote remote;
-    bool attributes_known;   /* false: a directory of a listing whose marker nobody has looked at */
+    bool attributes_known;   /* false: of a listing, and nobody has looked at its metadata: not given out yet */
     struct disk_file *local; /* NULL: no local bytes */
     char local_name[32];
     struct extents present; /* ranges of `local` that hold bytes of this version */
     struct extents dirty;   /* ranges written since the last confirmed upload */
+    struct extents unread;  /* ranges changed since the running upload read them */
+    uint64_t upload_floor;  /* the least size since the running upload took its version */
     uint64_t base_size; /* bytes of the remote object that are still part of this file (truncate lowers it) */
     uint32_t opens, write_opens;
     bool
@@ -113,18 +115,22 @@ struct inode {
     bool orphan;           /* its name is gone or belongs to another inode: nothing goes up any more */
     bool delete_at_release; /* the object under remote.key goes at the last close */
     struct upload *upload;  /* NULL: idle. The uploader's own */
+    bool upload_busy;       /* a try is under way: who holds waits at `changed` until it rests */
+    bool publish;           /* asked for, and no try has begun since */
     int holds;              /* > 0: no upload starts (rename, unlink at work); see upload_hold() */
     bool writers_held;      /* the last round of an upload: writers wait at `changed` */
     int parked_rc;          /* why it stays here: 0, or the error of the last try */
     char parked_why[160];
     struct list syncs;       /* struct cache_sync that wait for a version */
     struct list unsent;      /* in uploader->unsent while dirty, under uploader's lock */
+    struct list poked;       /* in uploader->poked: something to look at, under uploader's lock */
+    int64_t unsent_since_ms;
     uint64_t cached_version; /* content version that the kernel's pages were filled from */
     struct identity cached_identity;
 
     /* Under the lock of blocks (block.h). */
     struct block *block_table; /* uthash by index */
-    uint64_t block_generation; /* grows when the remote content changes: blocks of older ones are dropped */
+    struct identity block_identity; /* the version that they are of */
 };
 
 struct inode *inode_new(struct cache *cache, uint32_t type, uint64_t number);

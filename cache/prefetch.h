@@ -35,6 +35,7 @@ struct prefetch {
 
 struct prefetch_plan {
     uint64_t ahead_start, ahead_end; /* equal: nothing */
+    bool sequential;                 /* part of a stream: nobody is expected to come back */
 };
 
 void prefetch_init(struct prefetch *prefetch);

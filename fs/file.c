@@ -21,11 +21,22 @@ static void end_file(struct cache *cache, struct file *file)
     free(file);
 }
 
-void files_release(struct files *files, struct cache *cache)
+void files_close_all(struct files *files, struct cache *cache)
 {
     struct list *link;
-    while ((link = list_pop(&files->all)))
+    lock_take(&files->lock);
+    while ((link = list_pop(&files->all))) {
+        files->count--;
+        lock_drop(&files->lock);
         end_file(cache, container_of(link, struct file, link));
+        lock_take(&files->lock);
+    }
+    lock_drop(&files->lock);
+}
+
+void files_release(struct files *files)
+{
+    assert(files->count == 0);
     lock_release(&files->lock);
 }
 

@@ -1,7 +1,7 @@
 /* file: what the kernel holds open: its file handle number (fh) is the address of one of these.
  *
  * The kernel sends RELEASE once for each, after everything else on it has been answered; those that it never released
- * because the connection ended are released by files_release().
+ * because the connection ended are closed by files_close_all().
  * Threads: any.
  */
 #ifndef FS_FILE_H
@@ -26,8 +26,10 @@ struct files {
 };
 
 void files_init(struct files *files);
-/* Releases what is still open. */
-void files_release(struct files *files, struct cache *cache);
+/* Closes what is still open: the kernel will not do it any more. */
+void files_close_all(struct files *files, struct cache *cache);
+/* After files_close_all(). */
+void files_release(struct files *files);
 /* Takes the handle or the listing (the other is NULL); returns the fh. */
 uint64_t files_add(struct files *files, struct handle *handle, struct listing *listing);
 struct file *file_of(uint64_t fh);

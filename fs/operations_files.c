@@ -91,7 +91,7 @@ static void finish_read(struct cache_read *read)
         request_error(request, read->rc);
     else
         request_reply_pieces(request, read->pieces, read->piece_count);
-    request_unref(request);
+    request_async_unref(request);
 }
 
 void ask_read(fuse_req_t fuse, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *file)
@@ -99,7 +99,7 @@ void ask_read(fuse_req_t fuse, fuse_ino_t id, size_t size, off_t offset, struct 
     static const struct operation operation = {"READ", NULL};
     struct fs *fs = fs_of(fuse);
     (void)id;
-    struct request *request = request_new(fs, fuse, &operation, WAIT_READ);
+    struct request *request = request_async_new(fs, fuse, &operation, WAIT_READ);
     if (!request)
         return;
     request->read = (struct cache_read){
@@ -146,13 +146,13 @@ static void finish_sync(struct cache_sync *sync, int rc)
 {
     struct request *request = sync->owner;
     request_error(request, rc);
-    request_unref(request);
+    request_async_unref(request);
 }
 
 static struct request *new_sync(fuse_req_t fuse, fuse_ino_t id, const struct operation *operation)
 {
     struct fs *fs = fs_of(fuse);
-    struct request *request = request_new(fs, fuse, operation, WAIT_SYNC);
+    struct request *request = request_async_new(fs, fuse, operation, WAIT_SYNC);
     if (!request)
         return NULL;
     request->inode = nodes_find(&fs->nodes, id);
@@ -160,8 +160,8 @@ static struct request *new_sync(fuse_req_t fuse, fuse_ino_t id, const struct ope
     if (request->inode)
         return request;
     request_error(request, -ESTALE);
-    request_unref(request);
-    request_unref(request);
+    request_async_unref(request);
+    request_async_unref(request);
     return NULL;
 }
 

@@ -78,8 +78,8 @@ static bool register_request(struct request *request, enum request_wait wait)
     return true;
 }
 
-struct request *request_new(struct fs *fs, fuse_req_t fuse, const struct operation *operation,
-                            enum request_wait wait)
+struct request *request_async_new(struct fs *fs, fuse_req_t fuse, const struct operation *operation,
+                                  enum request_wait wait)
 {
     struct request *request = xmalloc(sizeof *request);
     request_init(request, fs, fuse, operation);
@@ -99,7 +99,7 @@ static void free_copies(struct request *request)
     free((void *)(uintptr_t)request->bytes);
 }
 
-void request_unref(struct request *request)
+void request_async_unref(struct request *request)
 {
     if (!request || atomic_fetch_sub(&request->refs, 1) > 1)
         return;
@@ -147,7 +147,7 @@ static void interrupt_request(struct request *request)
             return;
         }
         request_error(request, -EINTR);
-        request_unref(request); /* the job's */
+        request_async_unref(request); /* the job's */
         return;
     case WAIT_READ:
         cache_read_interrupt(request->fs->cache, &request->read);
@@ -156,7 +156,7 @@ static void interrupt_request(struct request *request)
         if (!cache_sync_interrupt(request->fs->cache, &request->sync))
             return;
         request_error(request, -EINTR);
-        request_unref(request); /* done()'s */
+        request_async_unref(request); /* done()'s */
         return;
     case WAIT_NONE:
         break;
@@ -171,7 +171,7 @@ void requests_interrupted(void)
         return;
     heard = NULL;
     interrupt_request(request);
-    request_unref(request);
+    request_async_unref(request);
 }
 
 /* Tells libfuse whom to call. That may be at once, if INTERRUPT came before: acted on when the lock is dropped. */
@@ -193,7 +193,7 @@ static void hook_request(struct request *request)
 void request_started(struct request *request)
 {
     hook_request(request);
-    request_unref(request);
+    request_async_unref(request);
 }
 
 /* One that was started and not interrupted yet, with a reference, or NULL. */
@@ -227,7 +227,7 @@ void requests_drain(struct requests *requests)
         lock_drop(&requests->lock);
         if (!atomic_exchange(&request->interrupted, true))
             interrupt_request(request);
-        request_unref(request);
+        request_async_unref(request);
         lock_take(&requests->lock);
     }
     lock_drop(&requests->lock);
@@ -245,7 +245,7 @@ static void run_job(struct job *job)
     int rc = request->operation->run(request, &request->waiter);
     if (rc < 0)
         request_error(request, rc);
-    request_unref(request);
+    request_async_unref(request);
 }
 
 static const void *copy_bytes(struct requests *requests, const void *bytes, size_t size)
@@ -296,8 +296,8 @@ static void queue_request(struct request *from)
         log_error("%s: %d requests wait already, returned ENOMEM", request->operation->name,
                   REQUESTS_QUEUE_MAX);
         request_error(request, -ENOMEM);
-        request_unref(request); /* the job's */
-        request_unref(request);
+        request_async_unref(request); /* the job's */
+        request_async_unref(request);
         return;
     }
     atomic_fetch_add_explicit(&requests->queued, 1, memory_order_relaxed);

@@ -12,7 +12,7 @@
  * into a variable of its thread; requests_interrupted() acts on it when libfuse has let go. Whoever processes messages calls
  * it after each one.
  *
- * Use: request_init() on the stack -> request_start(). Or request_new() -> start the asynchronous work -> request_started().
+ * Use: request_init() on the stack -> request_start(). Or request_async_new() -> start the asynchronous work -> request_started().
  * Owns: references to inodes. Names and bytes are libfuse's while NEW and inline; they are copied when the request waits.
  * Threads: as the drawing says; each request ends by exactly one request_error() or request_reply_*(), which is asserted.
  */
@@ -107,13 +107,13 @@ void request_init(struct request *request, struct fs *fs, fuse_req_t fuse, const
 /* Runs the operation inline or, where that cannot be, moves it to the pool. The stack's request is over. */
 void request_start(struct request *request);
 /* An asynchronous request on the heap: one reference is the caller's, to be given to request_started(), one belongs to the
- * work that ends with the reply (request_unref there). NULL: refused and answered. */
-struct request *request_new(struct fs *fs, fuse_req_t fuse, const struct operation *operation,
+ * work that ends with the reply (request_async_unref there). NULL: refused and answered. */
+struct request *request_async_new(struct fs *fs, fuse_req_t fuse, const struct operation *operation,
                             enum request_wait wait);
 /* The work was started (and may have ended): from now on it can be interrupted. */
 void request_started(struct request *request);
 /* The last one ends the pins of a read (cache_read_release) and the request. */
-void request_unref(struct request *request);
+void request_async_unref(struct request *request);
 
 /* The replies: this is the one place that answers the kernel. 0, or -errno when the kernel refused the reply (-ENOENT: it has
  * given up the request; the connection ended): then lookups and handles that the reply would have given are not given. */

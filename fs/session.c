@@ -278,6 +278,7 @@ int fs_run(struct fs *fs, void (*ready)(void *context), void *context)
     invalidator_stop(fs->invalidator);
     end_threads(fs, threads, count);
     disconnect(fs);
+    files_close_all(&fs->files, fs->cache); /* a last close publishes, or deletes what was unlinked */
     LOCK_SCOPED(&fs->lock);
     return rc < 0 ? rc : fs->stop_asked ? 0 : fs->broken;
 }
@@ -296,7 +297,7 @@ void fs_free(struct fs *fs)
     disconnect(fs);
     mountpoint_free(fs->mountpoint);
     requests_release(&fs->requests);
-    files_release(&fs->files, fs->cache);
+    files_release(&fs->files);
     nodes_release(&fs->nodes);
     invalidator_free(fs->invalidator);
     gate_release(&fs->changed);

@@ -80,13 +80,23 @@ static const char *path_of(const char *name)
     return path;
 }
 
-/* A process that looks a name up; it exits with the errno. */
-static pid_t fork_lookup(const char *name)
+/* A user of the mount. It must not hold the connection: it would wait for itself when this process is gone. */
+static pid_t fork_user(void)
 {
     pid_t pid = fork();
     if (pid == 0) {
-        struct stat at;
+        close(fuse_session_fd(fs->session));
         signal(SIGINT, SIG_DFL);
+    }
+    return pid;
+}
+
+/* A process that looks a name up; it exits with the errno. */
+static pid_t fork_lookup(const char *name)
+{
+    pid_t pid = fork_user();
+    if (pid == 0) {
+        struct stat at;
         _exit(stat(path_of(name), &at) == 0 ? 0 : errno);
     }
     return pid;
@@ -94,7 +104,7 @@ static pid_t fork_lookup(const char *name)
 
 static pid_t fork_read(const char *name, off_t offset)
 {
-    pid_t pid = fork();
+    pid_t pid = fork_user();
     if (pid == 0) {
         char bytes[10];
         int fd = open(path_of(name), O_RDONLY);

@@ -1,0 +1,463 @@
+#include "cache/block.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "cache/core.h"
+
+#define STEAL_LOOKS 64 /* how far from the cold end a page is searched */
+
+struct blocks {
+    /* Set at birth. */
+    struct cache *cache;
+    struct memory *memory;
+
+    struct lock lock;
+    /* Under lock. */
+    struct list lru; /* present and unpinned, coldest first */
+    struct list fetches;
+    struct gate idle; /* opened when the last fetch ended */
+    bool stopping;
+    struct blocks_report counts;
+};
+
+struct fetch {
+    struct store_call call;
+    struct blocks *blocks;
+    struct inode *inode; /* a reference */
+    struct block_source source;
+    struct block *run[BLOCKS_RUN_MAX];
+    struct iovec into[BLOCKS_RUN_MAX];
+    size_t count;
+    size_t landed;    /* blocks of the run that are present; under the lock */
+    struct list link; /* in blocks->fetches */
+    struct list todo; /* in the list of those to be started */
+};
+
+struct lock *blocks_lock(struct blocks *blocks)
+{
+    return &blocks->lock;
+}
+
+/* ---- Pages. ---- */
+
+static void free_page(struct free_pages *free_pages, struct block *block)
+{
+    enum memory_share share = block->share;
+    assert(free_pages->counts[share] < BLOCKS_RUN_MAX);
+    free_pages->pages[share][free_pages->counts[share]++] = block->page;
+}
+
+void free_pages_give(struct blocks *blocks, struct free_pages *free_pages)
+{
+    for (int share = 0; share < SHARE_COUNT; share++)
+        if (free_pages->counts[share])
+            page_put_many(blocks->memory, free_pages->pages[share], free_pages->counts[share],
+                          (enum memory_share)share);
+    memset(free_pages->counts, 0, sizeof(free_pages->counts));
+}
+
+static bool is_full(const struct free_pages *free_pages)
+{
+    for (int share = 0; share < SHARE_COUNT; share++)
+        if (free_pages->counts[share] == BLOCKS_RUN_MAX)
+            return true;
+    return false;
+}
+
+static void leave_table(struct block *block)
+{
+    if (block->dropped)
+        return;
+    block->dropped = true;
+    HASH_DELETE(by_index, block->inode->block_table, block);
+}
+
+/* The block ends; its page is the caller's. */
+static void end_block(struct block *block)
+{
+    assert(block->pins == 0 && list_empty(&block->waiters));
+    leave_table(block);
+    list_remove(&block->lru);
+    if (block->state == BLOCK_PRESENT) {
+        block->blocks->counts.present--;
+        block->blocks->counts.wasted += !block->was_read;
+    }
+    free(block);
+}
+
+/* A page of an unpinned block. Read-ahead takes only from those that were read, and of its own share. */
+static char *steal_page(struct blocks *blocks, enum memory_share *share)
+{
+    int looks = 0;
+    list_for_each_safe (at, after, &blocks->lru) {
+        struct block *block = container_of(at, struct block, lru);
+        if (++looks > STEAL_LOOKS)
+            break;
+        if (*share == SHARE_AHEAD && (!block->was_read || block->share != SHARE_AHEAD))
+            continue;
+        char *page = block->page;
+        *share = block->share;
+        blocks->counts.evicted++;
+        end_block(block);
+        return page;
+    }
+    return NULL;
+}
+
+static char *find_page(struct blocks *blocks, enum memory_share *share, struct pages_held *held)
+{
+    if (held && held->count) {
+        *share = SHARE_DEMAND;
+        return held->pages[--held->count];
+    }
+    char *page = page_try(blocks->memory, *share);
+    return page ? page : steal_page(blocks, share);
+}
+
+static void reclaim(void *context, size_t bytes)
+{
+    struct blocks *blocks = context;
+    while (bytes > 0) {
+        struct free_pages free_pages = {0};
+        size_t freed = 0;
+        lock_take(&blocks->lock);
+        while (freed < bytes && !list_empty(&blocks->lru) && !is_full(&free_pages)) {
+            struct block *block = container_of(blocks->lru.next, struct block, lru);
+            free_page(&free_pages, block);
+            blocks->counts.evicted++;
+            end_block(block);
+            freed += PAGE_BYTES;
+        }
+        lock_drop(&blocks->lock);
+        free_pages_give(blocks, &free_pages);
+        if (freed == 0)
+            return;
+        bytes = bytes > freed ? bytes - freed : 0;
+    }
+}
+
+/* ---- Blocks. ---- */
+
+struct block *blocks_find_locked(struct inode *inode, uint64_t index)
+{
+    struct block *block;
+    HASH_FIND(by_index, inode->block_table, &index, sizeof(index), block);
+    return block;
+}
+
+void block_pin_locked(struct block *block)
+{
+    block->pins++;
+    list_remove(&block->lru);
+}
+
+void block_unpin_locked(struct block *block, bool passed, struct free_pages *free_pages)
+{
+    struct blocks *blocks = block->blocks;
+    assert(block->pins > 0);
+    if (--block->pins > 0 || block->state == BLOCK_FETCHING)
+        return;
+    if (block->dropped) {
+        free_page(free_pages, block);
+        end_block(block);
+    } else if (passed) {
+        list_prepend(&blocks->lru, &block->lru);
+    } else {
+        list_append(&blocks->lru, &block->lru);
+    }
+}
+
+/* Their pages are the first that somebody else gets: freeing them here could call back into who holds a lock. */
+static void drop_all_locked(struct inode *inode)
+{
+    struct block *block, *after;
+    HASH_ITER (by_index, inode->block_table, block, after) {
+        leave_table(block);
+        if (block->pins > 0 || block->state == BLOCK_FETCHING)
+            continue;
+        list_remove(&block->lru);
+        list_prepend(&block->blocks->lru, &block->lru);
+    }
+}
+
+void blocks_drop(struct inode *inode)
+{
+    struct blocks *blocks = inode->cache->blocks;
+    if (!blocks)
+        return;
+    LOCK_SCOPED(&blocks->lock);
+    drop_all_locked(inode);
+}
+
+void blocks_expect_locked(struct inode *inode, const struct identity *identity)
+{
+    if (identity_equal(&inode->block_identity, identity))
+        return;
+    drop_all_locked(inode);
+    inode->block_identity = *identity;
+}
+
+static struct block *make_block(struct inode *inode, uint64_t index, char *page, enum memory_share share,
+                                uint64_t size)
+{
+    struct block *block = xcalloc(1, sizeof(*block));
+    uint64_t start = index * PAGE_BYTES;
+    block->index = index;
+    block->inode = inode;
+    block->blocks = inode->cache->blocks;
+    block->page = page;
+    block->share = share;
+    block->length = size - start < PAGE_BYTES ? (size_t)(size - start) : PAGE_BYTES;
+    list_init(&block->lru);
+    list_init(&block->waiters);
+    HASH_ADD(by_index, inode->block_table, index, sizeof(block->index), block);
+    return block;
+}
+
+/* ---- Fetching. ---- */
+
+/* A block has come, or not: readers for whom it was the last go to `ready`. */
+static void answer_waiters_locked(struct block *block, int rc, struct list *ready)
+{
+    for (struct list *at; (at = list_pop(&block->waiters));) {
+        struct block_reader *reader = container_of(at, struct block_wait, link)->reader;
+        if (rc < 0 && reader->rc == 0)
+            reader->rc = rc;
+        assert(reader->waiting && reader->pending > 0);
+        if (--reader->pending > 0)
+            continue;
+        reader->waiting = false;
+        list_append(ready, &reader->ready);
+    }
+}
+
+static void tell_ready(struct list *ready)
+{
+    lock_assert_none();
+    for (struct list *at; (at = list_pop(ready));) {
+        struct block_reader *reader = container_of(at, struct block_reader, ready);
+        reader->answered(reader);
+    }
+}
+
+/* Blocks of the run up to `bytes` (all of it when the end came) are here. */
+static void mark_landed_locked(struct fetch *fetch, uint64_t bytes, struct list *ready,
+                               struct free_pages *free_pages)
+{
+    while (fetch->landed < fetch->count) {
+        struct block *block = fetch->run[fetch->landed];
+        uint64_t end = fetch->landed * PAGE_BYTES + block->length;
+        if (bytes < end)
+            return;
+        fetch->landed++;
+        block->state = BLOCK_PRESENT;
+        fetch->blocks->counts.fetching--;
+        fetch->blocks->counts.present++;
+        answer_waiters_locked(block, 0, ready);
+        if (block->pins > 0)
+            continue;
+        if (block->dropped) {
+            free_page(free_pages, block);
+            end_block(block);
+        } else {
+            list_append(&fetch->blocks->lru, &block->lru);
+        }
+    }
+}
+
+static void hear_landed(struct store_call *call, uint64_t landed)
+{
+    struct fetch *fetch = call->owner;
+    struct list ready = LIST_INIT(ready);
+    struct free_pages free_pages = {0};
+    lock_take(&fetch->blocks->lock);
+    mark_landed_locked(fetch, landed, &ready, &free_pages);
+    lock_drop(&fetch->blocks->lock);
+    free_pages_give(fetch->blocks, &free_pages);
+    tell_ready(&ready);
+    memory_press(fetch->blocks->memory);
+}
+
+/* What did not come: its waiters are told, it is absent again. */
+static void fail_rest_locked(struct fetch *fetch, int rc, struct list *ready, struct free_pages *free_pages)
+{
+    for (; fetch->landed < fetch->count; fetch->landed++) {
+        struct block *block = fetch->run[fetch->landed];
+        answer_waiters_locked(block, rc, ready);
+        leave_table(block);
+        fetch->blocks->counts.fetching--;
+        block->state = BLOCK_PRESENT; /* as far as its page goes: nobody writes into it any more */
+        fetch->blocks->counts.present++;
+        block->was_read = true;
+        if (block->pins == 0) {
+            free_page(free_pages, block);
+            end_block(block);
+        }
+    }
+}
+
+static void log_failure(const struct fetch *fetch, int rc)
+{
+    if (rc == -ECANCELED)
+        return;
+    BUF_SCOPED words = BUF_INIT;
+    store_error_print(&fetch->call.error, rc, &words);
+    if (rc == -ESTALE)
+        log_warn("read of %s: ESTALE: it is not version %s any more (somebody replaced it while it was "
+                 "open): readers of "
+                 "the old version get ESTALE, a new open gets the new one",
+                 fetch->source.key, fetch->source.identity.etag);
+    else
+        log_error("read of %s at %llu: %s: readers get an error", fetch->source.key,
+                  (unsigned long long)fetch->call.offset, words.bytes);
+}
+
+static void end_fetch(struct fetch *fetch)
+{
+    struct blocks *blocks = fetch->blocks;
+    inode_unref(fetch->inode);
+    LOCK_SCOPED(&blocks->lock);
+    list_remove(&fetch->link);
+    store_call_release(&fetch->call);
+    free(fetch);
+    if (list_empty(&blocks->fetches))
+        gate_open(&blocks->idle);
+}
+
+static void hear_done(struct store_call *call)
+{
+    struct fetch *fetch = call->owner;
+    struct blocks *blocks = fetch->blocks;
+    struct list ready = LIST_INIT(ready);
+    struct free_pages free_pages = {0};
+    int rc = call->rc;
+    if (rc == 0 && call->received < call->length)
+        rc = -EIO; /* the identity said more: a server that contradicts itself */
+    if (rc < 0)
+        log_failure(fetch, rc);
+    lock_take(&blocks->lock);
+    if (rc == 0)
+        mark_landed_locked(fetch, call->length, &ready, &free_pages);
+    else
+        fail_rest_locked(fetch, rc, &ready, &free_pages);
+    lock_drop(&blocks->lock);
+    free_pages_give(blocks, &free_pages);
+    tell_ready(&ready);
+    memory_press(blocks->memory);
+    end_fetch(fetch);
+}
+
+static struct fetch *make_fetch(struct inode *inode, const struct block_source *source)
+{
+    struct fetch *fetch = xcalloc(1, sizeof(*fetch));
+    fetch->blocks = inode->cache->blocks;
+    fetch->inode = inode_ref(inode);
+    fetch->source = *source;
+    list_init(&fetch->todo);
+    list_append(&fetch->blocks->fetches, &fetch->link);
+    return fetch;
+}
+
+void blocks_fetch_locked(struct inode *inode, const struct block_source *source, uint64_t first, uint64_t end,
+                         enum memory_share share, struct pages_held *held, struct list *fetches)
+{
+    struct blocks *blocks = inode->cache->blocks;
+    struct fetch *fetch = NULL;
+    for (uint64_t index = first; index < end && !blocks->stopping; index++) {
+        if (blocks_find_locked(inode, index)) {
+            fetch = NULL;
+            continue;
+        }
+        enum memory_share taken = share;
+        char *page = find_page(blocks, &taken, held);
+        if (!page)
+            return;
+        if (!fetch || fetch->count == BLOCKS_RUN_MAX) {
+            fetch = make_fetch(inode, source);
+            list_append(fetches, &fetch->todo);
+        }
+        struct block *block = make_block(inode, index, page, taken, source->identity.size);
+        fetch->into[fetch->count] = (struct iovec){page, block->length};
+        fetch->run[fetch->count++] = block;
+        blocks->counts.fetching++;
+    }
+}
+
+void fetches_start(struct blocks *blocks, struct list *fetches)
+{
+    for (struct list *at; (at = list_pop(fetches));) {
+        struct fetch *fetch = container_of(at, struct fetch, todo);
+        struct block *last = fetch->run[fetch->count - 1];
+        fetch->call = (struct store_call){
+            .op = STORE_GET,
+            .key = fetch->source.key,
+            .if_match = fetch->source.identity.etag,
+            .offset = fetch->run[0]->index * PAGE_BYTES,
+            .length = (fetch->count - 1) * PAGE_BYTES + last->length,
+            .into = fetch->into,
+            .into_count = fetch->count,
+            .patience_ms = blocks->cache->config.io_timeout_ms,
+            .landed = hear_landed,
+            .done = hear_done,
+            .owner = fetch,
+        };
+        store_start(blocks->cache->config.store, &fetch->call);
+    }
+}
+
+/* ---- All of them. ---- */
+
+struct blocks *blocks_new(struct cache *cache)
+{
+    struct blocks *blocks = xcalloc(1, sizeof(*blocks));
+    blocks->cache = cache;
+    blocks->memory = cache->config.memory;
+    lock_init(&blocks->lock, LOCK_BLOCKS, "blocks");
+    list_init(&blocks->lru);
+    list_init(&blocks->fetches);
+    gate_init(&blocks->idle);
+    memory_add_reclaimer(blocks->memory, reclaim, blocks);
+    return blocks;
+}
+
+void blocks_stop(struct blocks *blocks)
+{
+    WAITER_SCOPED(waiter);
+    LOCK_SCOPED(&blocks->lock);
+    blocks->stopping = true;
+    list_for_each (at, &blocks->fetches)
+        store_cancel(blocks->cache->config.store, &container_of(at, struct fetch, link)->call);
+    while (!list_empty(&blocks->fetches))
+        gate_wait_locked(&blocks->idle, &blocks->lock, &waiter, CLOCK_NEVER);
+}
+
+void blocks_free(struct blocks *blocks)
+{
+    if (!blocks)
+        return;
+    reclaim(blocks, SIZE_MAX); /* of inodes that are gone */
+    assert(list_empty(&blocks->fetches) && blocks->counts.present == 0);
+    gate_release(&blocks->idle);
+    lock_release(&blocks->lock);
+    free(blocks);
+}
+
+void blocks_count_locked(struct blocks *blocks, bool hit)
+{
+    if (hit)
+        blocks->counts.hits++;
+    else
+        blocks->counts.misses++;
+}
+
+void blocks_report(struct blocks *blocks, struct blocks_report *ret_report)
+{
+    LOCK_SCOPED(&blocks->lock);
+    *ret_report = blocks->counts;
+}
