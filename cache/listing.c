@@ -215,13 +215,20 @@ static bool list_from_memory(struct listing *listing)
         return false;
     list_for_each (at, &directory->children) {
         struct inode *child = container_of(at, struct inode, sibling);
-        add_entry(listing, child->name, child->type, child->number);
+        add_entry(listing, child->name, page_type(child), child->number);
     }
     listing->begun = listing->complete = true;
     return true;
 }
 
 /* ---- Giving. ---- */
+
+static bool attributes_known(struct inode *inode)
+{
+    LOCK_SCOPED(&inode->lock);
+    return inode_dirty_locked(inode) || inode->write_opens ||
+           (inode->attributes_known && inode->remote.confirmed_ms);
+}
 
 static bool fill_known(struct listing *listing, struct listing_entry *entry, struct listed *listed)
 {
@@ -230,10 +237,7 @@ static bool fill_known(struct listing *listing, struct listing_entry *entry, str
 
     if (!inode)
         return false;
-    lock_take(&inode->lock);
-    bool known = inode->attributes_known || inode_dirty_locked(inode);
-    lock_drop(&inode->lock);
-    if (!known)
+    if (!attributes_known(inode))
         return false;
     lookup_fill_locked(inode, &listed->entry);
     listed->type = entry->type = inode->type;
@@ -258,12 +262,7 @@ static int ask_attributes(struct listing *listing, size_t first, struct waiter *
     for (size_t i = first; i < listing->count && i < first + LISTING_HEADS_MAX; i++) {
         struct listing_entry *entry = &listing->entries[i];
         struct inode *inode = names_find_locked(names, listing->directory, entry->name);
-        bool known = false;
-        if (inode) {
-            LOCK_SCOPED(&inode->lock);
-            known = inode->attributes_known || inode_dirty_locked(inode);
-        }
-        if (!known)
+        if (!inode || !attributes_known(inode))
             questions[count++] = (struct page_question){entry->name, entry->type == S_IFDIR};
     }
     rc = page_ask_locked(cache, listing->directory, questions, count, waiter, &aftermath);

@@ -57,7 +57,7 @@ static void take_file_locked(struct inode *inode, const struct observed *observe
     inode->remote.attribute_version = inode->wanted.attribute_version;
     inode->wanted.mtime_explicit = false;
     inode->whole_replacement = false;
-    inode->attributes_known = true;
+    inode->attributes_known = observed->attributes_known;
     inode->remote.confirmed_ms = observed->started_ms;
 }
 
@@ -185,6 +185,11 @@ static enum verdict judge_file_locked(struct inode *inode, const struct observed
         return STAYS;
     if (observed->type != inode->type)
         return REPLACED;
+    if (!inode->attributes_known) { /* nobody has seen it yet */
+        take_file_locked(inode, observed);
+        content_forget_locked(inode);
+        return CONFIRMED;
+    }
     server_identity(observed->object, &identity);
     if (inode->remote.exists && identity_equal(&identity, &inode->remote.identity)) {
         if (!inode->remote.identity.modified_ns)

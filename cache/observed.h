@@ -8,6 +8,8 @@
  *      another type      | -               | new inode, notice    | orphaned; new inode  | stays
  *      anything          | new inode       |
  *
+ * A name that was listed without metadata has an inode already, so that a whole listing can answer "no such file", but
+ * nobody is given it before a HEAD told its type and attributes (attributes_known).
  * A directory stays while something below it is unsent; another version of its marker only changes its attributes.
  */
 #ifndef CACHE_OBSERVED_H

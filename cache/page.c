@@ -98,11 +98,11 @@ static void take_own_marker_locked(struct page *page, const struct store_object 
 static void take_name_locked(struct page *page, const char *key, size_t length,
                              const struct store_object *object)
 {
-    STRING_SCOPED *name = xstrndup(key, length);
+    STRING_SCOPED *name = xstrndup(key + strlen(page->place->prefix), length);
     struct page_entry *entry;
 
     if (names_check(name) < 0) {
-        names_hide_locked(&page->cache->names, object ? object->key : key);
+        names_hide_locked(&page->cache->names, key);
         return;
     }
     entry = add_entry(&page->entries, &page->count, &page->room);
@@ -123,13 +123,13 @@ static void read_answer_locked(struct page *page, int64_t started_ms, struct aft
         if (!*rest)
             take_own_marker_locked(page, object, started_ms, aftermath);
         else
-            take_name_locked(page, rest, strlen(rest), object);
+            take_name_locked(page, object->key, strlen(rest), object);
     }
     for (size_t i = 0; i < call->prefix_count; i++) {
         const char *rest = call->prefixes[i] + skip;
         size_t length = strlen(rest);
         if (length)
-            take_name_locked(page, rest, length - 1, NULL);
+            take_name_locked(page, call->prefixes[i], length - 1, NULL);
     }
     if (page->count)
         qsort(page->entries, page->count, sizeof(*page->entries), compare_entries);
@@ -143,24 +143,30 @@ static struct inode *apply_object_locked(struct page *page, struct page_entry *e
     struct cache *cache = page->cache;
     struct inode *inode = names_find_locked(&cache->names, page->directory, entry->name);
     struct observed observed = observed_file(cache, entry->object, started_ms);
+    struct identity identity;
 
     if (entry->object->meta_known || cache->config.list_attributes_only)
         return observed_apply_locked(cache, page->directory, entry->name, &observed, aftermath);
+    /* No metadata: the known version is confirmed; of another one, or a new name, somebody must ask before use. */
+    observed.attributes_known = false;
     if (!inode)
-        return NULL;
-    /* No metadata: the known version is confirmed, another one must be asked for. */
-    struct identity identity;
+        return observed_apply_locked(cache, page->directory, entry->name, &observed, aftermath);
     server_identity(entry->object, &identity);
-    lock_take(&inode->lock);
-    bool overlay = inode_dirty_locked(inode) || inode->upload || inode->write_opens;
+    LOCK_SCOPED(&inode->lock);
+    if (inode_dirty_locked(inode) || inode->upload || inode->write_opens)
+        return inode;
     bool same =
         inode->type != S_IFDIR && inode->remote.exists && identity_equal(&identity, &inode->remote.identity);
-    if (same && !overlay)
-        inode->remote.confirmed_ms = started_ms;
-    if (!same && !overlay)
-        inode->remote.confirmed_ms = 0;
-    lock_drop(&inode->lock);
-    return same || overlay ? inode : NULL;
+    inode->remote.confirmed_ms = same ? started_ms : 0;
+    return inode;
+}
+
+uint32_t page_type(struct inode *inode)
+{
+    LOCK_SCOPED(&inode->lock);
+    if (inode->type == S_IFDIR || inode_dirty_locked(inode) || inode->write_opens)
+        return inode->type;
+    return inode->attributes_known && inode->remote.confirmed_ms ? inode->type : 0;
 }
 
 static void apply_entry_locked(struct page *page, struct page_entry *entry, const char *from,
@@ -191,7 +197,7 @@ static void apply_entry_locked(struct page *page, struct page_entry *entry, cons
             inode = observed_apply_locked(cache, page->directory, entry->name, &observed, aftermath);
     }
     entry->inode_known = inode != NULL;
-    entry->type = inode ? inode->type : entry->object ? 0 : S_IFDIR;
+    entry->type = inode ? page_type(inode) : entry->object ? 0 : S_IFDIR;
     entry->number = inode ? inode->number : names_number(page->directory, entry->name);
 }
 

@@ -47,6 +47,9 @@ struct page {
 int page_fetch_locked(struct page *page, struct waiter *waiter, struct aftermath *aftermath);
 void page_release(struct page *page);
 
+/* The type that a listing may tell of it: 0 while it has to be asked for. Names locked. */
+uint32_t page_type(struct inode *inode);
+
 struct page_question {
     const char *name;
     bool folder;

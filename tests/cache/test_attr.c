@@ -1,0 +1,129 @@
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "cache/attr.h"
+
+static const struct attr_defaults defaults = {1000, 1001, 0644, 0755};
+
+static struct attributes read_object(const char *key, const char *mode, const char *uid, const char *mtime)
+{
+    struct store_object object = {
+        .key = (char *)(uintptr_t)key, .size = 5, .modified_ns = INT64_C(1600000000000000000)};
+    struct attributes attributes;
+
+    if (mode)
+        store_fields_add(&object.meta, "mode", mode);
+    if (uid)
+        store_fields_add(&object.meta, "uid", uid);
+    if (mtime)
+        store_fields_add(&object.meta, "mtime", mtime);
+    attr_from_object(&object, &defaults, &attributes);
+    store_fields_release(&object.meta);
+    return attributes;
+}
+
+Test(attr, times_in_all_their_forms)
+{
+    static const struct {
+        const char *text;
+        int64_t ns;
+        int rc;
+    } rows[] = {
+        {"0", 0, 0},
+        {"1700000000", INT64_C(1700000000000000000), 0},
+        {"1700000000.5", INT64_C(1700000000500000000), 0},
+        {"1700000000.123456789", INT64_C(1700000000123456789), 0},
+        {"1700000000.1234567891234", INT64_C(1700000000123456789), 0},
+        {"1700000000.", INT64_C(1700000000000000000), 0},
+        {"-1.5", INT64_C(-1500000000), 0},
+        {"", 0, -EINVAL},
+        {"-", 0, -EINVAL},
+        {".5", 0, -EINVAL},
+        {"1e9", 0, -EINVAL},
+        {" 1", 0, -EINVAL},
+        {"99999999999999999999", 0, -EINVAL},
+        {"2023-11-14T22:13:20Z", 0, -EINVAL},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        int64_t ns = 0;
+        cr_assert_eq(attr_parse_time(rows[i].text, &ns), rows[i].rc, "%s", rows[i].text);
+        if (rows[i].rc == 0)
+            cr_assert_eq(ns, rows[i].ns, "%s", rows[i].text);
+    }
+}
+
+Test(attr, a_printed_time_reads_back)
+{
+    static const int64_t rows[] = {0,
+                                   1,
+                                   -1,
+                                   999999999,
+                                   INT64_C(1700000000123456789),
+                                   INT64_C(-1500000000),
+                                   INT64_C(1700000000000000000)};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char text[32];
+        int64_t ns;
+        attr_print_time(rows[i], text);
+        cr_assert_eq(attr_parse_time(text, &ns), 0, "%s", text);
+        cr_assert_eq(ns, rows[i], "%s", text);
+    }
+}
+
+Test(attr, modes_hostile_and_not)
+{
+    static const struct {
+        const char *key, *mode;
+        uint32_t expected;
+    } rows[] = {
+        {"a", "33188", S_IFREG | 0644},  {"a", "33261", S_IFREG | 0755},
+        {"a", "41471", S_IFLNK | 0777},  {"a", "420", S_IFREG | 0644},
+        {"a/", "16832", S_IFDIR | 0700}, {"a/", NULL, S_IFDIR | 0755},
+        {"a", NULL, S_IFREG | 0644},     {"a", "35309", S_IFREG | 0755},  /* setuid is stripped */
+        {"a", "16877", S_IFREG | 0755},                                   /* no directory without a slash */
+        {"a", "24576", S_IFREG | 0000},                                   /* no block device */
+        {"a/", "33188", S_IFDIR | 0644}, {"a", "100644", S_IFREG | 0644}, /* octal, as rclone writes it */
+        {"a", "-1", S_IFREG | 0644},     {"a", "99999999999999999999", S_IFREG | 0644},
+        {"a", "x", S_IFREG | 0644},      {"a", "", S_IFREG | 0644},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        cr_assert_eq(read_object(rows[i].key, rows[i].mode, NULL, NULL).mode, rows[i].expected, "%s %s",
+                     rows[i].key, rows[i].mode ? rows[i].mode : "-");
+}
+
+Test(attr, what_cannot_be_read_counts_as_missing)
+{
+    struct attributes attributes = read_object("a", NULL, "4294967295", "soon");
+    cr_assert_eq(attributes.uid, 1000, "-1 is nobody's number");
+    cr_assert_eq(attributes.mtime_ns, INT64_C(1600000000000000000));
+    cr_assert_eq(read_object("a", NULL, "12", NULL).uid, 12);
+    cr_assert_eq(attributes.size, 5);
+    cr_assert_eq(read_object("a/", NULL, NULL, NULL).size, 4096);
+}
+
+Test(attr, metadata_written_read_back_and_leave_others_alone)
+{
+    struct attributes written = {.mode = S_IFREG | 0640,
+                                 .uid = 5,
+                                 .gid = 6,
+                                 .mtime_ns = INT64_C(1700000000123456789),
+                                 .ctime_ns = INT64_C(1700000001000000000)},
+                      read;
+    struct store_object object = {.key = (char *)(uintptr_t) "a"};
+    store_fields_add(&object.meta, "colour", "blue");
+    attr_to_meta(&written, true, &object.meta);
+    attr_from_object(&object, &defaults, &read);
+    cr_assert_eq(read.mode, written.mode);
+    cr_assert_eq(read.uid, 5);
+    cr_assert_eq(read.gid, 6);
+    cr_assert_eq(read.mtime_ns, written.mtime_ns);
+    cr_assert_eq(read.ctime_ns, written.ctime_ns);
+    cr_assert_str_eq(store_fields_get(&object.meta, "mode"), "33184");
+    cr_assert_str_eq(store_fields_get(&object.meta, "mtime"), "1700000000.123456789");
+    cr_assert_str_eq(store_fields_get(&object.meta, "colour"), "blue");
+    attr_to_meta(&written, false, &object.meta);
+    cr_assert_null(store_fields_get(&object.meta, "mtime"));
+    store_fields_release(&object.meta);
+}

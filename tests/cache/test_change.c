@@ -1,0 +1,248 @@
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/clock.h"
+#include "cache/content.h"
+#include "cache/core.h"
+#include "tests/support/tree.h"
+
+#define assert_keys(room, expected)                                                                          \
+    do {                                                                                                     \
+        BUF_SCOPED keys_now = BUF_INIT;                                                                      \
+        tree_keys(room, &keys_now);                                                                          \
+        cr_assert_str_eq(keys_now.bytes, expected);                                                          \
+    } while (0)
+
+#define assert_list(room, path, expected)                                                                    \
+    do {                                                                                                     \
+        BUF_SCOPED list_now = BUF_INIT;                                                                      \
+        cr_assert_eq(tree_list(room, path, false, &list_now), 0);                                            \
+        cr_assert_str_eq(list_now.bytes, expected);                                                          \
+    } while (0)
+
+Test(change, mkdir_writes_a_marker_with_its_attributes)
+{
+    ROOM_SCOPED(room, NULL);
+    struct store_object object;
+    cr_assert_eq(tree_mkdir(&room, "a"), 0);
+    assert_keys(&room, "p/a/ ");
+    cr_assert(memory_store_peek(room.bucket, "p/a/", &object, NULL));
+    cr_assert_str_eq(store_fields_get(&object.meta, "mode"), "16877");
+    cr_assert_not_null(store_fields_get(&object.meta, "mtime"));
+    store_object_release(&object);
+    cr_assert_eq(tree_mkdir(&room, "a"), -EEXIST);
+    cr_assert_eq(tree_mkdir(&room, "a/b"), 0);
+    assert_list(&room, "", "a/ ");
+    assert_list(&room, "a", "b/ ");
+}
+
+Test(change, mkdir_over_an_implied_directory_or_a_file_is_EEXIST)
+{
+    ROOM_SCOPED(room, NULL);
+    memory_store_put_text(room.bucket, "p/a/x", "x");
+    memory_store_put_text(room.bucket, "p/f", "x");
+    cr_assert_eq(tree_mkdir(&room, "a"), -EEXIST);
+    cr_assert_eq(tree_mkdir(&room, "f"), -EEXIST);
+}
+
+Test(change, unlink_has_deleted_the_object_when_it_returns)
+{
+    ROOM_SCOPED(room, NULL);
+    struct entry entry;
+    cr_assert_eq(tree_write(&room, "a", "one"), 0);
+    assert_keys(&room, "p/a ");
+    cr_assert_eq(tree_unlink(&room, "a"), 0);
+    assert_keys(&room, "");
+    cr_assert_eq(tree_lookup(&room, "a", &entry), -ENOENT);
+    cr_assert_eq(tree_unlink(&room, "a"), -ENOENT);
+}
+
+Test(change, a_failed_delete_is_reported_and_the_name_stays)
+{
+    ROOM_SCOPED(room, NULL);
+    struct attributes attributes;
+    cr_assert_eq(tree_write(&room, "a", "one"), 0);
+    memory_store_fault(room.bucket,
+                       &(struct fault){.kind = FAULT_FAIL, .op = STORE_DELETE, .times = 1, .rc = -EACCES});
+    cr_assert_eq(tree_unlink(&room, "a"), -EACCES);
+    cr_assert_eq(tree_stat(&room, "a", &attributes), 0);
+    cr_assert(tree_holds(&room, "p/a", "one"));
+    cr_assert_eq(tree_unlink(&room, "a"), 0);
+}
+
+Test(change, an_unlinked_open_file_loses_its_name_at_once_and_its_object_at_the_last_close)
+{
+    ROOM_SCOPED(room, NULL);
+    struct handle *handle;
+    struct entry entry;
+    struct attributes attributes;
+    int64_t valid_ms;
+    cr_assert_eq(tree_mkdir(&room, "d"), 0);
+    cr_assert_eq(tree_write(&room, "d/a", "one"), 0);
+    cr_assert_eq(tree_open(&room, "d/a", O_RDONLY, &handle), 0);
+    cr_assert_eq(tree_unlink(&room, "d/a"), 0);
+    cr_assert(memory_store_has(room.bucket, "p/d/a"));
+    cr_assert_eq(tree_lookup(&room, "d/a", &entry), -ENOENT);
+    assert_list(&room, "d", "");
+    cr_assert_eq(cache_attributes(room.cache, &room.waiter, room_inode(handle), &attributes, &valid_ms), 0);
+    cr_assert_eq(attributes.nlink, 0);
+    cr_assert_eq(tree_rmdir(&room, "d"), 0, "objects of unlinked files are no content");
+    cr_assert_eq(tree_lookup(&room, "d", &entry), -ENOENT);
+    cache_release(room.cache, handle);
+    room_close_cache(&room);
+    assert_keys(&room, "");
+}
+
+Test(change, a_new_file_under_the_name_of_an_unlinked_open_one_survives_the_last_close)
+{
+    ROOM_SCOPED(room, NULL);
+    struct handle *handle;
+    struct attributes attributes;
+    cr_assert_eq(tree_write(&room, "a", "one"), 0);
+    cr_assert_eq(tree_open(&room, "a", O_RDONLY, &handle), 0);
+    uint64_t old = room_inode(handle)->number;
+    cr_assert_eq(tree_unlink(&room, "a"), 0);
+    cr_assert_eq(tree_write(&room, "a", "two"), 0);
+    cr_assert_eq(tree_stat(&room, "a", &attributes), 0);
+    cr_assert_neq(attributes.number, old, "two live files have two numbers");
+    cache_release(room.cache, handle);
+    room_close_cache(&room);
+    cr_assert(tree_holds(&room, "p/a", "two"));
+}
+
+Test(change, the_last_child_leaves_a_marker_behind)
+{
+    ROOM_SCOPED(room, NULL);
+    memory_store_put_text(room.bucket, "p/a/x", "x");
+    memory_store_put_text(room.bucket, "p/a/y", "y");
+    assert_list(&room, "a", "x? y? ");
+    cr_assert_eq(tree_unlink(&room, "a/x"), 0);
+    cr_assert_eq(tree_unlink(&room, "a/y"), 0);
+    assert_keys(&room, "p/a/ ");
+    cr_assert_eq(tree_rmdir(&room, "a"), 0);
+    assert_keys(&room, "");
+}
+
+Test(change, rmdir_of_a_directory_with_children_or_hidden_keys_is_ENOTEMPTY_and_deletes_nothing)
+{
+    ROOM_SCOPED(room, NULL);
+    cr_assert_eq(tree_mkdir(&room, "a"), 0);
+    memory_store_put_text(room.bucket, "p/a/x", "x");
+    memory_store_put_text(room.bucket, "p/b/", "");
+    memory_store_put_text(room.bucket, "p/b//hidden", "x");
+    cr_assert_eq(tree_rmdir(&room, "a"), -ENOTEMPTY);
+    assert_list(&room, "b", "");
+    cr_assert_eq(tree_rmdir(&room, "b"), -ENOTEMPTY);
+    assert_keys(&room, "p/a/ p/a/x p/b/ p/b//hidden ");
+    cr_assert_gt(room.cache->names.hidden, 0);
+}
+
+Test(change, rmdir_sees_a_file_that_nobody_has_sent_yet)
+{
+    ROOM_SCOPED(room, NULL);
+    struct maker maker = {.mode = 0644, .process = ROOM_PROCESS};
+    struct handle *handle;
+    struct entry directory, entry;
+    cr_assert_eq(tree_mkdir(&room, "a"), 0);
+    cr_assert_eq(tree_lookup(&room, "a", &directory), 0);
+    cr_assert_eq(
+        cache_create(room.cache, &room.waiter, directory.inode, "new", O_WRONLY, &maker, &entry, &handle), 0);
+    cr_assert_eq(tree_rmdir(&room, "a"), -ENOTEMPTY);
+    cr_assert_eq(room_close(&room, handle), 0);
+    inode_unref(entry.inode);
+    inode_unref(directory.inode);
+    cr_assert(memory_store_has(room.bucket, "p/a/new"));
+}
+
+Test(change, exclusive_create_asks_the_server_of_this_moment)
+{
+    ROOM_SCOPED(room, NULL);
+    struct maker maker = {.mode = 0600, .process = ROOM_PROCESS};
+    struct handle *handle;
+    struct entry entry;
+    cr_assert_eq(tree_lookup(&room, "a", &entry), -ENOENT);
+    memory_store_put_text(room.bucket, "p/a", "foreign");
+    cr_assert_eq(
+        cache_create(room.cache, &room.waiter, room.root, "a", O_RDWR | O_EXCL, &maker, &entry, &handle),
+        -EEXIST);
+    cr_assert_null(entry.inode);
+    cr_assert_eq(
+        cache_create(room.cache, &room.waiter, room.root, "b", O_RDWR | O_EXCL, &maker, &entry, &handle), 0);
+    cr_assert_eq(entry.attributes.mode, S_IFREG | 0600);
+    inode_unref(entry.inode);
+    cr_assert_eq(room_close(&room, handle), 0);
+}
+
+Test(change, symlinks_are_objects_that_name_their_target)
+{
+    ROOM_SCOPED(room, NULL);
+    struct attributes attributes;
+    struct entry entry;
+    char *target;
+    cr_assert_eq(tree_symlink(&room, "l", "../some/where"), 0);
+    cr_assert(tree_holds(&room, "p/l", "../some/where"));
+    cr_assert_eq(tree_stat(&room, "l", &attributes), 0);
+    cr_assert_eq(attributes.mode, S_IFLNK | 0777);
+    cr_assert_eq(attributes.size, 13);
+    cr_assert_eq(tree_lookup(&room, "l", &entry), 0);
+    cr_assert_eq(cache_readlink(room.cache, &room.waiter, entry.inode, &target), 0);
+    cr_assert_str_eq(target, "../some/where");
+    free(target);
+    inode_unref(entry.inode);
+    cr_assert_eq(tree_symlink(&room, "l", "x"), -EEXIST);
+}
+
+Test(change, names_that_the_endpoint_cannot_hold_are_refused)
+{
+    ROOM_SCOPED(room, NULL);
+    char name[300];
+    struct maker maker = {.mode = 0644, .process = ROOM_PROCESS};
+    struct entry entry;
+    memset(name, 'n', sizeof name - 1);
+    name[256] = 0;
+    cr_assert_eq(tree_mkdir(&room, "bad\xff"), -EILSEQ);
+    cr_assert_eq(cache_mkdir(room.cache, &room.waiter, room.root, name, &maker, &entry), -ENAMETOOLONG);
+    cr_assert_eq(cache_mkdir(room.cache, &room.waiter, room.root, "..", &maker, &entry), -EINVAL);
+    name[250] = 0;
+    struct inode *parent = inode_ref(room.root);
+    int rc = 0;
+    for (int depth = 0; rc == 0 && depth < 6; depth++) {
+        rc = cache_mkdir(room.cache, &room.waiter, parent, name, &maker, &entry);
+        inode_unref(parent);
+        parent = rc == 0 ? entry.inode : NULL;
+    }
+    inode_unref(parent);
+    cr_assert_eq(rc, -ENAMETOOLONG);
+}
+
+Test(change, a_read_only_mount_changes_nothing)
+{
+    ROOM_SCOPED(room, &(struct room_config){.read_only = true});
+    memory_store_put_text(room.bucket, "p/a", "x");
+    memory_store_put_text(room.bucket, "p/d/x", "x");
+    cr_assert_eq(tree_mkdir(&room, "b"), -EROFS);
+    cr_assert_eq(tree_unlink(&room, "a"), -EROFS);
+    cr_assert_eq(tree_rmdir(&room, "d"), -EROFS);
+    cr_assert_eq(tree_rename(&room, "a", "b", 0), -EROFS);
+    cr_assert_eq(tree_symlink(&room, "l", "x"), -EROFS);
+    assert_keys(&room, "p/a p/d/x ");
+}
+
+Test(change, without_a_waiter_nothing_is_sent)
+{
+    ROOM_SCOPED(room, NULL);
+    struct maker maker = {.mode = 0755, .process = ROOM_PROCESS};
+    struct handle *handle;
+    struct entry entry;
+    cr_assert_eq(cache_lookup(room.cache, NULL, room.root, "a", &entry), -EAGAIN);
+    cr_assert_eq(cache_mkdir(room.cache, NULL, room.root, "a", &maker, &entry), -EAGAIN);
+    cr_assert_eq(cache_create(room.cache, NULL, room.root, "a", O_RDWR, &maker, &entry, &handle), -EAGAIN);
+    cr_assert_eq(cache_unlink(room.cache, NULL, room.root, "a"), -EAGAIN);
+    cr_assert_eq(cache_rmdir(room.cache, NULL, room.root, "a"), -EAGAIN);
+    cr_assert_eq(cache_rename(room.cache, NULL, room.root, "a", room.root, "b", 0), -EAGAIN);
+    cr_assert_eq(memory_store_log_count(room.bucket), 0);
+}

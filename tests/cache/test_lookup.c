@@ -1,0 +1,276 @@
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/clock.h"
+#include "cache/content.h"
+#include "cache/core.h"
+#include "cache/lookup.h"
+#include "tests/support/tree.h"
+
+#define LOOKERS 200
+
+static size_t count_asked(struct room *room)
+{
+    return memory_store_logged(room->bucket, STORE_HEAD, NULL) +
+           memory_store_logged(room->bucket, STORE_LIST, NULL);
+}
+
+Test(lookup, files_directories_and_symlinks_are_told_apart)
+{
+    ROOM_SCOPED(room, NULL);
+    struct attributes attributes;
+    tree_put(&room, "p/f", "12345", "mode=33152", "mtime=1700000000.25", NULL);
+    tree_put(&room, "p/l", "there", "mode=41471", NULL);
+    tree_put(&room, "p/marked/", "", "mode=16832", NULL);
+    memory_store_put_text(room.bucket, "p/implied/x", "x");
+    cr_assert_eq(tree_stat(&room, "f", &attributes), 0);
+    cr_assert_eq(attributes.mode, S_IFREG | 0600);
+    cr_assert_eq(attributes.size, 5);
+    cr_assert_eq(attributes.mtime_ns, INT64_C(1700000000250000000));
+    cr_assert_eq(tree_stat(&room, "l", &attributes), 0);
+    cr_assert_eq(attributes.mode, S_IFLNK | 0777);
+    cr_assert_eq(tree_stat(&room, "marked", &attributes), 0);
+    cr_assert_eq(attributes.mode, S_IFDIR | 0700);
+    cr_assert_eq(tree_stat(&room, "implied", &attributes), 0);
+    cr_assert_eq(attributes.mode, S_IFDIR | 0755);
+}
+
+Test(lookup, a_directory_hides_a_file_of_its_name_and_it_is_counted)
+{
+    ROOM_SCOPED(room, NULL);
+    struct attributes attributes;
+    memory_store_put_text(room.bucket, "p/a", "file");
+    memory_store_put_text(room.bucket, "p/a/x", "x");
+    cr_assert_eq(tree_stat(&room, "a", &attributes), 0);
+    cr_assert(S_ISDIR(attributes.mode));
+    cr_assert_gt(room.cache->names.hidden, 0);
+    cr_assert_str_eq(room.cache->names.hidden_example, "p/a");
+}
+
+Test(lookup, what_was_confirmed_within_attr_ttl_costs_no_request)
+{
+    ROOM_SCOPED(room, NULL);
+    struct entry entry;
+    clock_fake_begin(INT64_C(1700000000000000000));
+    memory_store_put_text(room.bucket, "p/f", "x");
+    cr_assert_eq(tree_lookup(&room, "f", &entry), 0);
+    inode_unref(entry.inode);
+    cr_assert_eq(tree_lookup(&room, "none", &entry), -ENOENT);
+    cr_assert_gt(entry.valid_ms, 0);
+    size_t asked = count_asked(&room);
+    cr_assert_eq(cache_lookup(room.cache, NULL, room.root, "f", &entry), 0);
+    inode_unref(entry.inode);
+    cr_assert_eq(cache_lookup(room.cache, NULL, room.root, "none", &entry), -ENOENT);
+    cr_assert_eq(count_asked(&room), asked);
+    clock_fake_advance(1001);
+    cr_assert_eq(cache_lookup(room.cache, NULL, room.root, "f", &entry), -EAGAIN);
+    cr_assert_eq(tree_lookup(&room, "f", &entry), 0);
+    inode_unref(entry.inode);
+    cr_assert_eq(count_asked(&room), asked + 1, "a known file costs one HEAD");
+    clock_fake_end();
+}
+
+Test(lookup, a_foreign_change_is_seen_after_attr_ttl_in_the_same_node)
+{
+    ROOM_SCOPED(room, NULL);
+    struct entry before, after;
+    clock_fake_begin(INT64_C(1700000000000000000));
+    memory_store_put_text(room.bucket, "p/f", "x");
+    cr_assert_eq(tree_lookup(&room, "f", &before), 0);
+    memory_store_put_text(room.bucket, "p/f", "longer");
+    clock_fake_advance(1001);
+    cr_assert_eq(tree_lookup(&room, "f", &after), 0);
+    cr_assert_eq(after.attributes.size, 6);
+    cr_assert_eq(after.id, before.id);
+    inode_unref(before.inode);
+    inode_unref(after.inode);
+    clock_fake_end();
+}
+
+Test(lookup, a_foreign_change_of_an_open_file_is_a_new_node_of_the_same_number)
+{
+    ROOM_SCOPED(room, NULL);
+    struct handle *handle;
+    struct entry after;
+    struct attributes attributes;
+    int64_t valid_ms;
+    clock_fake_begin(INT64_C(1700000000000000000));
+    memory_store_put_text(room.bucket, "p/f", "x");
+    cr_assert_eq(tree_open(&room, "f", O_RDONLY, &handle), 0);
+    uint64_t id = inode_id(room_inode(handle));
+    memory_store_put_text(room.bucket, "p/f", "longer");
+    clock_fake_advance(1001);
+    cr_assert_eq(names_revalidate(room_inode(handle), &room.waiter), -ESTALE);
+    cr_assert_eq(tree_lookup(&room, "f", &after), 0);
+    cr_assert_neq(after.id, id);
+    cr_assert_eq(after.attributes.number, room_inode(handle)->number);
+    cr_assert_eq(after.attributes.size, 6);
+    cr_assert_eq(cache_attributes(room.cache, &room.waiter, room_inode(handle), &attributes, &valid_ms), 0);
+    cr_assert_eq(attributes.size, 1, "the open one stays what it was");
+    inode_unref(after.inode);
+    cache_release(room.cache, handle);
+    clock_fake_end();
+    cr_assert(memory_store_has(room.bucket, "p/f"));
+}
+
+Test(lookup, a_file_that_became_a_directory_is_a_new_node)
+{
+    ROOM_SCOPED(room, NULL);
+    struct entry before, after;
+    clock_fake_begin(INT64_C(1700000000000000000));
+    memory_store_put_text(room.bucket, "p/f", "x");
+    cr_assert_eq(tree_lookup(&room, "f", &before), 0);
+    memory_store_remove(room.bucket, "p/f");
+    memory_store_put_text(room.bucket, "p/f/x", "x");
+    clock_fake_advance(1001);
+    cr_assert_eq(tree_lookup(&room, "f", &after), 0);
+    cr_assert(S_ISDIR(after.attributes.mode));
+    cr_assert_neq(after.id, before.id);
+    cr_assert_eq(before.inode->type, S_IFREG);
+    inode_unref(before.inode);
+    inode_unref(after.inode);
+    clock_fake_end();
+}
+
+Test(lookup, what_is_unsent_is_the_truth_whatever_the_server_says)
+{
+    ROOM_SCOPED(room, NULL);
+    struct handle *handle;
+    struct attributes attributes;
+    BUF_SCOPED list = BUF_INIT;
+    clock_fake_begin(INT64_C(1700000000000000000));
+    cr_assert_eq(room_create(&room, "f", &handle), 0);
+    cr_assert_eq(cache_write(room.cache, &room.waiter, handle, "12", 2, 0), 0);
+    clock_fake_advance(5000);
+    cr_assert_eq(tree_stat(&room, "f", &attributes), 0);
+    cr_assert_eq(attributes.size, 2);
+    cr_assert_eq(tree_list(&room, "", false, &list), 0);
+    cr_assert_str_eq(list.bytes, "f ");
+    clock_fake_end();
+    cr_assert_eq(room_close(&room, handle), 0);
+}
+
+Test(lookup, after_a_few_misses_one_listing_answers_for_the_directory)
+{
+    ROOM_SCOPED(room, NULL);
+    struct entry entry;
+    char name[16];
+    clock_fake_begin(INT64_C(1700000000000000000));
+    memory_store_put_text(room.bucket, "p/there", "x");
+    for (int i = 0; i < 50; i++) {
+        snprintf(name, sizeof name, "no%d", i);
+        cr_assert_eq(tree_lookup(&room, name, &entry), -ENOENT);
+    }
+    cr_assert_eq(memory_store_logged(room.bucket, STORE_HEAD, NULL), LOOKUP_MISSES);
+    cr_assert_eq(memory_store_logged(room.bucket, STORE_LIST, "p/"), 1);
+    memory_store_put_text(room.bucket, "p/no49", "x");
+    clock_fake_advance(1001);
+    cr_assert_eq(tree_lookup(&room, "no49", &entry), 0, "believed for attr_ttl only");
+    inode_unref(entry.inode);
+    clock_fake_end();
+}
+
+Test(lookup, markers_listed_with_their_metadata_need_no_HEAD)
+{
+    ROOM_SCOPED(room, &(struct room_config){.bucket = {.list_meta = true}});
+    struct attributes attributes;
+    tree_put(&room, "p/d/", "", "mode=16832", NULL);
+    cr_assert_eq(tree_stat(&room, "d", &attributes), 0);
+    cr_assert_eq(attributes.mode, S_IFDIR | 0700);
+    cr_assert_eq(memory_store_logged(room.bucket, STORE_HEAD, "p/d/"), 0);
+}
+
+Test(lookup, an_error_is_no_absence)
+{
+    ROOM_SCOPED(room, NULL);
+    struct entry entry;
+    memory_store_put_text(room.bucket, "p/f", "x");
+    memory_store_fault(room.bucket,
+                       &(struct fault){.kind = FAULT_FAIL, .op = STORE_HEAD, .times = 1, .rc = -EACCES});
+    cr_assert_eq(tree_lookup(&room, "f", &entry), -EACCES);
+    memory_store_fault(room.bucket,
+                       &(struct fault){.kind = FAULT_FAIL, .op = STORE_LIST, .times = 1, .rc = -ETIMEDOUT});
+    cr_assert_eq(tree_lookup(&room, "f", &entry), -EIO);
+    cr_assert_eq(tree_lookup(&room, "f", &entry), 0);
+    inode_unref(entry.inode);
+}
+
+/* ---- Many at once. ---- */
+
+struct looker {
+    pthread_t thread;
+    struct room *room;
+    struct waiter waiter;
+    struct entry entry;
+    int rc;
+};
+
+static void *look(void *context)
+{
+    struct looker *looker = context;
+    looker->rc = cache_lookup(looker->room->cache, &looker->waiter, looker->room->root, "f", &looker->entry);
+    return NULL;
+}
+
+static struct looker *start_lookers(struct room *room)
+{
+    struct looker *lookers = calloc(LOOKERS, sizeof *lookers);
+    for (int i = 0; i < LOOKERS; i++) {
+        lookers[i].room = room;
+        waiter_init(&lookers[i].waiter);
+        pthread_create(&lookers[i].thread, NULL, look, &lookers[i]);
+    }
+    return lookers;
+}
+
+Test(lookup, two_hundred_lookups_of_one_name_are_one_request)
+{
+    ROOM_SCOPED(room, &(struct room_config){.attr_ttl_ms = 60000});
+    memory_store_put_text(room.bucket, "p/f", "x");
+    memory_store_fault(room.bucket, &(struct fault){.kind = FAULT_HANG, .times = 1, .op = STORE_HEAD});
+    struct looker *lookers = start_lookers(&room);
+    cr_assert(memory_store_await(room.bucket, STORE_HEAD, "p/f", 1));
+    memory_store_unhang(room.bucket, 0, NULL);
+    for (int i = 0; i < LOOKERS; i++) {
+        pthread_join(lookers[i].thread, NULL);
+        cr_assert_eq(lookers[i].rc, 0);
+        cr_assert_eq(lookers[i].entry.id, lookers[0].entry.id);
+        inode_unref(lookers[i].entry.inode);
+        waiter_release(&lookers[i].waiter);
+    }
+    free(lookers);
+    cr_assert_eq(memory_store_logged(room.bucket, STORE_HEAD, "p/f"), 1);
+}
+
+Test(lookup, all_end_when_interrupted_and_the_first_one_takes_nobody_along)
+{
+    ROOM_SCOPED(room, NULL);
+    memory_store_put_text(room.bucket, "p/f", "x");
+    int fault = memory_store_fault(room.bucket, &(struct fault){.kind = FAULT_HANG, .op = STORE_HEAD});
+    struct looker *lookers = start_lookers(&room);
+    cr_assert(memory_store_await(room.bucket, STORE_HEAD, "p/f", 1));
+    for (int i = 0; i < LOOKERS; i++)
+        if (i % 2)
+            waiter_interrupt(&lookers[i].waiter);
+    for (int i = 1; i < LOOKERS; i += 2) {
+        pthread_join(lookers[i].thread, NULL);
+        cr_assert_eq(lookers[i].rc, -EINTR);
+    }
+    memory_store_fault_end(room.bucket, fault);
+    memory_store_unhang(room.bucket, 0, NULL);
+    for (int i = 0; i < LOOKERS; i++) {
+        if (i % 2 == 0) {
+            pthread_join(lookers[i].thread, NULL);
+            cr_assert_eq(lookers[i].rc, 0);
+            inode_unref(lookers[i].entry.inode);
+        }
+        waiter_release(&lookers[i].waiter);
+    }
+    free(lookers);
+}
