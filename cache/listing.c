@@ -128,19 +128,31 @@ static bool turn_into_directory(struct listing *listing, const char *name, uint6
     return false;
 }
 
+static void take_entry(struct listing *listing, const struct page_entry *entry)
+{
+    if (!entry->shown || (entry->folder && turn_into_directory(listing, entry->name, entry->number)))
+        return;
+    add_entry(listing, entry->name, entry->type, entry->number);
+    if (!entry->inode_known)
+        listing->all_known = false;
+}
+
+/* The page, and what only the tree has, in one order. */
 static void take_page(struct listing *listing, const struct page *page)
 {
-    for (size_t i = 0; i < page->count; i++) {
-        const struct page_entry *entry = &page->entries[i];
-        if (!entry->shown ||
-            (entry->type == S_IFDIR && turn_into_directory(listing, entry->name, entry->number)))
-            continue;
-        add_entry(listing, entry->name, entry->type, entry->number);
-        if (!entry->inode_known)
-            listing->all_known = false;
+    size_t extra = 0;
+
+    for (size_t i = 0; i <= page->count; i++) {
+        const struct page_entry *entry = i < page->count ? &page->entries[i] : NULL;
+        for (; extra < page->extra_count; extra++) {
+            const struct page_entry *own = &page->extras[extra];
+            if (entry && page_compare(entry->name, entry->folder, own->name, own->folder) < 0)
+                break;
+            add_entry(listing, own->name, own->type, own->number);
+        }
+        if (entry)
+            take_entry(listing, entry);
     }
-    for (size_t i = 0; i < page->extra_count; i++)
-        add_entry(listing, page->extras[i].name, page->extras[i].type, page->extras[i].number);
 }
 
 static void end_listing_locked(struct listing *listing)
@@ -205,6 +217,12 @@ int listing_look(struct cache *cache, struct inode *directory, int pages, struct
     return rc;
 }
 
+static int compare_entries(const void *a, const void *b)
+{
+    const struct listing_entry *left = a, *right = b;
+    return page_compare(left->name, left->type == S_IFDIR, right->name, right->type == S_IFDIR);
+}
+
 /* All of a directory that was listed whole a moment ago. */
 static bool list_from_memory(struct listing *listing)
 {
@@ -217,6 +235,8 @@ static bool list_from_memory(struct listing *listing)
         struct inode *child = container_of(at, struct inode, sibling);
         add_entry(listing, child->name, page_type(child), child->number);
     }
+    if (listing->count)
+        qsort(listing->entries, listing->count, sizeof(*listing->entries), compare_entries);
     listing->begun = listing->complete = true;
     return true;
 }

@@ -45,7 +45,7 @@ static struct page_entry *add_entry(struct page_entry **entries, size_t *count, 
 
 /* ---- The order of keys: a directory's ends in "/". ---- */
 
-static int compare_keys(const char *a, bool a_folder, const char *b, bool b_folder)
+int page_compare(const char *a, bool a_folder, const char *b, bool b_folder)
 {
     size_t a_length = strlen(a), b_length = strlen(b);
     size_t common = a_length < b_length ? a_length : b_length;
@@ -62,7 +62,7 @@ static int compare_keys(const char *a, bool a_folder, const char *b, bool b_fold
 static int compare_entries(const void *a, const void *b)
 {
     const struct page_entry *left = a, *right = b;
-    return compare_keys(left->name, !left->object, right->name, !right->object);
+    return page_compare(left->name, left->folder, right->name, right->folder);
 }
 
 static struct page_entry *find_entry(const struct page *page, const char *name, bool folder)
@@ -72,7 +72,7 @@ static struct page_entry *find_entry(const struct page *page, const char *name, 
     while (low < high) {
         size_t middle = low + (high - low) / 2;
         struct page_entry *entry = &page->entries[middle];
-        int order = compare_keys(name, folder, entry->name, !entry->object);
+        int order = page_compare(name, folder, entry->name, entry->folder);
         if (order == 0)
             return entry;
         if (order < 0)
@@ -109,6 +109,7 @@ static void take_name_locked(struct page *page, const char *key, size_t length,
     entry->name = name;
     name = NULL;
     entry->object = object;
+    entry->folder = !object;
     entry->type = object ? 0 : S_IFDIR;
 }
 
@@ -177,7 +178,7 @@ static void apply_entry_locked(struct page *page, struct page_entry *entry, cons
     struct inode *inode = names_find_locked(&cache->names, page->directory, entry->name);
 
     entry->shown = true;
-    if (from && compare_keys(entry->name, !entry->object, from, false) <= 0) {
+    if (from && page_compare(entry->name, entry->folder, from, false) <= 0) {
         entry->shown = false; /* StartAfter "b/" brings the prefix "b/" again */
     } else if (names_watch_touched(watch, entry->name)) {
         entry->shown = inode != NULL;
@@ -205,14 +206,14 @@ static bool in_range(const struct page *page, const struct inode *child, const c
 {
     bool folder = child->type == S_IFDIR;
 
-    if (from && compare_keys(child->name, folder, from, false) <= 0)
+    if (from && page_compare(child->name, folder, from, false) <= 0)
         return false;
     if (page->last)
         return true;
     if (!page->count)
         return false;
     const struct page_entry *end = &page->entries[page->count - 1];
-    return compare_keys(child->name, folder, end->name, !end->object) <= 0;
+    return page_compare(child->name, folder, end->name, end->folder) <= 0;
 }
 
 /* Names of the tree that the server does not have. */
@@ -236,9 +237,12 @@ static void apply_missing_locked(struct page *page, const char *from, const stru
             continue;
         struct page_entry *extra = add_entry(&page->extras, &page->extra_count, &page->extra_room);
         extra->name = xstrdup(child->name);
+        extra->folder = child->type == S_IFDIR;
         extra->type = child->type;
         extra->number = child->number;
     }
+    if (page->extra_count)
+        qsort(page->extras, page->extra_count, sizeof(*page->extras), compare_entries);
 }
 
 /* ---- The call. ---- */

@@ -21,6 +21,9 @@ struct page_place {
     char *last; /* the last key of the page before, without the prefix; NULL: from the start */
 };
 
+/* The order of keys: the name of a folder ends in "/". */
+int page_compare(const char *a, bool a_folder, const char *b, bool b_folder);
+
 void page_place_release(struct page_place *place);
 
 struct page_entry {
@@ -28,6 +31,7 @@ struct page_entry {
     const struct store_object *object; /* NULL: a directory */
     uint32_t type;                     /* 0: not known */
     uint64_t number;
+    bool folder; /* its key ends in "/" */
     bool shown, inode_known;
 };
 
@@ -39,7 +43,8 @@ struct page {
     struct store_call call;
     struct page_entry *entries; /* in the order of keys */
     size_t count, room;
-    struct page_entry *extras; /* of the tree: in the page's range, but not on the server (yet) */
+    struct page_entry
+        *extras; /* of the tree: in the page's range, but not on the server (yet); in the same order */
     size_t extra_count, extra_room;
     bool last;
 };
