@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/waiter.h"
@@ -502,6 +503,9 @@ Test(http, bulk_calls_leave_places_to_small_ones)
         bulk[i].call.bulk = true;
         http_start(http, &bulk[i].call);
     }
+    while (wire_connections(wire) < 3)
+        usleep(1000);
+    usleep(20000); /* a fourth bulk call would connect now */
     run(&small, wire, "GET", "/small");
     cr_expect_eq(small.call.status, 200);
     trial_release(&small);

@@ -579,10 +579,14 @@ static void pending_start(struct pending *pending, struct store_call call)
 
 static void pending_expect(struct pending *pending, int rc)
 {
+    int64_t deadline_ms =
+        clock_ms() + 20000; /* far below the waits that are canceled, far above what a cancel takes */
+    int waited = 0;
     lock_take(&pending->lock);
-    while (pending->ends == 0)
-        gate_wait_locked(&pending->gate, &pending->lock, &waiter, CLOCK_NEVER);
+    while (pending->ends == 0 && waited == 0)
+        waited = gate_wait_locked(&pending->gate, &pending->lock, &waiter, deadline_ms);
     lock_drop(&pending->lock);
+    cr_assert_eq(waited, 0, "it did not end");
     cr_expect_eq(pending->call.rc, rc, "%d", pending->call.rc);
     cr_expect_eq(pending->ends, 1);
     store_call_release(&pending->call);

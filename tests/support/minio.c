@@ -51,7 +51,7 @@ static char *find_program(struct buf *why)
     if (named && *named) {
         if (!access(named, X_OK))
             return xstrdup(named);
-        buf_printf(why, "SKYVOL_MINIO=%s is no program", named);
+        buf_printf(why, "SKYVOL_MINIO=%s is no program. Install minio there, or unset SKYVOL_MINIO", named);
         return NULL;
     }
     program = find_on_path();
