@@ -1,0 +1,147 @@
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/clock.h"
+#include "cache/content.h"
+#include "cache/core.h"
+#include "tests/support/tree.h"
+
+static int set(struct room *room, const char *path, unsigned mask, const struct attributes *wanted,
+               struct attributes *ret_attributes)
+{
+    struct entry entry;
+    int rc = tree_lookup(room, path, &entry);
+    if (rc < 0)
+        return rc;
+    rc = cache_set_attributes(room->cache, &room->waiter, entry.inode, NULL, mask, wanted, ret_attributes);
+    inode_unref(entry.inode);
+    return rc;
+}
+
+static char *get_meta(struct room *room, const char *key, const char *name)
+{
+    struct store_object object;
+    cr_assert(memory_store_peek(room->bucket, key, &object, NULL), "%s", key);
+    const char *value = store_fields_get(&object.meta, name);
+    char *copy = value ? strdup(value) : NULL;
+    store_object_release(&object);
+    return copy;
+}
+
+static bool has_meta(struct room *room, const char *key, const char *name, const char *expected)
+{
+    char *value = get_meta(room, key, name);
+    bool same = value && strcmp(value, expected) == 0;
+    free(value);
+    return same;
+}
+
+Test(attributes, of_a_file_are_in_the_bucket_when_the_call_returns_and_its_bytes_are_not_sent_again)
+{
+    ROOM_SCOPED(room, NULL);
+    struct attributes wanted = {.mode = 0600, .uid = 7, .gid = 8, .mtime_ns = INT64_C(1600000000500000000)},
+                      now;
+    tree_put(&room, "p/f", "bytes", "colour=blue", NULL);
+    cr_assert_eq(set(&room, "f", SET_MODE | SET_UID | SET_GID | SET_MTIME, &wanted, &now), 0);
+    cr_assert_eq(now.mode, S_IFREG | 0600);
+    cr_assert(has_meta(&room, "p/f", "mode", "33152"));
+    cr_assert(has_meta(&room, "p/f", "uid", "7"));
+    cr_assert(has_meta(&room, "p/f", "gid", "8"));
+    cr_assert(has_meta(&room, "p/f", "mtime", "1600000000.500000000") ||
+              has_meta(&room, "p/f", "mtime", "1600000000.5"));
+    cr_assert(has_meta(&room, "p/f", "colour", "blue"));
+    cr_assert(tree_holds(&room, "p/f", "bytes"));
+    cr_assert_eq(memory_store_logged(room.bucket, STORE_PUT, NULL), 0);
+}
+
+Test(attributes, of_a_directory_ride_on_its_marker_which_is_made)
+{
+    ROOM_SCOPED(room, NULL);
+    struct attributes wanted = {.mode = 0700, .mtime_ns = INT64_C(1600000000000000000)}, now;
+    memory_store_put_text(room.bucket, "p/d/x", "x");
+    cr_assert_eq(set(&room, "d", SET_MODE | SET_MTIME, &wanted, &now), 0);
+    cr_assert_eq(now.mode, S_IFDIR | 0700);
+    cr_assert(has_meta(&room, "p/d/", "mode", "16832"));
+    cr_assert(has_meta(&room, "p/d/", "mtime", "1600000000"));
+    tree_put(&room, "p/e/", "", "colour=blue", NULL);
+    cr_assert_eq(set(&room, "e", SET_MODE, &wanted, &now), 0);
+    cr_assert(has_meta(&room, "p/e/", "colour", "blue"));
+}
+
+Test(attributes, a_directory_whose_marker_could_not_be_written_is_what_it_was)
+{
+    ROOM_SCOPED(room, NULL);
+    struct attributes wanted = {.mode = 0700}, now;
+    cr_assert_eq(tree_mkdir(&room, "d"), 0);
+    memory_store_fault(room.bucket,
+                       &(struct fault){.kind = FAULT_FAIL, .op = STORE_PUT, .times = 1, .rc = -EACCES});
+    cr_assert_eq(set(&room, "d", SET_MODE, &wanted, &now), -EACCES);
+    cr_assert_eq(tree_stat(&room, "d", &now), 0);
+    cr_assert_eq(now.mode, S_IFDIR | 0755);
+}
+
+Test(attributes, of_a_symlink_keep_its_target)
+{
+    ROOM_SCOPED(room, NULL);
+    struct attributes wanted = {.uid = 9, .mtime_ns = INT64_C(1600000000000000000)}, now;
+    cr_assert_eq(tree_symlink(&room, "l", "there"), 0);
+    cr_assert_eq(set(&room, "l", SET_UID | SET_MTIME, &wanted, &now), 0);
+    cr_assert(tree_holds(&room, "p/l", "there"));
+    cr_assert(has_meta(&room, "p/l", "uid", "9"));
+    cr_assert(has_meta(&room, "p/l", "mode", "41471"));
+}
+
+Test(attributes, truncate_by_path_is_in_the_bucket_when_it_returns)
+{
+    ROOM_SCOPED(room, NULL);
+    struct attributes wanted = {.size = 0}, now;
+    cr_assert_eq(tree_write(&room, "f", "12345"), 0);
+    cr_assert_eq(set(&room, "f", SET_SIZE, &wanted, &now), 0);
+    cr_assert_eq(now.size, 0);
+    cr_assert(tree_holds(&room, "p/f", ""));
+    cr_assert_eq(tree_mkdir(&room, "d"), 0);
+    cr_assert_eq(set(&room, "d", SET_SIZE, &wanted, &now), -EISDIR);
+}
+
+Test(attributes, of_a_file_that_is_being_written_ride_on_its_next_upload)
+{
+    ROOM_SCOPED(room, NULL);
+    struct attributes wanted = {.mode = 0755}, now;
+    struct handle *handle;
+    cr_assert_eq(room_create(&room, "f", &handle), 0);
+    cr_assert_eq(cache_write(room.cache, &room.waiter, handle, "x", 1, 0), 0);
+    cr_assert_eq(cache_set_attributes(room.cache, NULL, room_inode(handle), handle, SET_MODE, &wanted, &now),
+                 0);
+    cr_assert_eq(memory_store_logged(room.bucket, STORE_PUT, NULL), 0);
+    cr_assert_eq(room_close(&room, handle), 0);
+    cr_assert(has_meta(&room, "p/f", "mode", "33261"));
+    cr_assert_eq(memory_store_logged(room.bucket, STORE_COPY, NULL), 0);
+}
+
+Test(attributes, nothing_is_set_on_a_read_only_mount_or_without_a_waiter)
+{
+    ROOM_SCOPED(room, NULL);
+    struct attributes wanted = {.mode = 0600}, now;
+    struct entry entry;
+    memory_store_put_text(room.bucket, "p/f", "x");
+    cr_assert_eq(tree_lookup(&room, "f", &entry), 0);
+    cr_assert_eq(cache_set_attributes(room.cache, NULL, entry.inode, NULL, SET_MODE, &wanted, &now), -EAGAIN);
+    room.cache->config.read_only = true;
+    cr_assert_eq(cache_set_attributes(room.cache, &room.waiter, entry.inode, NULL, SET_MODE, &wanted, &now),
+                 -EROFS);
+    inode_unref(entry.inode);
+}
+
+Test(attributes, access_times_stay_here)
+{
+    ROOM_SCOPED(room, NULL);
+    struct attributes wanted = {.atime_ns = 5}, now;
+    memory_store_put_text(room.bucket, "p/f", "x");
+    cr_assert_eq(set(&room, "f", SET_ATIME, &wanted, &now), 0);
+    cr_assert_eq(now.atime_ns, 5);
+    cr_assert_eq(memory_store_logged(room.bucket, STORE_COPY, NULL), 0);
+}
