@@ -1,4 +1,3 @@
-#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,9 +5,6 @@
 
 #include "base/buf.h"
 #include "fs/operations.h"
-
-/* Offsets, as the kernel sees them: 0 "." 1 ".." 2 and on: the cache's offset + 2. */
-#define DOTS 2
 
 #define READDIR_BYTES_MAX ((size_t)1 << 20)
 
@@ -75,21 +71,7 @@ static bool add_line(struct page *page, const char *name, const struct fuse_entr
     return true;
 }
 
-/* "." and "..": node 0 says that the kernel learns and counts nothing. */
-static bool add_dots(struct page *page, uint64_t offset)
-{
-    struct attributes attributes;
-    int64_t valid_ms;
-    struct fuse_entry_param param = {.attr = {.st_mode = S_IFDIR, .st_ino = UINT32_MAX}};
-    if (offset == 0 &&
-        cache_attributes(page->request->fs->cache, NULL, page->request->inode, &attributes, &valid_ms) == 0)
-        param.attr.st_ino = attributes.number;
-    if (offset == 0 && !add_line(page, ".", &param, 1))
-        return false;
-    param.attr.st_ino = UINT32_MAX;
-    return offset > 1 || add_line(page, "..", &param, DOTS);
-}
-
+/* "." and ".." come without an inode: node 0 says that the kernel learns and counts nothing. */
 static bool add_listed(void *context, struct listed *listed)
 {
     struct page *page = context;
@@ -97,7 +79,7 @@ static bool add_listed(void *context, struct listed *listed)
     bool known = page->plus && listed->entry.inode;
     if (known)
         entry_to_kernel(&listed->entry, &param);
-    if (!add_line(page, listed->name, &param, listed->next_offset + DOTS))
+    if (!add_line(page, listed->name, &param, listed->next_offset))
         return false;
     if (known)
         count_node(page, &listed->entry);
@@ -115,14 +97,9 @@ static int run_readdir(struct request *request, struct waiter *waiter)
     struct page page = {.request = request, .plus = request->flags, .room = request->size};
     struct listing *listing = file_of(request->file.fh)->listing;
     page.bytes = xmalloc(page.room ? page.room : 1);
-    int rc = 0;
-    if (request->offset >= DOTS || add_dots(&page, request->offset)) {
-        uint64_t offset = request->offset > DOTS ? request->offset - DOTS : 0;
-        rc = cache_list(request->fs->cache, waiter, listing, offset, page.plus, add_listed, &page);
-    }
-    /* What is on the page has been counted: it must go out. An error comes back at the next call. -EAGAIN has no effects,
-     * so that only the dots can be there, and they are written again. */
-    if (rc < 0 && (rc == -EAGAIN || page.counted_count == 0)) {
+    int rc = cache_list(request->fs->cache, waiter, listing, request->offset, page.plus, add_listed, &page);
+    /* What is on the page goes out before an error, which the next call meets again; -EAGAIN: nothing has been taken. */
+    if (rc == -EAGAIN || (rc < 0 && page.used == 0)) {
         take_back(&page);
     } else {
         rc = 0;

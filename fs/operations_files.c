@@ -14,6 +14,9 @@ static void fill_open_reply(struct fuse_file_info *file, const struct opened *op
     file->fh = fh;
     file->keep_cache = opened->keep_cache;
     file->noflush = !flags_write(file->flags); /* nothing of it can be unsent: close costs no request */
+    /* O_DIRECT alone becomes asynchronous requests, for which the kernel waits deaf to signals; this way each can be
+     * interrupted. Not for writers: kernels before 6.6 would leave pages of other readers stale. */
+    file->direct_io = (file->flags & O_DIRECT) && !flags_write(file->flags);
 }
 
 /* ---- open, create. ---- */

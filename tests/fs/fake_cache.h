@@ -317,16 +317,22 @@ int cache_list_open(struct cache *cache, struct inode *directory, struct listing
 
 #define FAKE_LIST_COUNT 1000
 
-/* "f0" ... "f999", at offsets 1 ... 1000. */
+/* ".", "..", then "f0" ... "f999". */
 int cache_list(struct cache *cache, struct waiter *waiter, struct listing *listing, uint64_t offset,
                bool with_entries, bool (*sink)(void *context, struct listed *listed), void *context)
 {
     (void)cache;
     (void)listing;
     (void)waiter;
-    for (uint64_t i = offset; i < FAKE_LIST_COUNT; i++) {
+    for (uint64_t i = offset; i < FAKE_LIST_COUNT + 2; i++) {
         char name[32];
-        snprintf(name, sizeof name, "f%d", (int)i);
+        snprintf(name, sizeof name, "f%d", (int)i - 2);
+        if (i < 2) {
+            struct listed dot = {.name = i ? ".." : ".", .next_offset = i + 1, .type = S_IFDIR, .number = 1};
+            if (!sink(context, &dot))
+                break;
+            continue;
+        }
         lock_take(&fake.lock);
         struct inode *inode = fake_inode_locked(name, S_IFREG | 0644);
         lock_drop(&fake.lock);
