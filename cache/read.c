@@ -259,6 +259,8 @@ static void hear_blocks(struct block_reader *reader)
     /* A base that our own upload replaced meanwhile is no foreign version: the same bytes lie under its new identity. */
     lock_take(&state->inode->lock);
     bool moved = rc == -ESTALE && is_stale_locked(state);
+    if (rc == -ESTALE && !moved)
+        state->inode->remote.confirmed_ms = 0; /* the next open asks, however fresh this seemed */
     lock_drop(&state->inode->lock);
     if (moved)
         restart(state);
