@@ -49,7 +49,7 @@ static bool fit_parts_locked(struct upload *upload)
     if (count < upload->part_count &&
         upload->parts_out > 0) /* parts on their way may be among those cut off */
         for (size_t i = count; i < upload->part_count; i++)
-            if (upload->parts[i].state == PART_SENDING)
+            if (upload->parts[i].state == PART_ASKING || upload->parts[i].state == PART_SENDING)
                 return true;
     resize_parts(upload, count);
     return true;
@@ -108,6 +108,17 @@ static void start_part(struct upload *upload, struct errand *errand)
         check_end(upload);
 }
 
+static void drop_part(struct upload *upload, struct errand *errand)
+{
+    struct part *part = &upload->parts[errand->part];
+    upload->parts_asking -= part->state == PART_ASKING;
+    part->state = PART_UNSENT;
+    if (upload->next_part > errand->part)
+        upload->next_part = errand->part;
+    upload->parts_out--;
+    errand_free(errand);
+}
+
 void sending_next_part(struct upload *upload)
 {
     size_t index = find_unsent(upload);
@@ -134,30 +145,23 @@ void sending_next_part(struct upload *upload)
     uint64_t size = upload->inode->wanted.attributes.size;
     lock_drop(&upload->inode->lock);
     uint64_t bytes = size <= start ? PAGE_BYTES : (end < size ? end : size) - start;
+    upload->parts[index].state = PART_ASKING;
+    upload->parts_asking++;
     int rc = errand_ask(errand, bytes);
     if (rc < 0) {
-        upload->parts[index].state = PART_UNSENT;
-        upload->parts_out--;
-        errand_free(errand);
+        drop_part(upload, errand);
         upload_fail(upload, rc, "memory= is too small for one part");
     } else if (find_unsent(upload) < upload->part_count) {
         upload_wait_for_turn(upload);
     }
 }
 
-static void drop_part(struct upload *upload, struct errand *errand)
-{
-    upload->parts[errand->part].state = PART_UNSENT;
-    if (upload->next_part > errand->part)
-        upload->next_part = errand->part;
-    upload->parts_out--;
-    errand_free(errand);
-}
-
 void sending_granted_part(struct upload *upload, struct errand *errand)
 {
     uint64_t start, end, length = 0;
     errand_claim(errand);
+    upload->parts[errand->part].state = PART_SENDING;
+    upload->parts_asking--;
     part_range(&upload->plan, errand->part, &start, &end);
     int rc = content_read_local(upload->inode, start, end, errand->pieces, errand->page_count, &length);
     if (rc < 0) {
@@ -225,6 +229,8 @@ static size_t count_stale_locked(struct upload *upload, bool unsend)
 /* All parts have been read at least once. One version: take it. Else, when nothing is on its way, another round. */
 static void end_round_locked(struct upload *upload)
 {
+    if (upload->parts_asking > 0)
+        return;
     size_t stale = count_stale_locked(upload, upload->parts_out == 0);
     if (stale == 0) {
         upload_take_version_locked(upload, false, NULL);

@@ -58,7 +58,8 @@ struct errand {
     int rc;
 };
 
-enum part_state { PART_UNSENT, PART_SENDING, PART_LANDED };
+/* asking: it waits for memory, its bytes are not read yet */
+enum part_state { PART_UNSENT, PART_ASKING, PART_SENDING, PART_LANDED };
 
 struct part {
     enum part_state state;
@@ -102,7 +103,9 @@ struct upload {
     bool mtime_sent; /* at Create */
     int64_t mtime_ns;
     struct part *parts;
-    size_t part_count, parts_out, next_part;
+    size_t part_count, next_part;
+    size_t parts_out; /* asking or sending */
+    size_t parts_asking;
     int round;
     bool frozen; /* this upload holds the writers */
 };

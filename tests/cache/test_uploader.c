@@ -553,6 +553,38 @@ Test(uploader, writes_while_parts_go_up_never_make_a_mixture)
     check_scribbling(MIB, 10 * MIB);
 }
 
+static bool parts_wait_for_memory(void *context)
+{
+    struct room *room = context;
+    struct memory_report report;
+    memory_report(room->memory, &report);
+    return report.waiting > 0;
+}
+
+Test(uploader, a_write_while_parts_wait_for_memory_makes_no_mixture)
+{
+    struct room_config config = {
+        .part_bytes = MIB, .memory_bytes = 16 * MIB, .bucket = {.part_bytes_min = 1}};
+    ROOM_SCOPED(room, &config);
+    struct handle *handle;
+    struct room_sync sync;
+    cr_assert_eq(room_create(&room, "a", &handle), 0);
+    cr_assert_eq(room_write(&room, handle, 0, 4 * MIB, 1), 0);
+    cr_assert(memory_try(room.memory, 16 * MIB - PAGE_BYTES, SHARE_DEMAND));
+    int fault = memory_store_fault(room.bucket, &(struct fault){.kind = FAULT_HANG, .op = STORE_PART});
+    room_fsync_begin(&room, handle, &sync);
+    cr_assert(room_await(parts_wait_for_memory, &room));
+    memory_give(room.memory, MIB, SHARE_DEMAND);
+    cr_assert(memory_store_await(room.bucket, STORE_PART, "p/a", 1));
+    cr_assert_eq(room_write(&room, handle, 0, 4 * MIB, 2), 0);
+    memory_store_fault_end(room.bucket, fault);
+    memory_store_unhang(room.bucket, 0, NULL);
+    memory_give(room.memory, 15 * MIB - PAGE_BYTES, SHARE_DEMAND);
+    cr_assert_eq(room_sync_end(&sync), 0);
+    cr_assert(room_object_holds(&room, "p/a", 0, 4 * MIB, 2));
+    cr_assert_eq(room_close(&room, handle), 0);
+}
+
 Test(uploader, a_write_after_the_version_was_taken_goes_up_with_the_next_sync)
 {
     ROOM_SCOPED(room, NULL);
