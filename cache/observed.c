@@ -243,12 +243,13 @@ struct inode *observed_apply_locked(struct cache *cache, struct inode *parent, c
     struct inode *inode = names_find_locked(names, parent, name);
 
     if (!observed->type) {
+        STRING_SCOPED *kept = xstrdup(name); /* may be the inode's own */
         if (inode && !observed_unsent_below_locked(inode)) {
             lose_name_locked(inode, aftermath);
             inode = NULL;
         }
         if (!inode)
-            names_set_absent_locked(names, parent, name, observed->started_ms);
+            names_set_absent_locked(names, parent, kept, observed->started_ms);
         return inode;
     }
     if (!inode)

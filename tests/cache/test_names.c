@@ -21,13 +21,16 @@ Test(names, a_number_stays_over_forgets_and_an_id_is_never_used_twice)
     struct attributes first, again;
     struct entry entry;
     memory_store_put_text(room.bucket, "p/d/f", "x");
+    memory_store_put_text(room.bucket, "p/d/other", "x");
     cr_assert_eq(tree_stat(&room, "d/f", &first), 0);
     cr_assert_eq(tree_lookup(&room, "d/f", &entry), 0);
     uint64_t id = entry.id;
     inode_unref(entry.inode);
-    cr_assert_eq(tree_unlink(&room, "d/f"), 0);
-    memory_store_put_text(room.bucket, "p/d/f", "y");
     clock_fake_begin(clock_wall_ns());
+    memory_store_remove(room.bucket, "p/d/f");
+    clock_fake_advance(1001);
+    cr_assert_eq(tree_lookup(&room, "d/f", &entry), -ENOENT);
+    memory_store_put_text(room.bucket, "p/d/f", "y");
     clock_fake_advance(1001);
     cr_assert_eq(tree_lookup(&room, "d/f", &entry), 0);
     again = entry.attributes;
