@@ -180,7 +180,7 @@ int place_prepare(const char *path, bool nonempty, struct buf *why)
 {
     struct stat facts;
     int rc = stat(path, &facts) < 0 ? -errno : 0;
-    if (rc == -ENOTCONN) {
+    if (rc == -ENOTCONN || rc == -ECONNABORTED) {
         rc = take_away_dead(path, why);
         if (rc < 0)
             return rc;

@@ -33,6 +33,9 @@ Test(diagnosis, each_first_failure_has_its_line_and_its_remedy)
     expect(-EIO, 301, "PermanentRedirect", "", "another region", "region=");
     expect(-EACCES, 400, "ExpiredToken", "", "expired", "temporary credentials");
     expect(-EIO, 0, "", "Connection refused", "cannot be reached (Connection refused)", "check the endpoint");
+    expect(-ETIMEDOUT, 0, "", "Failed to connect to h port 9", "cannot be reached (Failed",
+           "check the endpoint");
+    expect(-ETIMEDOUT, 0, "", "Could not resolve host: h", "cannot be reached", "check the endpoint");
     expect(-ETIMEDOUT, 0, "", "", "does not answer", "check the endpoint");
     expect(-EIO, 0, "", "SSL certificate problem: self-signed", "not trusted", "ca_bundle");
     expect(-EIO, 418, "", "", "not S3", "check the endpoint");

@@ -115,7 +115,8 @@ class Mount:
 
     def __init__(self, source, place, options, environment, log):
         self.source, self.place, self.environment, self.log = source, pathlib.Path(place), environment, log
-        self.place.mkdir(parents=True, exist_ok=True)
+        if not mounted_at(self.place):  # a dead mount is not touched
+            self.place.mkdir(parents=True, exist_ok=True)
         text = ",".join(name if value is True else f"{name}={value}" for name, value in options.items())
         self.command = [SKYVOL, "mount", source, str(self.place), "-o", text]
         done = subprocess.run(self.command, env=environment, capture_output=True, text=True, timeout=60)
