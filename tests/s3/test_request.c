@@ -84,7 +84,10 @@ static void open_store(const struct store_config *more)
 
     wire = wire_start(serve_script, NULL);
     snprintf(endpoint, sizeof(endpoint), "http://127.0.0.1:%d", wire_port(wire));
-    config.endpoint = endpoint;
+    if (config.endpoint)
+        config.proxy = endpoint; /* whatever the host, it is asked here */
+    else
+        config.endpoint = endpoint;
     config.bucket = "bucket";
     struct credentials *own = config.credentials ? NULL : credentials_new(&who);
     if (own)
@@ -413,6 +416,23 @@ Test(request, another_region_is_signed_for_and_remembered)
     expect_ask(0, "/us-east-1/s3/aws4_request");
     expect_ask(1, "/eu-west-1/s3/aws4_request");
     expect_ask(2, "/eu-west-1/s3/aws4_request");
+}
+
+Test(request, aws_is_asked_for_the_region_when_a_refusal_does_not_tell_it)
+{
+    struct store_config config = {.endpoint = "http://s3.us-west-2.amazonaws.com", .allow_http = true};
+    script[0] = "HTTP/1.1 301 No\r\nContent-Length: 0\r\n\r\n";
+    script[1] = "HTTP/1.1 403 No\r\nx-amz-bucket-region: eu-west-1\r\nContent-Length: 0\r\n\r\n";
+    script[2] = OK_EMPTY;
+    open_store(&config);
+    struct store_call call = {.op = STORE_HEAD, .key = "a", .patience_ms = 20000};
+    expect_rc(&call, 0);
+    expect_ask(0, "HEAD http://bucket.s3.us-west-2.amazonaws.com/a ");
+    expect_ask(1, "HEAD http://bucket.s3.us-west-2.amazonaws.com/ ");
+    expect_no_ask(1, "Authorization");
+    expect_ask(2, "HEAD http://bucket.s3.eu-west-1.amazonaws.com/a ");
+    expect_ask(2, "/eu-west-1/s3/aws4_request");
+    store_call_release(&call);
 }
 
 Test(request, a_region_that_is_none_is_not_taken)
