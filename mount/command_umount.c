@@ -17,8 +17,9 @@ static int print_unsent(const struct json *last)
         const struct json *file = json_at(unsent, i);
         int64_t bytes = 0;
         json_get_integer(file, "bytes", &bytes);
-        fprintf(stderr, "skyvol: %s was not sent (%s): its %lld bytes are kept in %s\n", json_get_string(file, "key"),
-                json_get_string(file, "why"), (long long)bytes, json_get_string(file, "path"));
+        fprintf(stderr, "skyvol: %s was not sent (%s): its %lld bytes are kept in %s\n",
+                json_get_string(file, "key"), json_get_string(file, "why"), (long long)bytes,
+                json_get_string(file, "path"));
     }
     return count ? 1 : 0;
 }
@@ -31,7 +32,8 @@ static int read_last_words(int socket, const char *path)
     if (rc == 0)
         rc = json_parse(answer.bytes, answer.length, &last, NULL);
     if (rc < 0) {
-        fprintf(stderr, "skyvol: the daemon of %s ended without a word (%s); see its log\n", path, err_text(rc));
+        fprintf(stderr, "skyvol: the daemon of %s ended without a word (%s); see its log\n", path,
+                err_text(rc));
         return 1;
     }
     int status = print_unsent(last);
@@ -43,7 +45,8 @@ static int read_last_words(int socket, const char *path)
 static int unmount_dead(const char *path, const struct place_mount *mount, const char *words)
 {
     BUF_SCOPED why = BUF_INIT;
-    if (!mount->found || strncmp(mount->type, "fuse.skyvol", 11) != 0 || access(path, F_OK) == 0 || errno != ENOTCONN) {
+    bool dead = access(path, F_OK) < 0 && (errno == ENOTCONN || errno == ECONNABORTED);
+    if (!mount->found || strncmp(mount->type, "fuse.skyvol", 11) != 0 || !dead) {
         fprintf(stderr, "skyvol: %s", words);
         return 1;
     }

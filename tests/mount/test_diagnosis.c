@@ -4,7 +4,8 @@
 
 #include "mount/diagnosis.h"
 
-static struct settings settings = {.source = "data:p", .endpoint = "http://127.0.0.1:9"};
+static char source[] = "data:p", endpoint[] = "http://127.0.0.1:9";
+static struct settings settings = {.source = source, .endpoint = endpoint};
 
 static void expect(int rc, int status, const char *code, const char *message, const char *fact,
                    const char *remedy)
