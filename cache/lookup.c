@@ -341,7 +341,8 @@ int lookup_resolve(struct cache *cache, struct inode *parent, const char *name, 
         }
         if (!waiter)
             return -EAGAIN;
-        if (!listed && many_misses_locked(parent)) {
+        bool asked = asking_find_lookup_locked(names, parent, name) != NULL; /* its answer serves us too */
+        if (!asked && !listed && many_misses_locked(parent)) {
             listed = true;
             rc = list_for_all_locked(cache, parent, waiter, &aftermath);
             if (rc < 0)

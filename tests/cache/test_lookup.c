@@ -248,6 +248,32 @@ Test(lookup, two_hundred_lookups_of_one_name_are_one_request)
     cr_assert_eq(memory_store_logged(room.bucket, STORE_HEAD, "p/f"), 1);
 }
 
+static bool all_joined(void *context)
+{
+    struct room *room = context;
+    LOCK_SCOPED(&room->cache->names.lock);
+    const struct asking *asking = asking_find_lookup_locked(&room->cache->names, room->root, "f");
+    return asking && asking->references == LOOKERS;
+}
+
+Test(lookup, a_server_that_does_not_answer_is_not_asked_again_by_each_of_them)
+{
+    clock_fake_begin(INT64_C(1700000000000000000));
+    ROOM_SCOPED(room, NULL);
+    memory_store_fault(room.bucket, &(struct fault){.kind = FAULT_HANG});
+    struct looker *lookers = start_lookers(&room);
+    cr_assert(room_await(all_joined, &room));
+    clock_fake_advance(60001);
+    for (int i = 0; i < LOOKERS; i++) {
+        pthread_join(lookers[i].thread, NULL);
+        cr_assert_eq(lookers[i].rc, -EIO);
+        waiter_release(&lookers[i].waiter);
+    }
+    free(lookers);
+    cr_assert_eq(memory_store_logged(room.bucket, STORE_HEAD, "p/f"), 1);
+    clock_fake_end();
+}
+
 Test(lookup, all_end_when_interrupted_and_the_first_one_takes_nobody_along)
 {
     ROOM_SCOPED(room, NULL);
