@@ -152,6 +152,24 @@ void asking_drop_locked(struct names *names, struct asking *asking, struct after
     unref_locked(asking, aftermath);
 }
 
+int asking_take_own_locked(struct names *names, const struct inode *inode, struct waiter *waiter,
+                           struct aftermath *aftermath, struct asking **ret_asking)
+{
+    while (inode->parent) {
+        struct inode *parent = inode_ref(inode->parent);
+        STRING_SCOPED *name = xstrdup(inode->name);
+        int rc = asking_take_one_locked(names, parent, name, waiter, ret_asking);
+        aftermath_unref(aftermath, parent);
+        if (rc < 0)
+            return rc;
+        if (inode->parent == parent && strcmp(inode->name, name) == 0)
+            return 0;
+        asking_drop_locked(names, *ret_asking, aftermath);
+        *ret_asking = NULL;
+    }
+    return -ENOENT;
+}
+
 static bool works_below_locked(const struct names *names, const struct inode *directory,
                                struct asking *const *own, size_t own_count)
 {
@@ -164,6 +182,11 @@ static bool works_below_locked(const struct names *names, const struct inode *di
             return true;
     }
     return false;
+}
+
+bool asking_below_locked(const struct names *names, const struct inode *directory)
+{
+    return works_below_locked(names, directory, NULL, 0);
 }
 
 int asking_wait_below_locked(struct names *names, const struct inode *directory, struct asking *const *own,

@@ -37,6 +37,9 @@ int asking_take_locked(struct names *names, const struct asking_place *places, s
 /* For a single place. */
 int asking_take_one_locked(struct names *names, struct inode *parent, const char *name, struct waiter *waiter,
                            struct asking **ret_asking);
+/* The marker of the name that this inode has, also when it gets another one while we wait. -ENOENT: it has none. */
+int asking_take_own_locked(struct names *names, const struct inode *inode, struct waiter *waiter,
+                           struct aftermath *aftermath, struct asking **ret_asking);
 /* The lookup of this name that is in flight; NULL. */
 struct asking *asking_find_lookup_locked(struct names *names, const struct inode *parent, const char *name);
 /* Waits for its answer: its rc, with a reference in *ret_found; -EINTR and -EAGAIN are the caller's own or ask for another
@@ -48,6 +51,8 @@ void asking_drop_locked(struct names *names, struct asking *asking, struct after
 /* Waits until nobody but `own` works at or below the directory, which is `moving`. 0, -EINTR. */
 int asking_wait_below_locked(struct names *names, const struct inode *directory, struct asking *const *own,
                              size_t own_count, struct waiter *waiter);
+/* Somebody works at or below the directory. */
+bool asking_below_locked(const struct names *names, const struct inode *directory);
 bool asking_taken_locked(const struct names *names, const struct inode *parent, const char *name);
 /* Taken by somebody who may change the name, not only look it up. */
 bool asking_changing_locked(const struct names *names, const struct inode *parent, const char *name);

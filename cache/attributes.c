@@ -82,7 +82,7 @@ static int set_on_directory(struct inode *inode, unsigned mask, const struct att
 
     lock_take(&cache->names.lock);
     if (inode->parent)
-        rc = asking_take_one_locked(&cache->names, inode->parent, inode->name, waiter, &asking);
+        rc = asking_take_own_locked(&cache->names, inode, waiter, &aftermath, &asking);
     lock_drop(&cache->names.lock);
     if (rc < 0)
         return rc;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "cache/asking.h"
 #include "cache/content.h"
 #include "cache/server.h"
 
@@ -175,6 +176,13 @@ static struct inode *replace_locked(struct cache *cache, struct inode *old, cons
     return inode;
 }
 
+/* A directory does not go under those who work in it. */
+static bool in_use_locked(struct inode *inode)
+{
+    return observed_unsent_below_locked(inode) ||
+           (inode->type == S_IFDIR && asking_below_locked(&inode->cache->names, inode));
+}
+
 enum verdict { CONFIRMED, CHANGED, REPLACED, STAYS };
 
 static enum verdict judge_file_locked(struct inode *inode, const struct observed *observed)
@@ -242,9 +250,10 @@ struct inode *observed_apply_locked(struct cache *cache, struct inode *parent, c
     struct names *names = &cache->names;
     struct inode *inode = names_find_locked(names, parent, name);
 
+    assert(parent == names->root || parent->parent);
     if (!observed->type) {
         STRING_SCOPED *kept = xstrdup(name); /* may be the inode's own */
-        if (inode && !observed_unsent_below_locked(inode)) {
+        if (inode && !in_use_locked(inode)) {
             lose_name_locked(inode, aftermath);
             inode = NULL;
         }

@@ -10,7 +10,7 @@
  *
  * A name that was listed without metadata has an inode already, so that a whole listing can answer "no such file", but
  * nobody is given it before a HEAD told its type and attributes (attributes_known).
- * A directory stays while something below it is unsent; another version of its marker only changes its attributes.
+ * A directory stays while something below it is unsent or somebody works in it; another version of its marker only changes its attributes.
  */
 #ifndef CACHE_OBSERVED_H
 #define CACHE_OBSERVED_H

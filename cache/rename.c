@@ -205,7 +205,12 @@ static int mark(struct rename *rename, struct waiter *waiter)
     else
         rc = names_child_key_locked(rename->to_parent, rename->to_name, &rename->to_key);
     if (rc == 0) {
+        struct inode *target = names_find_locked(names, rename->to_parent, rename->to_name);
         rename->inode->moving = rename->inode->type == S_IFDIR;
+        if (target && target->type == S_IFDIR && rename->inode->moving) {
+            rename->frozen = inode_ref(target);
+            target->moving = true;
+        }
         return 0;
     }
     for (int i = 0; i < 2; i++) {
@@ -222,6 +227,10 @@ static void unmark(struct rename *rename)
     LOCK_SCOPED(&names->lock);
 
     rename->inode->moving = false;
+    if (rename->frozen)
+        rename->frozen->moving = false;
+    aftermath_unref(&aftermath, rename->frozen);
+    rename->frozen = NULL;
     gate_open(&names->turn);
     for (int i = 0; i < 2; i++)
         asking_drop_locked(names, rename->marks[i], &aftermath);

@@ -24,7 +24,9 @@ struct rename {
     struct asking *marks[2];
     struct inode *inode;  /* a reference */
     struct inode *target; /* a reference; NULL: the new name is free */
-    struct buf to_key;    /* "p/b" */
+    struct inode
+        *frozen; /* a reference: the directory under the new name, `moving` like the inode itself; NULL */
+    struct buf to_key; /* "p/b" */
 };
 
 /* The edge of the tree, under the lock: the target loses its name, the inode gets it. */

@@ -362,7 +362,7 @@ static int change_tree(struct tree *tree)
     LOCK_SCOPED(&names->lock);
     struct inode *target = names_find_locked(names, rename->to_parent, rename->to_name);
 
-    if (target && observed_unsent_below_locked(target))
+    if (target && (observed_unsent_below_locked(target) || asking_below_locked(names, target)))
         return -ENOTEMPTY;
     if (changed_below_locked(tree, rename->inode)) {
         log_warn("rename of %s: a file below was sent meanwhile: returned EBUSY", tree->from.bytes);
@@ -452,6 +452,8 @@ int rename_directory(struct rename *rename, struct waiter *waiter)
 
     lock_take(&names->lock);
     rc = asking_wait_below_locked(names, rename->inode, rename->marks, 2, waiter);
+    if (rc == 0 && rename->frozen)
+        rc = asking_wait_below_locked(names, rename->frozen, rename->marks, 2, waiter);
     if (rc == 0)
         rc = names_key_locked(rename->inode, &tree.from);
     lock_drop(&names->lock);

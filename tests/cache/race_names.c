@@ -1,0 +1,186 @@
+/* Many threads change one small tree at once: no deadlock, no race (run it under ThreadSanitizer), and at the end the tree
+ * that a user sees is the tree that the bucket holds. */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/log.h"
+#include "cache/core.h"
+#include "tests/support/tree.h"
+
+#define THREADS 6
+#define ROUNDS  4000
+
+struct worker {
+    pthread_t thread;
+    struct room room; /* a copy with a waiter of its own */
+    unsigned seed;
+    bool wrong;
+    unsigned done[8]; /* of each kind, with success */
+    unsigned kind;
+};
+
+static unsigned draw(struct worker *worker, unsigned below)
+{
+    worker->seed = worker->seed * 1103515245u + 12345u;
+    return (worker->seed >> 16) % below;
+}
+
+/* "d1", "d1/f2", "d1/d3/f0" ... */
+static void choose_path(struct worker *worker, bool directory, char path[32])
+{
+    unsigned depth = draw(worker, 3);
+    size_t at = 0;
+
+    for (unsigned i = 0; i < depth; i++)
+        at += (size_t)snprintf(path + at, 32 - at, "d%u/", draw(worker, 2));
+    snprintf(path + at, 32 - at, "%c%u", directory ? 'd' : 'f', draw(worker, 3));
+}
+
+static int act(struct worker *worker)
+{
+    struct room *room = &worker->room;
+    struct attributes wanted = {.mode = 0600}, now;
+    BUF_SCOPED list = BUF_INIT;
+    char path[32], other[32];
+    bool directory = draw(worker, 2);
+    struct entry entry;
+    int rc;
+
+    choose_path(worker, directory, path);
+    choose_path(worker, directory, other);
+    worker->kind = draw(worker, 8);
+    switch (worker->kind) {
+    case 0:
+        return tree_mkdir(room, path);
+    case 1:
+        return directory ? tree_rmdir(room, path) : tree_unlink(room, path);
+    case 2:
+        return tree_rename(room, path, other, 0);
+    case 3:
+        return tree_list(room, directory ? path : "", draw(worker, 2), &list);
+    case 4:
+        rc = tree_lookup(room, path, &entry);
+        if (rc < 0)
+            return rc;
+        rc = cache_set_attributes(room->cache, &room->waiter, entry.inode, NULL, SET_MODE, &wanted, &now);
+        inode_unref(entry.inode);
+        return rc;
+    case 5:
+        rc = tree_lookup(room, path, &entry);
+        if (rc == 0)
+            inode_unref(entry.inode);
+        return rc;
+    default:
+        return directory ? tree_symlink(room, other, "there") : tree_write(room, path, path);
+    }
+}
+
+static bool expected(int rc)
+{
+    static const int rows[] = {0,          -ENOENT, -EEXIST, -ENOTDIR, -EISDIR,
+                               -ENOTEMPTY, -EINVAL, -ESTALE, -EBUSY,   -ELOOP};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (rc == rows[i])
+            return true;
+    return false;
+}
+
+static void *work(void *context)
+{
+    struct worker *worker = context;
+
+    waiter_init(&worker->room.waiter);
+    for (int i = 0; i < ROUNDS; i++) {
+        int rc = act(worker);
+        worker->done[worker->kind] += rc == 0;
+        if (!expected(rc)) {
+            fprintf(stderr, "round %d: %d\n", i, rc);
+            worker->wrong = true;
+        }
+    }
+    waiter_release(&worker->room.waiter);
+    return NULL;
+}
+
+/* The files below, as the tree tells them: each must be an object; returns how many keys are accounted for. */
+static size_t count_below(struct room *room, const char *path, bool *wrong)
+{
+    BUF_SCOPED list = BUF_INIT;
+    size_t keys = 0;
+    char *save = NULL;
+
+    if (tree_list(room, path, true, &list) < 0)
+        *wrong = true;
+    for (char *name = strtok_r(list.bytes, " ", &save); name; name = strtok_r(NULL, " ", &save)) {
+        char below[64], key[80];
+        size_t length = strlen(name);
+        bool directory = name[length - 1] == '/';
+        if (directory || name[length - 1] == '@')
+            name[length - 1] = 0;
+        snprintf(below, sizeof below, "%s%s%s", path, *path ? "/" : "", name);
+        snprintf(key, sizeof key, "p/%s%s", below, directory ? "/" : "");
+        bool there = memory_store_has(room->bucket, key);
+        if (directory) {
+            key[strlen(key) - 1] = 0;
+            if (memory_store_has(room->bucket, key)) {
+                fprintf(stderr, "%s stands beside its directory\n", key);
+                *wrong = true;
+            }
+        }
+        keys += there;
+        if (!there && !directory) {
+            fprintf(stderr, "%s is no object\n", key);
+            *wrong = true;
+        }
+        if (directory)
+            keys += count_below(room, below, wrong);
+    }
+    return keys;
+}
+
+static bool check(struct room *room)
+{
+    bool wrong = false;
+    size_t unsent = 0;
+    int rc = cache_drain(room->cache, &room->waiter, INT64_MAX, &unsent);
+    size_t seen = count_below(room, "", &wrong), there = memory_store_object_count(room->bucket);
+
+    if (rc < 0 || unsent)
+        fprintf(stderr, "drain: %d, %zu unsent\n", rc, unsent);
+    if (seen != there) {
+        BUF_SCOPED log = BUF_INIT;
+        fprintf(stderr, "%zu keys seen, %zu there\n", seen, there);
+        memory_store_log_print(room->bucket, &log);
+        fputs(log.bytes, stderr);
+    }
+    return !wrong && rc == 0 && seen == there && !memory_store_upload_count(room->bucket);
+}
+
+int main(void)
+{
+    struct room_config config = {.bucket = {.page_max = 4}, .attr_ttl_ms = 20};
+    struct worker workers[THREADS];
+    ROOM_SCOPED(room, &config);
+    unsigned done[8] = {0};
+    bool good = true;
+
+    log_set_level(LOG_LEVEL_ERROR);
+    for (int i = 0; i < THREADS; i++) {
+        workers[i] = (struct worker){.room = room, .seed = (unsigned)i * 7919u + 1};
+        pthread_create(&workers[i].thread, NULL, work, &workers[i]);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        pthread_join(workers[i].thread, NULL);
+        good = good && !workers[i].wrong;
+        for (int kind = 0; kind < 8; kind++)
+            done[kind] += workers[i].done[kind];
+    }
+    printf("mkdir %u, remove %u, rename %u, list %u, set %u, lookup %u, make %u\n", done[0], done[1], done[2],
+           done[3], done[4], done[5], done[6] + done[7]);
+    return good && check(&room) ? EXIT_SUCCESS : EXIT_FAILURE;
+}
