@@ -194,6 +194,7 @@ static int mark(struct rename *rename, struct waiter *waiter)
                                      {rename->to_parent, rename->to_name}};
     AFTERMATH_SCOPED(aftermath, cache);
     LOCK_SCOPED(&names->lock);
+    struct inode *target;
     int rc = asking_take_locked(names, places, 2, waiter, rename->marks);
 
     if (rc < 0)
@@ -202,10 +203,12 @@ static int mark(struct rename *rename, struct waiter *waiter)
         rc = 1;
     else if (rename->inode->type == S_IFDIR && names_below_locked(rename->to_parent, rename->inode))
         rc = -EINVAL;
+    else if ((target = names_find_locked(names, rename->to_parent, rename->to_name)) &&
+             names_below_locked(rename->from_parent, target))
+        rc = -ENOTEMPTY; /* "a/b/c" onto "a": to freeze both would wait for who removes "a/b", and he for us */
     else
         rc = names_child_key_locked(rename->to_parent, rename->to_name, &rename->to_key);
     if (rc == 0) {
-        struct inode *target = names_find_locked(names, rename->to_parent, rename->to_name);
         rename->inode->moving = rename->inode->type == S_IFDIR;
         if (target && target->type == S_IFDIR && rename->inode->moving) {
             rename->frozen = inode_ref(target);

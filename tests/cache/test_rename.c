@@ -80,6 +80,7 @@ Test(rename, the_rules_of_rename_2)
     cr_assert_eq(tree_rename(&room, "d", "d/sub", 0), -EINVAL);
     cr_assert_eq(tree_rename(&room, "d", "full", 0), -ENOTEMPTY);
     cr_assert_eq(tree_rename(&room, "f", "g", RENAME_EXCHANGE), -EINVAL);
+    cr_assert_eq(tree_rename(&room, "full/x", "full", 0), -ENOTEMPTY);
     assert_keys(&room, "p/d/ p/e/ p/f p/full/ p/full/x p/g ");
     cr_assert_eq(tree_rename(&room, "full", "e", 0), 0, "onto an empty directory");
     cr_assert_eq(tree_rename(&room, "f", "g", 0), 0);
