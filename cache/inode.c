@@ -40,6 +40,7 @@ struct inode *inode_new(struct cache *cache, uint32_t type, uint64_t number)
     inode->wanted.attributes.nlink = 1;
     list_init(&inode->syncs);
     list_init(&inode->unsent);
+    list_init(&inode->poked);
     return inode;
 }
 

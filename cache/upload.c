@@ -595,7 +595,7 @@ static void set_key(struct upload *upload, char *key)
 }
 
 /* False: there is nothing to do (any more), or somebody holds it. */
-static bool take_up(struct upload *upload, bool *ret_resume)
+static bool take_up(struct upload *upload)
 {
     struct inode *inode = upload->inode;
     LOCK_SCOPED(&inode->lock);
@@ -606,25 +606,34 @@ static bool take_up(struct upload *upload, bool *ret_resume)
     inode->publish = false;
     inode->upload_busy = upload->busy = true;
     upload->uploader->busy_count++;
-    bool content = inode->wanted.content_version != inode->remote.content_version;
-    *ret_resume = upload->unsettled || (upload->upload_id && !upload->copying && content);
-    if (!*ret_resume)
-        prepare_locked(upload);
     return true;
+}
+
+/* True: what was begun earlier goes on; else a fresh try is set up. */
+static bool resumes(struct upload *upload)
+{
+    struct inode *inode = upload->inode;
+    LOCK_SCOPED(&inode->lock);
+    bool content = inode->wanted.content_version != inode->remote.content_version;
+    bool resume = upload->unsettled || (upload->upload_id && !upload->copying && content);
+    if (!resume)
+        prepare_locked(upload);
+    return resume;
 }
 
 static void begin(struct upload *upload)
 {
     BUF_SCOPED key = BUF_INIT;
-    bool resume;
     upload_set_state(upload, UPLOAD_IDLE);
-    int rc = names_key(upload->inode, &key);
-    if (rc == 0)
-        set_key(upload, buf_take(&key));
-    if (!take_up(upload, &resume)) {
+    if (!take_up(upload)) {
         uploader_poke(upload->inode);
         return;
     }
+    /* Busy first, then the key: from here on a rename waits at upload_hold(), so the name stays what it is. */
+    int rc = names_key(upload->inode, &key);
+    if (rc == 0)
+        set_key(upload, buf_take(&key));
+    bool resume = rc == 0 && resumes(upload);
     if (rc < 0)
         upload_fail(upload, rc == -ENOENT ? -ESTALE : rc,
                     rc == -ENOENT ? "its name is gone" : "the name has no key");
