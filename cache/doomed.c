@@ -39,6 +39,27 @@ size_t names_doomed_below_locked(struct names *names, const char *prefix)
     return count_doomed_locked(names, prefix, true);
 }
 
+void names_inherit_locked(struct inode *inode, struct inode *old)
+{
+    struct identity identity;
+    STRING_SCOPED *key = NULL;
+
+    lock_take(&old->lock);
+    if (old->remote.exists) {
+        key = xstrdup(old->remote.key);
+        identity = old->remote.identity;
+    }
+    lock_drop(&old->lock);
+    LOCK_SCOPED(&inode->lock);
+    if (!key || inode->remote.exists)
+        return;
+    inode->remote.exists = true;
+    inode->remote.key = key;
+    key = NULL;
+    inode->remote.identity = identity;
+    inode->remote.headers_known = false;
+}
+
 struct doomed_job {
     struct job job;
     struct inode *inode; /* the reference that names->doomed had */
@@ -82,7 +103,10 @@ static bool begin_delete(struct names *names, struct doomed_job *doomed)
     list_append(&names->deleting, &doomed->deleting.link);
     /* The name is in use again: what stands under the key is, or soon will be, the new file's. */
     struct inode *user = names_find_path_locked(names, doomed->deleting.key + strlen(inode->cache->prefix));
-    return !user || user->type == S_IFDIR;
+    if (!user || user->type == S_IFDIR)
+        return true;
+    names_inherit_locked(user, inode);
+    return false;
 }
 
 static void run_doomed(struct job *job)

@@ -126,5 +126,8 @@ void names_set_absent_locked(struct names *names, const struct inode *parent, co
 bool names_doomed_locked(struct names *names, const char *key);
 size_t names_doomed_below_locked(struct names *names, const char *prefix);
 void names_doom_locked(struct inode *inode);
+/* `inode`, never sent, has the name of `old` now: the object of `old` stands under it until the data come, and goes if
+ * the name goes. Nothing happens when `inode` has an object of its own, or `old` has none. */
+void names_inherit_locked(struct inode *inode, struct inode *old);
 
 #endif

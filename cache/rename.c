@@ -43,28 +43,6 @@ struct moved {
     struct identity from, to;
 };
 
-/* Never sent, over an object: that object stands under the new name until the data comes, and goes if the name goes. */
-static void inherit_locked(struct inode *inode, struct inode *target)
-{
-    struct identity identity;
-    char *key = NULL;
-
-    lock_take(&target->lock);
-    if (target->remote.exists) {
-        key = xstrdup(target->remote.key);
-        identity = target->remote.identity;
-    }
-    lock_drop(&target->lock);
-    if (!key)
-        return;
-    lock_take(&inode->lock);
-    inode->remote.exists = true;
-    inode->remote.key = key;
-    inode->remote.identity = identity;
-    inode->remote.headers_known = false;
-    lock_drop(&inode->lock);
-}
-
 static void move_file(struct rename *rename, const struct moved *moved)
 {
     struct cache *cache = rename->cache;
@@ -73,7 +51,7 @@ static void move_file(struct rename *rename, const struct moved *moved)
     LOCK_SCOPED(&cache->names.lock);
 
     if (!moved->from_key && rename->target)
-        inherit_locked(inode, rename->target);
+        names_inherit_locked(inode, rename->target);
     rename_edge_locked(rename, &aftermath);
     if (!moved->from_key)
         return;
@@ -205,7 +183,8 @@ static int mark(struct rename *rename, struct waiter *waiter)
         rc = -EINVAL;
     else if ((target = names_find_locked(names, rename->to_parent, rename->to_name)) &&
              names_below_locked(rename->from_parent, target))
-        rc = -ENOTEMPTY; /* "a/b/c" onto "a": to freeze both would wait for who removes "a/b", and he for us */
+        rc =
+            -ENOTEMPTY; /* "a/b/c" onto "a": to freeze both would wait for who removes "a/b", and he for us */
     else
         rc = names_child_key_locked(rename->to_parent, rename->to_name, &rename->to_key);
     if (rc == 0) {

@@ -143,9 +143,16 @@ static size_t count_below(struct room *room, const char *path, bool *wrong)
     return keys;
 }
 
+static bool nothing_is_doomed(void *context)
+{
+    struct room *room = context;
+    LOCK_SCOPED(&room->cache->names.lock);
+    return list_empty(&room->cache->names.doomed);
+}
+
 static bool check(struct room *room)
 {
-    bool wrong = false;
+    bool wrong = !room_await(nothing_is_doomed, room);
     size_t unsent = 0;
     int rc = cache_drain(room->cache, &room->waiter, INT64_MAX, &unsent);
     size_t seen = count_below(room, "", &wrong), there = memory_store_object_count(room->bucket);

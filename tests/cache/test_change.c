@@ -114,6 +114,30 @@ Test(change, a_new_file_under_the_name_of_an_unlinked_open_one_survives_the_last
     cr_assert(tree_holds(&room, "p/a", "two"));
 }
 
+static bool nothing_is_doomed(void *context)
+{
+    struct room *room = context;
+    LOCK_SCOPED(&room->cache->names.lock);
+    return list_empty(&room->cache->names.doomed);
+}
+
+Test(change, a_new_file_that_goes_before_it_was_sent_takes_the_unlinked_one_along)
+{
+    ROOM_SCOPED(room, NULL);
+    struct handle *old, *fresh;
+    cr_assert_eq(tree_write(&room, "a", "one"), 0);
+    cr_assert_eq(tree_open(&room, "a", O_RDONLY, &old), 0);
+    cr_assert_eq(tree_unlink(&room, "a"), 0);
+    cr_assert_eq(room_create(&room, "a", &fresh), 0);
+    cache_release(room.cache, old);
+    cr_assert(room_await(nothing_is_doomed, &room));
+    cr_assert(memory_store_has(room.bucket, "p/a"), "the name is in use");
+    cr_assert_eq(tree_unlink(&room, "a"), 0);
+    cache_release(room.cache, fresh);
+    room_close_cache(&room);
+    assert_keys(&room, "");
+}
+
 Test(change, the_last_child_leaves_a_marker_behind)
 {
     ROOM_SCOPED(room, NULL);
