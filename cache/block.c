@@ -11,15 +11,19 @@
 #include "cache/core.h"
 
 #define STEAL_LOOKS 64 /* how far from the cold end a page is searched */
+#define WINDOW_MAX  ((uint64_t)64 << 20)
 
 struct blocks {
     /* Set at birth. */
     struct cache *cache;
     struct memory *memory;
+    size_t ahead_max;
+    uint64_t window_max;
 
     struct lock lock;
     /* Under lock. */
     struct list lru; /* present and unpinned, coldest first */
+    size_t ahead;    /* blocks that were read ahead, and read by nobody yet */
     struct list fetches;
     struct gate idle; /* opened when the last fetch ended */
     bool stopping;
@@ -78,6 +82,12 @@ static void leave_table(struct block *block)
     HASH_DELETE(by_index, block->inode->block_table, block);
 }
 
+static void note_read(struct block *block)
+{
+    block->blocks->ahead -= block->ahead;
+    block->ahead = false;
+}
+
 /* The block ends; its page is the caller's. */
 static void end_block(struct block *block)
 {
@@ -86,12 +96,13 @@ static void end_block(struct block *block)
     list_remove(&block->lru);
     if (block->state == BLOCK_PRESENT) {
         block->blocks->counts.present--;
-        block->blocks->counts.wasted += !block->was_read;
+        block->blocks->counts.wasted += block->ahead;
     }
+    note_read(block);
     free(block);
 }
 
-/* A page of an unpinned block. Read-ahead takes only from those that were read, and of its own share. */
+/* The page of an unpinned block. Read-ahead takes only from those that were read. */
 static char *steal_page(struct blocks *blocks, enum memory_share *share)
 {
     int looks = 0;
@@ -99,7 +110,7 @@ static char *steal_page(struct blocks *blocks, enum memory_share *share)
         struct block *block = container_of(at, struct block, lru);
         if (++looks > STEAL_LOOKS)
             break;
-        if (*share == SHARE_AHEAD && (!block->was_read || block->share != SHARE_AHEAD))
+        if (*share == SHARE_AHEAD && block->ahead)
             continue;
         char *page = block->page;
         *share = block->share;
@@ -116,6 +127,8 @@ static char *find_page(struct blocks *blocks, enum memory_share *share, struct p
         *share = SHARE_DEMAND;
         return held->pages[--held->count];
     }
+    if (*share == SHARE_AHEAD && blocks->ahead >= blocks->ahead_max)
+        return NULL;
     char *page = page_try(blocks->memory, *share);
     return page ? page : steal_page(blocks, share);
 }
@@ -154,6 +167,7 @@ struct block *blocks_find_locked(struct inode *inode, uint64_t index)
 void block_pin_locked(struct block *block)
 {
     block->pins++;
+    note_read(block);
     list_remove(&block->lru);
 }
 
@@ -206,6 +220,7 @@ void blocks_expect_locked(struct inode *inode, const struct identity *identity)
 static struct block *make_block(struct inode *inode, uint64_t index, char *page, enum memory_share share,
                                 uint64_t size)
 {
+    assert(index * PAGE_BYTES < size);
     struct block *block = xcalloc(1, sizeof(*block));
     uint64_t start = index * PAGE_BYTES;
     block->index = index;
@@ -223,18 +238,21 @@ static struct block *make_block(struct inode *inode, uint64_t index, char *page,
 /* ---- Fetching. ---- */
 
 /* A block has come, or not: readers for whom it was the last go to `ready`. */
-static void answer_waiters_locked(struct block *block, int rc, struct list *ready)
+static size_t answer_waiters_locked(struct block *block, int rc, struct list *ready)
 {
+    size_t waited = 0;
     for (struct list *at; (at = list_pop(&block->waiters));) {
         struct block_reader *reader = container_of(at, struct block_wait, link)->reader;
         if (rc < 0 && reader->rc == 0)
             reader->rc = rc;
         assert(reader->waiting && reader->pending > 0);
+        waited++;
         if (--reader->pending > 0)
             continue;
         reader->waiting = false;
         list_append(ready, &reader->ready);
     }
+    return waited;
 }
 
 static void tell_ready(struct list *ready)
@@ -284,38 +302,63 @@ static void hear_landed(struct store_call *call, uint64_t landed)
     memory_press(fetch->blocks->memory);
 }
 
-/* What did not come: its waiters are told, it is absent again. */
-static void fail_rest_locked(struct fetch *fetch, int rc, struct list *ready, struct free_pages *free_pages)
+/* What did not come: its waiters are told, it is absent again. Returns how many waited. */
+static size_t fail_rest_locked(struct fetch *fetch, int rc, struct list *ready, struct free_pages *free_pages)
 {
+    size_t waited = 0;
     for (; fetch->landed < fetch->count; fetch->landed++) {
         struct block *block = fetch->run[fetch->landed];
-        answer_waiters_locked(block, rc, ready);
+        waited += answer_waiters_locked(block, rc, ready);
         leave_table(block);
+        note_read(block); /* not wasted: it never came */
         fetch->blocks->counts.fetching--;
         block->state = BLOCK_PRESENT; /* as far as its page goes: nobody writes into it any more */
         fetch->blocks->counts.present++;
-        block->was_read = true;
         if (block->pins == 0) {
             free_page(free_pages, block);
             end_block(block);
         }
     }
+    return waited;
 }
 
-static void log_failure(const struct fetch *fetch, int rc)
+/* One line: for a foreign version the first GET that meets it writes that, not each that was on its way. */
+static void log_failure(const struct fetch *fetch, int rc, size_t waited, bool first)
 {
-    if (rc == -ECANCELED)
-        return;
     BUF_SCOPED words = BUF_INIT;
-    store_error_print(&fetch->call.error, rc, &words);
-    if (rc == -ESTALE)
-        log_warn("read of %s: ESTALE: it is not version %s any more (somebody replaced it while it was "
-                 "open): readers of "
-                 "the old version get ESTALE, a new open gets the new one",
+    if (rc == -ECANCELED || (rc == -ESTALE && !first))
+        return;
+    if (rc == -ESTALE) {
+        log_warn("read of %s: ESTALE: version %s, which is open here, was replaced or removed by somebody "
+                 "else: its "
+                 "readers get ESTALE, a new open gets what stands there now",
                  fetch->source.key, fetch->source.identity.etag);
+        return;
+    }
+    store_error_print(&fetch->call.error, rc, &words);
+    if (waited)
+        log_error("read of %s at %llu: %s: %zu reads get an error", fetch->source.key,
+                  (unsigned long long)fetch->call.offset, words.bytes, waited);
     else
-        log_error("read of %s at %llu: %s: readers get an error", fetch->source.key,
-                  (unsigned long long)fetch->call.offset, words.bytes);
+        log_warn("read-ahead of %s at %llu: %s: nobody waited", fetch->source.key,
+                 (unsigned long long)fetch->call.offset, words.bytes);
+}
+
+/* Our own upload or copy changes the identity, too: that is no foreign version. */
+static bool is_current_version(const struct fetch *fetch)
+{
+    LOCK_SCOPED(&fetch->inode->lock);
+    return strcmp(fetch->inode->remote.identity.etag, fetch->source.identity.etag) == 0;
+}
+
+/* True for the first to find it out. */
+static bool drop_stale_locked(struct fetch *fetch)
+{
+    if (!identity_equal(&fetch->inode->block_identity, &fetch->source.identity))
+        return false;
+    drop_all_locked(fetch->inode);
+    fetch->inode->block_identity = (struct identity){0};
+    return true;
 }
 
 static void end_fetch(struct fetch *fetch)
@@ -330,23 +373,34 @@ static void end_fetch(struct fetch *fetch)
         gate_open(&blocks->idle);
 }
 
+static int judge_end(const struct store_call *call)
+{
+    if (call->rc == -ENOENT)
+        return -ESTALE; /* removed: as much another version as a replaced one */
+    if (call->rc == 0 && call->received < call->length)
+        return -EIO; /* the identity said more: a server that contradicts itself */
+    return call->rc;
+}
+
 static void hear_done(struct store_call *call)
 {
     struct fetch *fetch = call->owner;
     struct blocks *blocks = fetch->blocks;
     struct list ready = LIST_INIT(ready);
     struct free_pages free_pages = {0};
-    int rc = call->rc;
-    if (rc == 0 && call->received < call->length)
-        rc = -EIO; /* the identity said more: a server that contradicts itself */
-    if (rc < 0)
-        log_failure(fetch, rc);
+    int rc = judge_end(call);
+    bool foreign = rc == -ESTALE && is_current_version(fetch), first = false;
+    size_t waited = 0;
     lock_take(&blocks->lock);
-    if (rc == 0)
+    if (rc == 0) {
         mark_landed_locked(fetch, call->length, &ready, &free_pages);
-    else
-        fail_rest_locked(fetch, rc, &ready, &free_pages);
+    } else {
+        waited = fail_rest_locked(fetch, rc, &ready, &free_pages);
+        first = rc == -ESTALE && drop_stale_locked(fetch) && foreign;
+    }
     lock_drop(&blocks->lock);
+    if (rc < 0)
+        log_failure(fetch, rc, waited, first);
     free_pages_give(blocks, &free_pages);
     tell_ready(&ready);
     memory_press(blocks->memory);
@@ -364,29 +418,41 @@ static struct fetch *make_fetch(struct inode *inode, const struct block_source *
     return fetch;
 }
 
-void blocks_fetch_locked(struct inode *inode, const struct block_source *source, uint64_t first, uint64_t end,
-                         enum memory_share share, struct pages_held *held, struct list *fetches)
+/* The last GET of the list, when a block at `index` may join it; else a new one at its end. */
+static struct fetch *find_fetch(struct inode *inode, const struct block_source *source,
+                                const struct blocks_wanted *wanted, uint64_t index, struct list *fetches)
+{
+    bool border = wanted->share == SHARE_AHEAD && index % wanted->run == 0;
+    if (!list_empty(fetches) && !border) {
+        struct fetch *last = container_of(fetches->prev, struct fetch, todo);
+        if (last->count < BLOCKS_RUN_MAX && last->run[last->count - 1]->index + 1 == index)
+            return last;
+    }
+    struct fetch *fetch = make_fetch(inode, source);
+    list_append(fetches, &fetch->todo);
+    return fetch;
+}
+
+uint64_t blocks_fetch_locked(struct inode *inode, const struct block_source *source,
+                             struct blocks_wanted wanted, struct pages_held *held, struct list *fetches)
 {
     struct blocks *blocks = inode->cache->blocks;
-    struct fetch *fetch = NULL;
-    for (uint64_t index = first; index < end && !blocks->stopping; index++) {
-        if (blocks_find_locked(inode, index)) {
-            fetch = NULL;
+    for (uint64_t index = wanted.first; index < wanted.end; index++) {
+        if (blocks_find_locked(inode, index))
             continue;
-        }
-        enum memory_share taken = share;
-        char *page = find_page(blocks, &taken, held);
+        enum memory_share share = wanted.share;
+        char *page = blocks->stopping ? NULL : find_page(blocks, &share, held);
         if (!page)
-            return;
-        if (!fetch || fetch->count == BLOCKS_RUN_MAX) {
-            fetch = make_fetch(inode, source);
-            list_append(fetches, &fetch->todo);
-        }
-        struct block *block = make_block(inode, index, page, taken, source->identity.size);
+            return index;
+        struct fetch *fetch = find_fetch(inode, source, &wanted, index, fetches);
+        struct block *block = make_block(inode, index, page, share, source->identity.size);
+        block->ahead = wanted.share == SHARE_AHEAD;
+        blocks->ahead += block->ahead;
         fetch->into[fetch->count] = (struct iovec){page, block->length};
         fetch->run[fetch->count++] = block;
         blocks->counts.fetching++;
     }
+    return wanted.end;
 }
 
 void fetches_start(struct blocks *blocks, struct list *fetches)
@@ -411,7 +477,33 @@ void fetches_start(struct blocks *blocks, struct list *fetches)
     }
 }
 
+uint64_t blocks_room_locked(const struct blocks *blocks)
+{
+    return blocks->ahead < blocks->ahead_max ? (blocks->ahead_max - blocks->ahead) / 2 * PAGE_BYTES : 0;
+}
+
+uint64_t blocks_window_max(const struct blocks *blocks)
+{
+    return blocks->window_max;
+}
+
+bool blocks_stopping_locked(const struct blocks *blocks)
+{
+    return blocks->stopping;
+}
+
 /* ---- All of them. ---- */
+
+static void set_limits(struct blocks *blocks, const struct cache_config *config)
+{
+    struct memory_report memory;
+    memory_report(blocks->memory, &memory);
+    uint64_t told = config->read_ahead_max, half = memory.limit / 2;
+    blocks->ahead_max = half / PAGE_BYTES;
+    blocks->window_max = memory.limit / 4 < WINDOW_MAX ? memory.limit / 4 : WINDOW_MAX;
+    if (told)
+        blocks->window_max = told < half ? told : half;
+}
 
 struct blocks *blocks_new(struct cache *cache)
 {
@@ -419,6 +511,7 @@ struct blocks *blocks_new(struct cache *cache)
     blocks->cache = cache;
     blocks->memory = cache->config.memory;
     lock_init(&blocks->lock, LOCK_BLOCKS, "blocks");
+    set_limits(blocks, &cache->config);
     list_init(&blocks->lru);
     list_init(&blocks->fetches);
     gate_init(&blocks->idle);
@@ -442,7 +535,7 @@ void blocks_free(struct blocks *blocks)
     if (!blocks)
         return;
     reclaim(blocks, SIZE_MAX); /* of inodes that are gone */
-    assert(list_empty(&blocks->fetches) && blocks->counts.present == 0);
+    assert(list_empty(&blocks->fetches) && blocks->counts.present == 0 && blocks->ahead == 0);
     gate_release(&blocks->idle);
     lock_release(&blocks->lock);
     free(blocks);

@@ -9,9 +9,12 @@
  * waiters with the error and are absent again.
  * A dropped block is in the table no more: who has it pinned or waits for it still gets it, nobody else does.
  *
- * Memory: a page per block. Read-ahead takes what is free, or the page of a block that a stream has passed, and does
- * without otherwise. A demand read may take the page of any unpinned block; where there is none it asks the budget and
- * holds no pin meanwhile, so that two that wait never hold what the other one needs.
+ * Memory: a page per block. Read-ahead takes what is free, or the page of a block that was read, up to half of the limit
+ * in blocks that nobody has read yet, and does without otherwise. A demand read may take the page of any unpinned block;
+ * where there is none it asks the budget for all that it may need and holds nothing meanwhile, so that two that wait never
+ * hold what the other one needs, and that one grant is enough.
+ *
+ * A foreign version: ESTALE for the readers of that GET, all blocks of the old version dropped, one line in the log.
  *
  * Owns: each block its page, charged to the share in which it was first taken; all present, unpinned blocks are in one
  * LRU list per cache: its cold end holds those that a sequential reader has passed (the kernel has their bytes).
@@ -40,7 +43,7 @@ struct block {
     size_t length;       /* bytes of the object in it */
     uint32_t pins;       /* reads that hold or wait for it */
     bool dropped;        /* not in the table any more */
-    bool was_read;       /* by somebody; else it was read ahead for nothing so far */
+    bool ahead;          /* read ahead, and nobody has pinned it so far */
     struct list lru;     /* while present and unpinned */
     struct list waiters; /* struct block_wait */
 };
@@ -99,11 +102,23 @@ struct free_pages {
 };
 void free_pages_give(struct blocks *blocks, struct free_pages *free_pages);
 
-/* Makes blocks [first, end) of `inode` that are missing, and a GET for each run of them; those that could have no page
- * stay absent. `held` pages are used first. The GETs are sent by fetches_start() without the lock. */
-void blocks_fetch_locked(struct inode *inode, const struct block_source *source, uint64_t first, uint64_t end,
-                         enum memory_share share, struct pages_held *held, struct list *fetches);
+struct blocks_wanted {
+    uint64_t first, end;     /* indices */
+    enum memory_share share; /* DEMAND or AHEAD */
+    uint64_t run;            /* of AHEAD: blocks of one GET, which ends at multiples of it */
+};
+/* Makes the blocks of `inode` that are missing, and a GET for each run of them; what goes on where the last GET in
+ * `fetches` ends joins it. `held` pages (may be NULL) are used first. Returns the index of the first block that could have
+ * no page: it and those behind it stay absent. The GETs are sent by fetches_start() without the lock. */
+uint64_t blocks_fetch_locked(struct inode *inode, const struct block_source *source,
+                             struct blocks_wanted wanted, struct pages_held *held, struct list *fetches);
 void fetches_start(struct blocks *blocks, struct list *fetches);
+
+/* Bytes that one more stream may read ahead now: half of what is left, so that every one gets some. */
+uint64_t blocks_room_locked(const struct blocks *blocks);
+/* The largest window of one stream. */
+uint64_t blocks_window_max(const struct blocks *blocks);
+bool blocks_stopping_locked(const struct blocks *blocks);
 
 struct blocks_report {
     uint64_t present, fetching, hits, misses, evicted, wasted; /* wasted: read ahead and never read */

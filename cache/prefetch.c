@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "base/memory.h"
+
 void prefetch_init(struct prefetch *prefetch)
 {
     memset(prefetch, 0, sizeof(*prefetch));
@@ -17,21 +19,24 @@ static uint64_t larger(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
-static bool stream_continues(const struct prefetch_stream *stream, uint64_t offset)
+static bool stream_continues(const struct prefetch_stream *stream, uint64_t offset, uint64_t end)
 {
+    if (stream->used == 0)
+        return false;
+    if (stream->window == 0)
+        return offset <= stream->head + PAGE_BYTES && end + PAGE_BYTES >= stream->start;
     uint64_t lowest = stream->head > PREFETCH_SLACK ? stream->head - PREFETCH_SLACK : 0;
-    /* A forward skip stays within what is on its way, or close behind the head. */
-    uint64_t highest = larger(stream->head + PREFETCH_SLACK, stream->ahead);
-    return stream->used > 0 && offset >= lowest && offset <= highest;
+    return offset >= lowest && offset <= larger(stream->head + PREFETCH_SLACK, stream->ahead);
 }
 
 /* The stream that this read continues, or the one least recently used, made new. */
-static struct prefetch_stream *find_stream(struct prefetch *prefetch, uint64_t offset, bool *ret_continues)
+static struct prefetch_stream *find_stream(struct prefetch *prefetch, uint64_t offset, uint64_t end,
+                                           bool *ret_continues)
 {
     struct prefetch_stream *oldest = &prefetch->streams[0], *found = NULL;
     for (int i = 0; i < PREFETCH_STREAMS; i++) {
         struct prefetch_stream *stream = &prefetch->streams[i];
-        if (stream_continues(stream, offset) && (!found || stream->used > found->used))
+        if (stream_continues(stream, offset, end) && (!found || stream->used > found->used))
             found = stream;
         if (stream->used < oldest->used)
             oldest = stream;
@@ -39,43 +44,82 @@ static struct prefetch_stream *find_stream(struct prefetch *prefetch, uint64_t o
     *ret_continues = found != NULL;
     if (found)
         return found;
-    *oldest = (struct prefetch_stream){.head = offset, .ahead = offset};
+    *oldest = (struct prefetch_stream){.start = offset, .head = offset, .ahead = offset};
     return oldest;
+}
+
+static void note_read(struct prefetch_stream *stream, uint64_t tick, uint64_t end, uint64_t size)
+{
+    uint64_t advanced = end > stream->head ? end - stream->head : 0;
+    stream->used = tick;
+    stream->run += smaller(advanced, size); /* bytes that were skipped prove nothing */
+    stream->head = larger(stream->head, end);
+    stream->ahead = larger(stream->ahead, stream->head);
 }
 
 static void grow(struct prefetch_stream *stream, uint64_t window_max)
 {
-    stream->window = stream->window ? stream->window * 2 : PREFETCH_FIRST;
+    if (stream->window == 0)
+        stream->window = PREFETCH_FIRST;
+    else if (stream->run >= stream->window)
+        stream->window *= 2;
     stream->window = smaller(stream->window, window_max);
 }
 
-void prefetch_read(struct prefetch *prefetch, uint64_t offset, uint64_t size, uint64_t file_size,
-                   uint64_t window_max, bool stalled, struct prefetch_plan *ret_plan)
+/* Four GETs of it fill the window, more of them only where the window is larger than four of the largest. */
+static uint64_t step_of(uint64_t window)
+{
+    uint64_t step = PREFETCH_FIRST;
+    while (step < PREFETCH_STEP_MAX && step * 8 <= window)
+        step *= 2;
+    return larger(smaller(step, window / PAGE_BYTES * PAGE_BYTES), PAGE_BYTES);
+}
+
+static uint64_t find_end(const struct prefetch_stream *stream, uint64_t step,
+                         const struct prefetch_limits *limits)
+{
+    uint64_t until = stream->head + stream->window;
+    until = until >= limits->file_size ? limits->file_size : until / step * step;
+    if (until <= stream->ahead)
+        return stream->ahead;
+    if (until - stream->ahead > limits->room)
+        until = (stream->ahead + limits->room) / PAGE_BYTES * PAGE_BYTES;
+    return larger(until, stream->ahead);
+}
+
+void prefetch_read(struct prefetch *prefetch, uint64_t offset, uint64_t size,
+                   const struct prefetch_limits *limits, struct prefetch_plan *ret_plan)
 {
     bool continues;
-    struct prefetch_stream *stream = find_stream(prefetch, offset, &continues);
-    uint64_t end = smaller(offset + size, file_size);
-    uint64_t advanced = end > stream->head ? end - stream->head : 0;
-    stream->used = ++prefetch->tick;
-    stream->run += continues ? advanced : size;
-    stream->head = larger(stream->head, end);
-    stream->ahead = larger(stream->ahead, stream->head);
-    *ret_plan = (struct prefetch_plan){stream->ahead, stream->ahead, continues || offset == 0};
-    /* Proof of sequence: a read at the start of a file, or one that follows another. */
+    uint64_t end = smaller(offset + size, limits->file_size);
+    struct prefetch_stream *stream = find_stream(prefetch, offset, end, &continues);
+    note_read(stream, ++prefetch->tick, end, size);
+    *ret_plan = (struct prefetch_plan){
+        .ahead_start = stream->ahead, .ahead_end = stream->ahead, .step = PREFETCH_FIRST};
+    if (limits->file_size <= smaller(PREFETCH_WHOLE, limits->room) && !prefetch->whole) {
+        prefetch->whole = true;
+        *ret_plan = (struct prefetch_plan){0, limits->file_size, PREFETCH_WHOLE, offset == 0};
+        stream->ahead = limits->file_size;
+    }
     if (!continues && offset != 0)
         return;
-    bool low = stream->ahead - stream->head < (stream->window + 1) / 2;
-    if (stream->window == 0 || (low && stalled) || (low && advanced > 0))
-        grow(stream, window_max);
-    else if (!low)
+    ret_plan->sequential = true;
+    grow(stream, limits->window_max);
+    uint64_t step = step_of(stream->window);
+    if (stream->ahead - stream->head + smaller(step, stream->window / 2) > stream->window)
         return;
-    uint64_t until = stream->head + stream->window;
-    /* Whole steps, so that a few large requests are sent, not many small ones. */
-    until = smaller(until / PREFETCH_FIRST * PREFETCH_FIRST, file_size);
-    if (stream->head + stream->window >= file_size)
-        until = file_size;
-    if (until <= stream->ahead)
+    uint64_t until = find_end(stream, step, limits);
+    if (until == stream->ahead)
         return;
-    ret_plan->ahead_end = until;
-    stream->ahead = until;
+    ret_plan->step = step;
+    ret_plan->ahead_end = stream->ahead = until;
+}
+
+void prefetch_cut(struct prefetch *prefetch, const struct prefetch_plan *plan, uint64_t reached)
+{
+    for (int i = 0; i < PREFETCH_STREAMS; i++) {
+        struct prefetch_stream *stream = &prefetch->streams[i];
+        if (stream->used > 0 && stream->ahead == plan->ahead_end && plan->ahead_end > plan->ahead_start)
+            stream->ahead = larger(smaller(reached, stream->ahead), stream->head);
+    }
 }

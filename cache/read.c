@@ -1,9 +1,10 @@
 /* One read of an open file: from the question to the pinned pieces of its answer.
  *
- *      start --all there--> finish --> done
- *        |  \--missing--> (pages in hand? else asking memory) --> waiting for blocks --> finish
- *        ^                                                              |
- *        '------ the base is another one by now: from the start --------'
+ *      begin --> work --all there-------------------------------------> finish --> done
+ *        ^        |  \--missing, pages for them--> waiting for blocks --'  |
+ *        |        |  ^                                                     |
+ *        |        '--asking memory, holding nothing                        |
+ *        '------------- the base is another one by now --------------------'
  *
  * A read takes one snapshot of the inode: size, identity, base_size. It is checked again before the answer is put
  * together, so that an answer never mixes two remote versions. Base blocks are answered from where they lie; where local
@@ -14,7 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
+#include "base/err.h"
+#include "base/log.h"
 #include "cache/block.h"
 #include "cache/content.h"
 #include "cache/core.h"
@@ -23,8 +25,6 @@
 #define READ_BYTES_MAX  ((size_t)1 << 20)
 #define READ_BLOCKS_MAX (READ_BYTES_MAX / PAGE_BYTES + 1)
 #define RESTARTS_MAX    8 /* an inode whose base changes under every try is not read for ever */
-
-#define WINDOW_MAX ((uint64_t)64 << 20)
 
 struct snapshot {
     struct block_source source;
@@ -38,7 +38,12 @@ struct wait {
     struct block *block; /* pinned; NULL: not needed */
 };
 
+/* BEGINS: memory_ask() runs; whoever called it looks for an interrupt afterwards. */
+enum asking { ASKING_NOT, ASKING_BEGINS, ASKING_WAITS };
+
 struct read_state {
+    atomic_int
+        references; /* the caller's until its release; of who touches it after it may have been answered */
     struct cache *cache;
     struct cache_read *read;
     struct inode *inode;
@@ -51,12 +56,13 @@ struct read_state {
 
     /* Under the lock of blocks. */
     struct block_reader reader;
-    bool asking;      /* for memory */
+    enum asking asking;
     bool interrupted; /* the user asked once: no wait begins any more */
     struct wait waits[READ_BLOCKS_MAX];
 
     /* Of the thread that works on it. */
     struct memory_request memory;
+    bool granted; /* with all the pages that it can need */
     struct pages_held held;
     void *own[READ_BLOCKS_MAX]; /* pages of an answer that is put together */
     size_t own_count;
@@ -64,6 +70,12 @@ struct read_state {
 };
 
 static void begin(struct read_state *state);
+
+static void unref(struct read_state *state)
+{
+    if (atomic_fetch_sub(&state->references, 1) == 1)
+        free(state);
+}
 
 /* ---- The end. ---- */
 
@@ -78,6 +90,12 @@ static void give_pages(struct read_state *state)
     state->own_count = 0;
 }
 
+/* The next read of a stream may begin within our last block. */
+static bool is_read_up(const struct read_state *state, const struct block *block)
+{
+    return block->index * PAGE_BYTES + block->length <= state->end;
+}
+
 static void unpin_all(struct read_state *state)
 {
     struct blocks *blocks = state->cache->blocks;
@@ -88,7 +106,7 @@ static void unpin_all(struct read_state *state)
         if (!wait->block)
             continue;
         list_remove(&wait->wait.link);
-        block_unpin_locked(wait->block, state->passed, &free_pages);
+        block_unpin_locked(wait->block, state->passed && is_read_up(state, wait->block), &free_pages);
         wait->block = NULL;
     }
     lock_drop(blocks_lock(blocks));
@@ -119,7 +137,7 @@ void cache_read_release(struct cache *cache, struct cache_read *read)
     unpin_all(state);
     give_pages(state);
     inode_unref(state->inode);
-    free(state);
+    unref(state);
 }
 
 /* ---- Putting the answer together. ---- */
@@ -222,6 +240,7 @@ static void restart(struct read_state *state)
 {
     unpin_all(state);
     give_pages(state);
+    state->granted = false;
     if (++state->restarts > RESTARTS_MAX)
         answer(state, -ESTALE);
     else
@@ -299,7 +318,6 @@ static bool pin_all_locked(struct read_state *state)
         if (!wait->block)
             continue;
         block_pin_locked(wait->block);
-        wait->block->was_read = true;
         blocks_count_locked(state->cache->blocks, wait->block->state == BLOCK_PRESENT);
         if (wait->block->state == BLOCK_FETCHING) {
             list_append(&wait->block->waiters, &wait->wait.link);
@@ -312,15 +330,16 @@ static bool pin_all_locked(struct read_state *state)
 
 /* ---- Memory. ---- */
 
+static void work(struct read_state *state, bool plan);
+
 static void claim(struct read_state *state)
 {
     struct memory *memory = state->cache->config.memory;
     size_t count = state->memory.bytes / PAGE_BYTES;
     for (size_t i = 0; i < count; i++)
         state->held.pages[state->held.count++] = page_claim(memory, SHARE_DEMAND);
+    state->granted = true;
 }
-
-static void work(struct read_state *state);
 
 static void hear_grant(struct memory_request *request)
 {
@@ -328,26 +347,48 @@ static void hear_grant(struct memory_request *request)
     struct lock *lock = blocks_lock(state->cache->blocks);
     claim(state);
     lock_take(lock);
-    state->asking = false;
+    state->asking = ASKING_NOT;
     bool interrupted = state->interrupted;
     lock_drop(lock);
     if (interrupted)
         answer(state, -EINTR);
     else
-        work(state);
+        work(state, false);
 }
 
-/* Asks for what may be missing, all at once and with nothing pinned. */
+static void refuse(struct read_state *state, size_t count)
+{
+    log_error("read of %s: ENOMEM: %zu KiB are more than memory= allows", state->snapshot.source.key,
+              count * PAGE_BYTES / 1024);
+    answer(state, -ENOMEM);
+}
+
+/* Asks for all that may be missing by then, at once: what is there now may be evicted until the grant comes. */
 static void ask_for_pages(struct read_state *state, size_t count)
 {
+    struct memory *memory = state->cache->config.memory;
+    struct lock *lock = blocks_lock(state->cache->blocks);
+    give_pages(state);
     state->memory = (struct memory_request){
         .bytes = count * PAGE_BYTES, .share = SHARE_DEMAND, .granted = hear_grant, .pages = true};
-    lock_take(blocks_lock(state->cache->blocks));
-    state->asking = true;
-    lock_drop(blocks_lock(state->cache->blocks));
-    int rc = memory_ask(state->cache->config.memory, &state->memory);
-    if (rc < 0)
-        answer(state, -ENOMEM);
+    atomic_fetch_add(&state->references, 1);
+    lock_take(lock);
+    state->asking = ASKING_BEGINS;
+    lock_drop(lock);
+    if (memory_ask(memory, &state->memory) < 0) {
+        refuse(state, count);
+        unref(state);
+        return;
+    }
+    lock_take(lock);
+    bool waits = state->asking == ASKING_BEGINS;
+    if (waits)
+        state->asking = ASKING_WAITS;
+    bool interrupted = waits && state->interrupted;
+    lock_drop(lock);
+    if (interrupted && memory_withdraw(memory, &state->memory))
+        answer(state, -EINTR);
+    unref(state);
 }
 
 static size_t count_own(const struct read_state *state)
@@ -371,89 +412,113 @@ static bool take_own_pages(struct read_state *state)
 
 /* ---- The beginning. ---- */
 
-static uint64_t read_window(const struct cache *cache)
-{
-    struct memory_report memory;
-    memory_report(cache->config.memory, &memory);
-    uint64_t window = memory.limit / 4 < WINDOW_MAX ? memory.limit / 4 : WINDOW_MAX;
-    uint64_t told = cache->config.read_ahead_max;
-    return told && told < memory.limit / 2 ? told : window;
-}
-
-/* Before the demand's blocks are looked at, so that one GET can cover both. */
-static struct prefetch_plan plan_ahead(struct read_state *state)
+/* What the reads so far promise about the next ones: on its way with the same GETs where it touches. */
+static void fetch_ahead_locked(struct read_state *state, struct list *fetches)
 {
     struct handle *handle = state->read->handle;
+    struct blocks *blocks = state->cache->blocks;
+    struct prefetch_limits limits = {.file_size = state->snapshot.base_size,
+                                     .window_max = blocks_window_max(blocks),
+                                     .room = blocks_room_locked(blocks)};
     struct prefetch_plan plan;
-    uint64_t window = read_window(state->cache);
-    LOCK_SCOPED(&handle->lock);
-    prefetch_read(&handle->prefetch, state->start, state->end - state->start, state->snapshot.base_size,
-                  window, true, &plan);
+    lock_take(&handle->lock);
+    prefetch_read(&handle->prefetch, state->start, state->end - state->start, &limits, &plan);
+    lock_drop(&handle->lock);
     state->passed = plan.sequential;
-    return plan;
-}
-
-static void fetch_ahead_locked(struct read_state *state, const struct prefetch_plan *plan,
-                               struct list *fetches)
-{
-    uint64_t last = plan->ahead_end < state->snapshot.base_size ? plan->ahead_end : state->snapshot.base_size;
-    if (plan->ahead_start < last)
-        blocks_fetch_locked(state->inode, &state->snapshot.source, plan->ahead_start / PAGE_BYTES,
-                            (last + PAGE_BYTES - 1) / PAGE_BYTES, SHARE_AHEAD, NULL, fetches);
+    if (plan.ahead_start >= plan.ahead_end)
+        return;
+    struct blocks_wanted wanted = {.first = plan.ahead_start / PAGE_BYTES,
+                                   .end = (plan.ahead_end + PAGE_BYTES - 1) / PAGE_BYTES,
+                                   .share = SHARE_AHEAD,
+                                   .run = plan.step / PAGE_BYTES};
+    uint64_t reached = blocks_fetch_locked(state->inode, &state->snapshot.source, wanted, NULL, fetches);
+    if (reached == wanted.end)
+        return;
+    lock_take(&handle->lock);
+    prefetch_cut(&handle->prefetch, &plan, reached * PAGE_BYTES);
+    lock_drop(&handle->lock);
 }
 
 /* Its blocks still land, for whoever comes next; from here on nobody else answers this read. */
-static bool withdraw_locked(struct read_state *state)
+static void withdraw_locked(struct read_state *state)
 {
     for (size_t i = 0; i < state->count; i++)
         if (state->waits[i].block)
             list_remove(&state->waits[i].wait.link);
     state->reader.waiting = false;
-    return true;
 }
 
-static void work_with(struct read_state *state, const struct prefetch_plan *plan)
+static size_t count_needed(const struct read_state *state)
+{
+    size_t needed = 0;
+    for (size_t i = 0; i < state->count; i++)
+        needed += needs_block(state, state->first + i);
+    return needed;
+}
+
+/* Neighbours join one GET, see blocks_fetch_locked(). */
+static void fetch_needed_locked(struct read_state *state, struct list *fetches)
+{
+    for (uint64_t index = state->first; index < state->first + state->count; index++) {
+        struct blocks_wanted wanted = {.first = index, .end = index + 1, .share = SHARE_DEMAND};
+        if (needs_block(state, index))
+            blocks_fetch_locked(state->inode, &state->snapshot.source, wanted, &state->held, fetches);
+    }
+}
+
+enum outlook { OUTLOOK_READY, OUTLOOK_WAITS, OUTLOOK_INTERRUPTED, OUTLOOK_NO_PAGES, OUTLOOK_STOPPED };
+
+/* All that is decided under one hold. After OUTLOOK_WAITS a network thread may end the read as soon as the lock is
+ * dropped: nobody else touches it from then on. */
+static enum outlook look_locked(struct read_state *state, bool plan, struct list *fetches,
+                                struct pages_held *ret_surplus)
 {
     struct blocks *blocks = state->cache->blocks;
-    struct list fetches = LIST_INIT(fetches);
-    uint64_t end = state->first + state->count;
-    bool own = take_own_pages(state), pinned = false;
-    size_t missing = 0;
-    lock_take(blocks_lock(blocks));
     blocks_expect_locked(state->inode, &state->snapshot.source.identity);
-    while (end > state->first && !needs_block(state, end - 1))
-        end--;
-    if (own) {
-        blocks_fetch_locked(state->inode, &state->snapshot.source, state->first, end, SHARE_DEMAND,
-                            &state->held, &fetches);
-        if (plan)
-            fetch_ahead_locked(state, plan, &fetches);
-        pinned = pin_all_locked(state);
-    }
-    bool waits = pinned && state->reader.waiting;
-    bool interrupted = waits && state->interrupted && withdraw_locked(state);
-    if (!pinned)
-        missing = count_missing_locked(state);
-    lock_drop(blocks_lock(blocks));
-    /* Once it waits, a network thread may end it: it is not touched after the GETs are sent. */
-    struct pages_held surplus = state->held;
-    if (pinned)
-        state->held.count = 0;
-    struct cache *cache = state->cache;
-    if (pinned && surplus.count)
-        page_put_many(cache->config.memory, surplus.pages, surplus.count, SHARE_DEMAND);
-    fetches_start(blocks, &fetches);
-    if (!pinned)
-        ask_for_pages(state, missing + count_own(state) - state->own_count);
-    else if (interrupted)
-        answer(state, -EINTR);
-    else if (!waits)
-        finish(state);
+    fetch_needed_locked(state, fetches);
+    if (plan)
+        fetch_ahead_locked(state, fetches);
+    if (!pin_all_locked(state))
+        return blocks_stopping_locked(blocks) || state->granted ? OUTLOOK_STOPPED : OUTLOOK_NO_PAGES;
+    *ret_surplus = state->held;
+    state->held.count = 0;
+    if (!state->reader.waiting)
+        return OUTLOOK_READY;
+    if (!state->interrupted)
+        return OUTLOOK_WAITS;
+    withdraw_locked(state);
+    return OUTLOOK_INTERRUPTED;
 }
 
-static void work(struct read_state *state)
+static void work(struct read_state *state, bool plan)
 {
-    work_with(state, NULL);
+    struct cache *cache = state->cache;
+    struct list fetches = LIST_INIT(fetches);
+    struct pages_held surplus = {.count = 0};
+    enum outlook outlook = OUTLOOK_NO_PAGES;
+    if (take_own_pages(state)) {
+        LOCK_SCOPED(blocks_lock(cache->blocks));
+        outlook = look_locked(state, plan, &fetches, &surplus);
+    }
+    if (surplus.count)
+        page_put_many(cache->config.memory, surplus.pages, surplus.count, SHARE_DEMAND);
+    fetches_start(cache->blocks, &fetches);
+    switch (outlook) {
+    case OUTLOOK_WAITS:
+        break;
+    case OUTLOOK_READY:
+        finish(state);
+        break;
+    case OUTLOOK_INTERRUPTED:
+        answer(state, -EINTR);
+        break;
+    case OUTLOOK_NO_PAGES:
+        ask_for_pages(state, count_needed(state) + count_own(state));
+        break;
+    case OUTLOOK_STOPPED:
+        answer(state, -EIO);
+        break;
+    }
 }
 
 static void note_covered_locked(struct read_state *state)
@@ -498,14 +563,14 @@ static void begin(struct read_state *state)
         answer(state, 0);
         return;
     }
-    struct prefetch_plan plan = plan_ahead(state);
     bool all_local = state->snapshot.covered == (1u << state->count) - 1;
-    work_with(state, all_local ? NULL : &plan);
+    work(state, !all_local);
 }
 
 void cache_read(struct cache *cache, struct cache_read *read)
 {
     struct read_state *state = xcalloc(1, sizeof(*state));
+    atomic_init(&state->references, 1);
     state->cache = cache;
     state->read = read;
     state->inode = inode_ref(read->handle->inode);
@@ -523,15 +588,14 @@ void cache_read_interrupt(struct cache *cache, struct cache_read *read)
 {
     struct read_state *state = read->state;
     struct lock *lock = blocks_lock(cache->blocks);
-    bool mine = false;
     lock_take(lock);
-    if (state->reader.waiting) {
-        mine = withdraw_locked(state);
-    }
-    bool asking = !mine && state->asking;
+    bool mine = state->reader.waiting;
+    if (mine)
+        withdraw_locked(state);
+    bool asks = state->asking == ASKING_WAITS;
     state->interrupted = true; /* for a grant on its way, or a wait that is about to begin */
     lock_drop(lock);
-    if (asking && memory_withdraw(cache->config.memory, &state->memory))
+    if (asks && memory_withdraw(cache->config.memory, &state->memory))
         mine = true;
     if (mine)
         answer(state, -EINTR);
