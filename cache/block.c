@@ -12,6 +12,8 @@
 
 #define STEAL_LOOKS 64 /* how far from the cold end a page is searched */
 #define WINDOW_MAX  ((uint64_t)64 << 20)
+#define RATE_BYTES  ((uint64_t)1 << 20) /* shorter GETs tell nothing about the rate */
+#define FAST_KB_S   128000              /* more than one connection to S3 ever gives */
 
 struct blocks {
     /* Set at birth. */
@@ -22,10 +24,13 @@ struct blocks {
 
     struct lock lock;
     /* Under lock. */
-    struct list lru; /* present and unpinned, coldest first */
-    size_t ahead;    /* blocks that were read ahead, and read by nobody yet */
+    struct list lru;    /* present and unpinned, coldest first */
+    struct list passed; /* of these, those that a sequence has gone by, oldest first */
+    size_t passed_count;
+    size_t ahead; /* blocks that were read ahead, and read by nobody yet */
     struct list fetches;
-    struct gate idle; /* opened when the last fetch ended */
+    struct gate idle;   /* opened when the last fetch ended */
+    uint64_t rate_kb_s; /* of one large GET, lately */
     bool stopping;
     struct blocks_report counts;
 };
@@ -38,6 +43,7 @@ struct fetch {
     struct block *run[BLOCKS_RUN_MAX];
     struct iovec into[BLOCKS_RUN_MAX];
     size_t count;
+    int64_t started_ms;
     size_t landed;    /* blocks of the run that are present; under the lock */
     struct list link; /* in blocks->fetches */
     struct list todo; /* in the list of those to be started */
@@ -88,12 +94,28 @@ static void note_read(struct block *block)
     block->ahead = false;
 }
 
+static void rest_block(struct block *block, bool passed)
+{
+    struct blocks *blocks = block->blocks;
+    assert(block->pins == 0 && block->state == BLOCK_PRESENT && list_empty(&block->rest));
+    list_append(passed ? &blocks->passed : &blocks->lru, &block->rest);
+    block->passed = passed;
+    blocks->passed_count += passed;
+}
+
+static void unrest_block(struct block *block)
+{
+    list_remove(&block->rest);
+    block->blocks->passed_count -= block->passed;
+    block->passed = false;
+}
+
 /* The block ends; its page is the caller's. */
 static void end_block(struct block *block)
 {
     assert(block->pins == 0 && list_empty(&block->waiters));
     leave_table(block);
-    list_remove(&block->lru);
+    unrest_block(block);
     if (block->state == BLOCK_PRESENT) {
         block->blocks->counts.present--;
         block->blocks->counts.wasted += block->ahead;
@@ -102,23 +124,40 @@ static void end_block(struct block *block)
     free(block);
 }
 
-/* The page of an unpinned block. Read-ahead takes only from those that were read. */
-static char *steal_page(struct blocks *blocks, enum memory_share *share)
+static struct block *first_of(struct list *list)
+{
+    return list_empty(list) ? NULL : container_of(list->next, struct block, rest);
+}
+
+static struct block *find_coldest(struct blocks *blocks)
+{
+    struct block *block = first_of(&blocks->passed);
+    return block ? block : first_of(&blocks->lru);
+}
+
+/* Read-ahead takes only from blocks that were read. */
+static struct block *find_victim(struct blocks *blocks, enum memory_share share)
 {
     int looks = 0;
-    list_for_each_safe (at, after, &blocks->lru) {
-        struct block *block = container_of(at, struct block, lru);
-        if (++looks > STEAL_LOOKS)
+    if (share != SHARE_AHEAD || !list_empty(&blocks->passed))
+        return find_coldest(blocks);
+    list_for_each (at, &blocks->lru) {
+        struct block *block = container_of(at, struct block, rest);
+        if (!block->ahead)
+            return block;
+        if (++looks == STEAL_LOOKS)
             break;
-        if (*share == SHARE_AHEAD && block->ahead)
-            continue;
-        char *page = block->page;
-        *share = block->share;
-        blocks->counts.evicted++;
-        end_block(block);
-        return page;
     }
     return NULL;
+}
+
+static char *steal_page(struct block *block, enum memory_share *ret_share)
+{
+    char *page = block->page;
+    *ret_share = block->share;
+    block->blocks->counts.evicted++;
+    end_block(block);
+    return page;
 }
 
 static char *find_page(struct blocks *blocks, enum memory_share *share, struct pages_held *held)
@@ -129,8 +168,13 @@ static char *find_page(struct blocks *blocks, enum memory_share *share, struct p
     }
     if (*share == SHARE_AHEAD && blocks->ahead >= blocks->ahead_max)
         return NULL;
+    if (blocks->passed_count > BLOCKS_PASSED_KEEP)
+        return steal_page(first_of(&blocks->passed), share);
     char *page = page_try(blocks->memory, *share);
-    return page ? page : steal_page(blocks, share);
+    if (page)
+        return page;
+    struct block *victim = find_victim(blocks, *share);
+    return victim ? steal_page(victim, share) : NULL;
 }
 
 static void reclaim(void *context, size_t bytes)
@@ -138,10 +182,10 @@ static void reclaim(void *context, size_t bytes)
     struct blocks *blocks = context;
     while (bytes > 0) {
         struct free_pages free_pages = {0};
+        struct block *block;
         size_t freed = 0;
         lock_take(&blocks->lock);
-        while (freed < bytes && !list_empty(&blocks->lru) && !is_full(&free_pages)) {
-            struct block *block = container_of(blocks->lru.next, struct block, lru);
+        while (freed < bytes && !is_full(&free_pages) && (block = find_coldest(blocks))) {
             free_page(&free_pages, block);
             blocks->counts.evicted++;
             end_block(block);
@@ -168,22 +212,19 @@ void block_pin_locked(struct block *block)
 {
     block->pins++;
     note_read(block);
-    list_remove(&block->lru);
+    unrest_block(block);
 }
 
 void block_unpin_locked(struct block *block, bool passed, struct free_pages *free_pages)
 {
-    struct blocks *blocks = block->blocks;
     assert(block->pins > 0);
     if (--block->pins > 0 || block->state == BLOCK_FETCHING)
         return;
     if (block->dropped) {
         free_page(free_pages, block);
         end_block(block);
-    } else if (passed) {
-        list_prepend(&blocks->lru, &block->lru);
     } else {
-        list_append(&blocks->lru, &block->lru);
+        rest_block(block, passed);
     }
 }
 
@@ -195,8 +236,8 @@ static void drop_all_locked(struct inode *inode)
         leave_table(block);
         if (block->pins > 0 || block->state == BLOCK_FETCHING)
             continue;
-        list_remove(&block->lru);
-        list_prepend(&block->blocks->lru, &block->lru);
+        unrest_block(block);
+        rest_block(block, true);
     }
 }
 
@@ -229,7 +270,7 @@ static struct block *make_block(struct inode *inode, uint64_t index, char *page,
     block->page = page;
     block->share = share;
     block->length = size - start < PAGE_BYTES ? (size_t)(size - start) : PAGE_BYTES;
-    list_init(&block->lru);
+    list_init(&block->rest);
     list_init(&block->waiters);
     HASH_ADD(by_index, inode->block_table, index, sizeof(block->index), block);
     return block;
@@ -284,7 +325,7 @@ static void mark_landed_locked(struct fetch *fetch, uint64_t bytes, struct list 
             free_page(free_pages, block);
             end_block(block);
         } else {
-            list_append(&fetch->blocks->lru, &block->lru);
+            rest_block(block, false);
         }
     }
 }
@@ -382,6 +423,16 @@ static int judge_end(const struct store_call *call)
     return call->rc;
 }
 
+static void note_rate_locked(struct fetch *fetch)
+{
+    struct blocks *blocks = fetch->blocks;
+    int64_t took_ms = clock_ms() - fetch->started_ms;
+    if (fetch->call.length < RATE_BYTES)
+        return;
+    uint64_t rate = fetch->call.length / (uint64_t)(took_ms > 0 ? took_ms : 1);
+    blocks->rate_kb_s = blocks->rate_kb_s ? (blocks->rate_kb_s * 7 + rate) / 8 : rate;
+}
+
 static void hear_done(struct store_call *call)
 {
     struct fetch *fetch = call->owner;
@@ -394,6 +445,7 @@ static void hear_done(struct store_call *call)
     lock_take(&blocks->lock);
     if (rc == 0) {
         mark_landed_locked(fetch, call->length, &ready, &free_pages);
+        note_rate_locked(fetch);
     } else {
         waited = fail_rest_locked(fetch, rc, &ready, &free_pages);
         first = rc == -ESTALE && drop_stale_locked(fetch) && foreign;
@@ -473,6 +525,7 @@ void fetches_start(struct blocks *blocks, struct list *fetches)
             .done = hear_done,
             .owner = fetch,
         };
+        fetch->started_ms = clock_ms();
         store_start(blocks->cache->config.store, &fetch->call);
     }
 }
@@ -480,6 +533,11 @@ void fetches_start(struct blocks *blocks, struct list *fetches)
 uint64_t blocks_room_locked(const struct blocks *blocks)
 {
     return blocks->ahead < blocks->ahead_max ? (blocks->ahead_max - blocks->ahead) / 2 * PAGE_BYTES : 0;
+}
+
+bool blocks_fast_locked(const struct blocks *blocks)
+{
+    return blocks->rate_kb_s >= FAST_KB_S;
 }
 
 uint64_t blocks_window_max(const struct blocks *blocks)
@@ -513,6 +571,7 @@ struct blocks *blocks_new(struct cache *cache)
     lock_init(&blocks->lock, LOCK_BLOCKS, "blocks");
     set_limits(blocks, &cache->config);
     list_init(&blocks->lru);
+    list_init(&blocks->passed);
     list_init(&blocks->fetches);
     gate_init(&blocks->idle);
     memory_add_reclaimer(blocks->memory, reclaim, blocks);

@@ -66,11 +66,11 @@ static void grow(struct prefetch_stream *stream, uint64_t window_max)
     stream->window = smaller(stream->window, window_max);
 }
 
-/* Four GETs of it fill the window, more of them only where the window is larger than four of the largest. */
-static uint64_t step_of(uint64_t window)
+/* A power of two, so that the GETs of all sizes end at each other's borders. */
+static uint64_t step_of(uint64_t window, bool few)
 {
-    uint64_t step = PREFETCH_FIRST;
-    while (step < PREFETCH_STEP_MAX && step * 8 <= window)
+    uint64_t step = PREFETCH_FIRST, in_flight = few ? 4 : 8;
+    while (step < PREFETCH_STEP_MAX && step * 2 * in_flight <= window)
         step *= 2;
     return larger(smaller(step, window / PAGE_BYTES * PAGE_BYTES), PAGE_BYTES);
 }
@@ -105,7 +105,7 @@ void prefetch_read(struct prefetch *prefetch, uint64_t offset, uint64_t size,
         return;
     ret_plan->sequential = true;
     grow(stream, limits->window_max);
-    uint64_t step = step_of(stream->window);
+    uint64_t step = step_of(stream->window, limits->few);
     if (stream->ahead - stream->head + smaller(step, stream->window / 2) > stream->window)
         return;
     uint64_t until = find_end(stream, step, limits);

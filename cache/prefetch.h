@@ -26,7 +26,7 @@
 #define PREFETCH_STREAMS  4
 #define PREFETCH_SLACK    ((uint64_t)2 << 20)
 #define PREFETCH_FIRST    ((uint64_t)1 << 20)
-#define PREFETCH_STEP_MAX ((uint64_t)8 << 20)
+#define PREFETCH_STEP_MAX ((uint64_t)16 << 20)
 #define PREFETCH_WHOLE    ((uint64_t)2 << 20)
 
 struct prefetch_stream {
@@ -48,6 +48,7 @@ struct prefetch_limits {
     uint64_t file_size;
     uint64_t window_max; /* of one stream */
     uint64_t room;       /* bytes that may be read ahead now: the memory that is left, shared among streams */
+    bool few; /* one GET alone is fast: four fill the window, else eight (S3 gives each some 80 MB/s) */
 };
 
 struct prefetch_plan {

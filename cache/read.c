@@ -419,7 +419,8 @@ static void fetch_ahead_locked(struct read_state *state, struct list *fetches)
     struct blocks *blocks = state->cache->blocks;
     struct prefetch_limits limits = {.file_size = state->snapshot.base_size,
                                      .window_max = blocks_window_max(blocks),
-                                     .room = blocks_room_locked(blocks)};
+                                     .room = blocks_room_locked(blocks),
+                                     .few = blocks_fast_locked(blocks)};
     struct prefetch_plan plan;
     lock_take(&handle->lock);
     prefetch_read(&handle->prefetch, state->start, state->end - state->start, &limits, &plan);

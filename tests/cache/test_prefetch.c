@@ -89,29 +89,31 @@ Test(prefetch, the_window_doubles_with_what_was_read_up_to_its_most)
     cr_assert_eq(most, 64 * MIB);
 }
 
-Test(prefetch, a_large_window_is_filled_by_few_large_requests)
+Test(prefetch, the_window_is_filled_by_eight_requests_or_four_where_each_is_fast)
 {
-    struct prefetch prefetch;
-    int requests = 0;
-    prefetch_init(&prefetch);
-    for (uint64_t at = 0; at < GIB; at += MIB) {
-        struct prefetch_plan plan = feed(&prefetch, at, MIB);
-        for (uint64_t from = plan.ahead_start; from < plan.ahead_end; requests++)
-            from = (from / plan.step + 1) * plan.step;
-    }
-    cr_assert(requests <= 128 + 24, "%d requests for 1 GiB", requests);
-}
-
-Test(prefetch, a_small_window_is_still_filled_by_several_requests)
-{
-    struct prefetch prefetch;
-    struct prefetch_limits limits = {.file_size = GIB, .window_max = 8 * MIB, .room = GIB};
-    prefetch_init(&prefetch);
-    for (uint64_t at = 0; at < 100 * MIB; at += MIB) {
-        struct prefetch_plan plan;
-        prefetch_read(&prefetch, at, MIB, &limits, &plan);
-        if (added(&plan))
-            cr_assert(plan.step <= 2 * MIB);
+    static const struct {
+        uint64_t window;
+        bool few;
+        uint64_t step;
+    } rows[] = {{64 * MIB, false, 8 * MIB},  {64 * MIB, true, 16 * MIB}, {256 * MIB, false, 16 * MIB},
+                {256 * MIB, true, 16 * MIB}, {16 * MIB, false, 2 * MIB}, {16 * MIB, true, 4 * MIB},
+                {3 * MIB, true, MIB},        {MIB, false, MIB},          {300 * KIB, false, 256 * KIB}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct prefetch_limits limits = {
+            .file_size = GIB, .window_max = rows[i].window, .room = GIB, .few = rows[i].few};
+        struct prefetch prefetch;
+        uint64_t requests = 0, step = 0;
+        prefetch_init(&prefetch);
+        for (uint64_t at = 0; at < GIB; at += 128 * KIB) {
+            struct prefetch_plan plan;
+            prefetch_read(&prefetch, at, 128 * KIB, &limits, &plan);
+            if (added(&plan))
+                step = plan.step;
+            for (uint64_t from = plan.ahead_start; from < plan.ahead_end; requests++)
+                from = (from / plan.step + 1) * plan.step;
+        }
+        cr_expect_eq(step, rows[i].step, "row %zu: steps of %zu KiB", i, (size_t)(step / KIB));
+        cr_expect(requests <= GIB / step + 64, "row %zu: %zu requests", i, (size_t)requests);
     }
 }
 

