@@ -90,12 +90,6 @@ static void give_pages(struct read_state *state)
     state->own_count = 0;
 }
 
-/* The next read of a stream may begin within our last block. */
-static bool is_read_up(const struct read_state *state, const struct block *block)
-{
-    return block->index * PAGE_BYTES + block->length <= state->end;
-}
-
 static void unpin_all(struct read_state *state)
 {
     struct blocks *blocks = state->cache->blocks;
@@ -106,7 +100,7 @@ static void unpin_all(struct read_state *state)
         if (!wait->block)
             continue;
         list_remove(&wait->wait.link);
-        block_unpin_locked(wait->block, state->passed && is_read_up(state, wait->block), &free_pages);
+        block_unpin_locked(wait->block, state->passed, &free_pages);
         wait->block = NULL;
     }
     lock_drop(blocks_lock(blocks));

@@ -334,7 +334,7 @@ Test(read, our_own_upload_under_a_read_is_no_foreign_version)
     memory_store_fault(room.bucket, &hang);
     struct reader reader;
     reader_begin(&reader, &room, handle, 3 * MIB, 4096);
-    cr_assert_eq(room_write(&room, handle, 100, 1000, 1), 0);
+    cr_assert_eq(room_write(&room, handle, 100, 1000, 2), 0);
     cr_assert_eq(room_fsync(&room, handle), 0);
     cr_assert(!reader_answered(&reader));
     memory_store_unhang(room.bucket, STORE_GET, NULL);
@@ -473,6 +473,37 @@ Test(read, a_sequence_is_read_ahead_also_when_random_reads_have_filled_the_memor
     cr_assert(sent.count < 40, "%zu requests", sent.count);
     cr_assert_eq(sent.bytes, 20 * MIB);
     cache_release(room.cache, random);
+    cache_release(room.cache, handle);
+}
+
+Test(read, a_sequence_in_little_memory_reads_no_block_twice)
+{
+    struct room_config config = {.memory_bytes = 4 * MIB};
+    ROOM_SCOPED(room, &config);
+    struct handle *handle = open_object(&room, "a", 20 * MIB, 1);
+    for (uint64_t at = 0; at + 100000 < 20 * MIB; at += 100000) /* in the middle of blocks */
+        cr_assert_eq(room_read(&room, handle, at, 100000, 1), 0);
+    cr_assert(count_gets(&room, "p/a").bytes <= 20 * MIB);
+    cache_release(room.cache, handle);
+}
+
+Test(read, read_ahead_that_found_no_memory_is_made_up_for)
+{
+    struct room_config config = {.memory_bytes = 16 * MIB};
+    ROOM_SCOPED(room, &config);
+    struct handle *handle = open_object(&room, "a", 24 * MIB, 1);
+    void *pages[128];
+    size_t count = 0;
+    while (count < 120 && (pages[count] = page_try(room.memory, SHARE_UPLOAD)))
+        count++;
+    for (uint64_t at = 0; at < 4 * MIB; at += 128 * KIB)
+        cr_assert_eq(room_read(&room, handle, at, 128 * KIB, 1), 0);
+    page_put_many(room.memory, pages, count, SHARE_UPLOAD);
+    memory_store_log_clear(room.bucket);
+    for (uint64_t at = 4 * MIB; at < 24 * MIB; at += 128 * KIB)
+        cr_assert_eq(room_read(&room, handle, at, 128 * KIB, 1), 0);
+    struct sent sent = count_gets(&room, "p/a");
+    cr_assert(sent.count <= 26, "%zu requests", sent.count);
     cache_release(room.cache, handle);
 }
 
