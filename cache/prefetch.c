@@ -82,9 +82,12 @@ static uint64_t find_end(const struct prefetch_stream *stream, uint64_t step,
     until = until >= limits->file_size ? limits->file_size : until / step * step;
     if (until <= stream->ahead)
         return stream->ahead;
-    if (until - stream->ahead > limits->room)
-        until = (stream->ahead + limits->room) / PAGE_BYTES * PAGE_BYTES;
-    return larger(until, stream->ahead);
+    if (until - stream->ahead <= limits->room)
+        return until;
+    /* Who has some way to go leaves what little there is to others, and comes back for a whole step. */
+    if (limits->room < step && stream->ahead - stream->head >= step)
+        return stream->ahead;
+    return larger((stream->ahead + limits->room) / PAGE_BYTES * PAGE_BYTES, stream->ahead);
 }
 
 void prefetch_read(struct prefetch *prefetch, uint64_t offset, uint64_t size,

@@ -219,6 +219,33 @@ Test(prefetch, never_plans_beyond_the_room_or_the_end)
     }
 }
 
+Test(prefetch, streams_that_share_little_room_still_send_large_requests)
+{
+    enum { STREAMS = 4 };
+    struct prefetch streams[STREAMS];
+    uint64_t heads[STREAMS] = {0}, aheads[STREAMS] = {0}, requests = 0, bytes = 0, shared = 32 * MIB;
+    for (int i = 0; i < STREAMS; i++)
+        prefetch_init(&streams[i]);
+    for (int turn = 0; turn < 512 * STREAMS; turn++) {
+        int i = turn % STREAMS;
+        uint64_t unread = 0;
+        for (int j = 0; j < STREAMS; j++)
+            unread += aheads[j] - heads[j];
+        cr_assert(unread <= shared);
+        struct prefetch_limits limits = {
+            .file_size = GIB, .window_max = 16 * MIB, .room = (shared - unread) / 2};
+        struct prefetch_plan plan;
+        prefetch_read(&streams[i], heads[i], MIB, &limits, &plan);
+        heads[i] += MIB;
+        aheads[i] = plan.ahead_end > heads[i] ? plan.ahead_end : heads[i];
+        if (turn < 100)
+            continue;
+        requests += added(&plan) > 0;
+        bytes += added(&plan);
+    }
+    cr_assert(bytes / requests >= 3 * MIB / 2, "%zu KiB each", (size_t)(bytes / requests / KIB));
+}
+
 Test(prefetch, what_found_no_memory_is_planned_again)
 {
     struct prefetch prefetch;
