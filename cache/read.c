@@ -272,8 +272,10 @@ static void hear_blocks(struct block_reader *reader)
     /* A base that our own upload replaced meanwhile is no foreign version: the same bytes lie under its new identity. */
     lock_take(&state->inode->lock);
     bool moved = rc == -ESTALE && is_stale_locked(state);
-    if (rc == -ESTALE && !moved)
+    if (rc == -ESTALE && !moved) {
         state->inode->remote.confirmed_ms = 0; /* the next open asks, however fresh this seemed */
+        atomic_fetch_add(&state->cache->stale_reads, 1);
+    }
     lock_drop(&state->inode->lock);
     if (moved)
         restart(state);
@@ -330,6 +332,7 @@ static void claim(struct read_state *state)
 {
     struct memory *memory = state->cache->config.memory;
     size_t count = state->memory.bytes / PAGE_BYTES;
+    assert(state->held.count + count <= PAGES_HELD_MAX);
     for (size_t i = 0; i < count; i++)
         state->held.pages[state->held.count++] = page_claim(memory, SHARE_DEMAND);
     state->granted = true;

@@ -308,6 +308,7 @@ Test(read, a_foreign_version_is_estale_said_once_and_nothing_of_the_old_one_is_r
     reader_release(&one);
     reader_release(&other);
     cr_assert_eq(room_read(&room, handle, 10 * MIB, 4096, 1), -ESTALE);
+    cr_assert_eq(atomic_load(&room.cache->stale_reads), 3);
     struct handle *fresh;
     cr_assert_eq(room_open(&room, "a", O_RDONLY, &fresh), 0);
     cr_assert_eq(room_read(&room, fresh, 10 * MIB, 4096, 2), 0);
