@@ -113,4 +113,12 @@ const char *request_crc_name(struct request *request);
 /* For prepare(): a number as query or header value. */
 void request_add_number(struct store_fields *fields, const char *name, uint64_t value);
 
+/* Between request.c and request_build.c. */
+/* Makes an attempt ready for http_start(): 0, or -errno and request->answer_error says why. */
+int request_build(struct request *request);
+void request_set_deadlines(struct request *request);
+int64_t request_patience_left(const struct request *request); /* RETRY_FOREVER */
+/* Words of our own, where S3 did not speak. */
+void request_explain(struct request *request, const char *code, const char *words);
+
 #endif
