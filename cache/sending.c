@@ -267,9 +267,12 @@ static void check_end(struct upload *upload)
         return;
     }
     upload_set_state(upload, upload->frozen ? UPLOAD_FROZEN : UPLOAD_SENDING);
-    if (find_unsent(upload) < upload->part_count)
+    if (find_unsent(upload) < upload->part_count) {
         upload_wait_for_turn(upload);
-    else if (upload->versioned && upload->parts_out == 0)
+        return;
+    }
+    list_remove(&upload->turn); /* the parts that it waited for may have been cut off */
+    if (upload->versioned && upload->parts_out == 0)
         sending_complete(upload);
 }
 

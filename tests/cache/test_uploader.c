@@ -553,6 +553,30 @@ Test(uploader, writes_while_parts_go_up_never_make_a_mixture)
     check_scribbling(MIB, 10 * MIB);
 }
 
+Test(uploader, parts_that_wait_for_their_turn_when_they_are_cut_off_are_forgotten)
+{
+    struct room_config config = {.part_bytes = MIB, .uploads_max = 1, .bucket = {.part_bytes_min = 1}};
+    ROOM_SCOPED(room, &config);
+    struct handle *handle;
+    struct room_sync sync;
+    cr_assert_eq(room_create(&room, "a", &handle), 0);
+    cr_assert_eq(room_write(&room, handle, 0, 4 * MIB, 1), 0);
+    int fault =
+        memory_store_fault(room.bucket, &(struct fault){.kind = FAULT_HANG, .op = STORE_PART, .skip = 1});
+    room_fsync_begin(&room, handle, &sync);
+    cr_assert(memory_store_await(room.bucket, STORE_PART, "p/a", 1));
+    while (memory_store_logged(room.bucket, STORE_PART, "p/a") < 2)
+        usleep(1000);
+    cr_assert_eq(room_truncate(&room, handle, 2 * MIB), 0);
+    memory_store_fault_end(room.bucket, fault);
+    memory_store_unhang(room.bucket, 0, NULL);
+    cr_assert_eq(room_sync_end(&sync), 0);
+    cr_assert_eq(room_close(&room, handle), 0);
+    cr_assert_eq(room_object_size(&room, "p/a"), 2 * MIB);
+    cr_assert(room_object_holds(&room, "p/a", 0, 2 * MIB, 1));
+    cr_assert_eq(memory_store_logged(room.bucket, STORE_PUT, "p/a"), 0);
+}
+
 static bool parts_wait_for_memory(void *context)
 {
     struct room *room = context;
