@@ -103,12 +103,22 @@ static void fill_error(struct request *request)
     struct store_error *error = &request->call->error;
     const char *id = http_header(&request->http, "x-amz-request-id");
 
+    *error = (struct store_error){0};
     error->http_status = request->http.end == HTTP_ANSWERED ? request->http.status : 0;
     answer_error_to_store(&request->answer_error, error);
     if (!error->request_id[0] && id)
         snprintf(error->request_id, sizeof(error->request_id), "%.63s", id);
     if (request->http.end != HTTP_ANSWERED && !error->message[0])
         snprintf(error->message, sizeof(error->message), "%s", request->http.detail);
+}
+
+/* The last attempt had only the rest of the patience, and that is what ended it: the one before it tells why. */
+static bool was_cut_short(const struct request *request)
+{
+    const struct store_error *before = &request->call->error;
+    int64_t given_ms = request->http.patience_ms;
+    return request->http.end != HTTP_ANSWERED && (before->http_status || before->message[0]) && given_ms > 0 &&
+           given_ms <= request->call->patience_ms / 2 && request_patience_left(request) <= 0;
 }
 
 /* What a refusal teaches about the endpoint. */
@@ -139,10 +149,12 @@ static void finish(struct request *request, int rc, bool unknown)
     call->rc = rc;
     call->unknown = rc < 0 && unknown;
     if (rc < 0) {
-        fill_error(request);
+        if (!was_cut_short(request))
+            fill_error(request);
         learn_refusal(request, rc);
         count(request, &request->bucket->counters.failures, 1);
     } else {
+        call->error = (struct store_error){0};
         learn_success(request);
     }
     call->error.attempts = request->attempts;
@@ -332,6 +344,7 @@ static void act(struct request *request, const struct retry_event *event)
         give_up(request);
         break;
     case RETRY_LATER:
+        fill_error(request);
         wait_and_attempt(request, request->verdict.after_ms);
         break;
     case RETRY_REFRESH:

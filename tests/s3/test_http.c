@@ -574,3 +574,18 @@ Test(http, a_timer_fires_once_unless_it_is_stopped)
     cr_expect_not(trial_ends_within(&stopped.trial, 300));
     wire_free(wire);
 }
+
+/* The socket that did not connect is closed, and its number may come again: epoll must know that it is another. */
+Test(http, a_refused_first_address_does_not_hide_the_second)
+{
+    struct wire *wire = wire_start(serve_hello, NULL); /* on 127.0.0.1 only; libcurl tries [::1] first */
+    struct trial trial;
+
+    trial_init(&trial, wire, "GET", "/");
+    snprintf(trial.url, sizeof(trial.url), "http://localhost:%d/", wire_port(wire));
+    http_start(http, &trial.call);
+    cr_assert(trial_ends_within(&trial, LONG_MS));
+    cr_expect_eq(trial.call.end, HTTP_ANSWERED, "%s", trial.call.detail);
+    trial_release(&trial);
+    wire_free(wire);
+}

@@ -240,6 +240,23 @@ Test(request, patience_ends_a_call_that_nobody_answers)
     store_call_release(&call);
 }
 
+Test(request, what_ends_a_call_is_told_by_the_last_attempt_that_had_time)
+{
+    script[0] = ERROR("503", "SlowDown", "x-amz-retry-after: 700\r\nx-amz-request-id: R1\r\n");
+    script[1] = HANG;
+    open_store(NULL);
+    struct store_call call = {.op = STORE_HEAD, .key = "a", .patience_ms = 1000};
+    struct store_call longer = {.op = STORE_HEAD, .key = "a", .patience_ms = 1000};
+    expect_rc(&call, -ETIMEDOUT);
+    cr_expect_eq(call.error.http_status, 503);
+    cr_expect_str_eq(call.error.request_id, "R1");
+    expect_rc(&longer, -ETIMEDOUT);
+    cr_expect_eq(longer.error.http_status, 0);
+    cr_expect_str_eq(longer.error.request_id, "");
+    store_call_release(&call);
+    store_call_release(&longer);
+}
+
 /* ---- Ranges. ---- */
 
 static char into[16];

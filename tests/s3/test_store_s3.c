@@ -237,7 +237,7 @@ TestSuite(store_s3_tls, .init = set_up_tls, .fini = tear_down);
 Test(store_s3_tls, works_with_the_certificate_and_not_without)
 {
     struct store_config config = {.ca_bundle = minio_ca(minio)};
-    struct store_call call = {.op = STORE_LIST, .max_keys = 1, .patience_ms = 500};
+    struct store_call call = {.op = STORE_LIST, .max_keys = 1, .patience_ms = 5000};
 
     store = open_store(&config);
     put("secure", "hello world", 11);
