@@ -47,14 +47,14 @@ struct cache_config {
     struct disk *disk;     /* where local files go; the caller's */
     const char *prefix;    /* "" or "a/b/": with the slash at its end, none at its start */
     bool read_only;
-    bool list_attributes_only; /* attributes=listing: no HEADs for attributes */
-    int64_t attr_ttl_ms;       /* 1000 */
-    int64_t io_timeout_ms;     /* 60 000 */
-    uint32_t uid, gid;         /* of foreign objects */
+    bool list_attributes_only;    /* attributes=listing: no HEADs for attributes */
+    int64_t attr_ttl_ms;          /* 1000 */
+    int64_t io_timeout_ms;        /* 60 000 */
+    uint32_t uid, gid;            /* of foreign objects */
     uint32_t file_mode, dir_mode; /* 0644, 0755: permission bits of foreign objects */
-    uint64_t read_ahead_max;   /* bytes of one stream; 0: by the budget */
-    uint32_t uploads_max;      /* requests in flight that carry data up; 0: 16 */
-    uint64_t part_bytes;       /* 0: 8 MiB; grows with the file (10 000 parts) */
+    uint64_t read_ahead_max;      /* bytes of one stream; 0: by the budget */
+    uint32_t uploads_max;         /* requests in flight that carry data up; 0: 16 */
+    uint64_t part_bytes;          /* 0: 8 MiB; grows with the file (10 000 parts) */
     struct cache_notify notify;
 };
 
@@ -75,7 +75,7 @@ struct attributes {
 /* A node as the kernel will know it. */
 struct entry {
     struct inode *inode; /* a reference; NULL in a negative entry */
-    uint64_t id;         /* the node's id: never used twice; differs from number when a foreign version replaced it */
+    uint64_t id; /* the node's id: never used twice; differs from number when a foreign version replaced it */
     struct attributes attributes;
     int64_t valid_ms; /* how long name and attributes may be believed */
 };
@@ -94,14 +94,22 @@ int cache_attributes(struct cache *cache, struct waiter *waiter, struct inode *i
                      struct attributes *ret_attributes, int64_t *ret_valid_ms);
 
 enum attribute_mask {
-    SET_MODE = 1, SET_UID = 2, SET_GID = 4, SET_SIZE = 8, SET_ATIME = 16, SET_MTIME = 32, SET_CTIME = 64,
-    SET_MTIME_NOW = 128, SET_ATIME_NOW = 256,
+    SET_MODE = 1,
+    SET_UID = 2,
+    SET_GID = 4,
+    SET_SIZE = 8,
+    SET_ATIME = 16,
+    SET_MTIME = 32,
+    SET_CTIME = 64,
+    SET_MTIME_NOW = 128,
+    SET_ATIME_NOW = 256,
 };
 
 /* handle may be NULL (by path). durability=sync: the change is in S3 when this returns 0, or rides on the next upload
  * of a file that has unsent data anyway. */
-int cache_set_attributes(struct cache *cache, struct waiter *waiter, struct inode *inode, struct handle *handle,
-                         unsigned mask, const struct attributes *wanted, struct attributes *ret_attributes);
+int cache_set_attributes(struct cache *cache, struct waiter *waiter, struct inode *inode,
+                         struct handle *handle, unsigned mask, const struct attributes *wanted,
+                         struct attributes *ret_attributes);
 
 struct maker { /* who creates */
     uint32_t uid, gid;
@@ -109,8 +117,8 @@ struct maker { /* who creates */
     pid_t process; /* thread group */
 };
 
-int cache_create(struct cache *cache, struct waiter *waiter, struct inode *parent, const char *name, int flags,
-                 const struct maker *maker, struct entry *ret_entry, struct handle **ret_handle);
+int cache_create(struct cache *cache, struct waiter *waiter, struct inode *parent, const char *name,
+                 int flags, const struct maker *maker, struct entry *ret_entry, struct handle **ret_handle);
 int cache_mkdir(struct cache *cache, struct waiter *waiter, struct inode *parent, const char *name,
                 const struct maker *maker, struct entry *ret_entry);
 int cache_symlink(struct cache *cache, struct waiter *waiter, struct inode *parent, const char *name,
@@ -169,8 +177,8 @@ void cache_read_interrupt(struct cache *cache, struct cache_read *read);
 void cache_read_release(struct cache *cache, struct cache_read *read);
 
 /* All or nothing: 0 means all `size` bytes are taken. */
-int cache_write(struct cache *cache, struct waiter *waiter, struct handle *handle, const void *bytes, size_t size,
-                uint64_t offset);
+int cache_write(struct cache *cache, struct waiter *waiter, struct handle *handle, const void *bytes,
+                size_t size, uint64_t offset);
 
 /* flush (close) and fsync end by done(), possibly before the call returns. */
 struct cache_sync {
@@ -201,7 +209,8 @@ void cache_statfs(struct cache *cache, struct cache_space *ret_space);
 int cache_drain(struct cache *cache, struct waiter *waiter, int64_t deadline_ms, size_t *ret_unsent);
 /* Calls each for every file with unsent changes: its key, its local path, bytes, and why it stays. */
 void cache_unsent(struct cache *cache,
-                  void (*each)(void *context, const char *key, const char *path, uint64_t bytes, const char *why),
+                  void (*each)(void *context, const char *key, const char *path, uint64_t bytes,
+                               const char *why),
                   void *context);
 /* Adds counts and facts of the cache to a JSON object (status). */
 void cache_report(struct cache *cache, struct json *object);

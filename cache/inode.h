@@ -101,7 +101,7 @@ struct inode {
     struct gate changed; /* opened when a held writer may go on, an upload ended, a hold was dropped */
     struct wanted wanted;
     struct remote remote;
-    bool attributes_known;   /* false: of a listing, and nobody has looked at its metadata: not given out yet */
+    bool attributes_known; /* false: of a listing, and nobody has looked at its metadata: not given out yet */
     struct disk_file *local; /* NULL: no local bytes */
     char local_name[32];
     struct extents present; /* ranges of `local` that hold bytes of this version */
@@ -121,15 +121,15 @@ struct inode {
     bool writers_held;      /* the last round of an upload: writers wait at `changed` */
     int parked_rc;          /* why it stays here: 0, or the error of the last try */
     char parked_why[160];
-    struct list syncs;       /* struct cache_sync that wait for a version */
-    struct list unsent;      /* in uploader->unsent while dirty, under uploader's lock */
-    struct list poked;       /* in uploader->poked: something to look at, under uploader's lock */
+    struct list syncs;  /* struct cache_sync that wait for a version */
+    struct list unsent; /* in uploader->unsent while dirty, under uploader's lock */
+    struct list poked;  /* in uploader->poked: something to look at, under uploader's lock */
     int64_t unsent_since_ms;
     uint64_t cached_version; /* content version that the kernel's pages were filled from */
     struct identity cached_identity;
 
     /* Under the lock of blocks (block.h). */
-    struct block *block_table; /* uthash by index */
+    struct block *block_table;      /* uthash by index */
     struct identity block_identity; /* the version that they are of */
 };
 

@@ -23,7 +23,7 @@ struct fs_config {
     const char *mount_point; /* absolute, exists, is a directory */
     const char *source;      /* "bucket:prefix", for /proc/mounts */
     bool read_only;
-    bool allow_other;        /* brings default_permissions, which is always set */
+    bool allow_other; /* brings default_permissions, which is always set */
     bool allow_root;
     uint32_t threads;        /* 0: 4 */
     uint32_t read_ahead_kib; /* of the mount's bdi, where allowed; 0: 4096 */

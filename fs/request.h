@@ -109,7 +109,7 @@ void request_start(struct request *request);
 /* An asynchronous request on the heap: one reference is the caller's, to be given to request_started(), one belongs to the
  * work that ends with the reply (request_async_unref there). NULL: refused and answered. */
 struct request *request_async_new(struct fs *fs, fuse_req_t fuse, const struct operation *operation,
-                            enum request_wait wait);
+                                  enum request_wait wait);
 /* The work was started (and may have ended): from now on it can be interrupted. */
 void request_started(struct request *request);
 /* The last one ends the pins of a read (cache_read_release) and the request. */

@@ -43,10 +43,12 @@ static int read_words(int count, char **words, struct words *ret_said)
         else if (!ret_said->directory)
             ret_said->directory = word;
         else
-            return command_usage("mount", "'%s' is one word too many: a source and a directory are wanted", word);
+            return command_usage("mount", "'%s' is one word too many: a source and a directory are wanted",
+                                 word);
     }
     if (!ret_said->directory)
-        return command_usage("mount", ret_said->source ? "the directory is missing" : "the source is missing");
+        return command_usage("mount",
+                             ret_said->source ? "the directory is missing" : "the source is missing");
     return 0;
 }
 

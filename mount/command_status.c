@@ -22,16 +22,18 @@ static void print_words(const struct json *status)
     bool read_only = false;
     json_get_bool(status, "read_only", &read_only);
     const struct json *unsent = json_get(status, "unsent");
-    printf("%s on %s (pid %lld, version %s)\n", json_get_string(status, "source"), json_get_string(status, "mount_point"),
-           number(status, "pid"), json_get_string(status, "version"));
+    printf("%s on %s (pid %lld, version %s)\n", json_get_string(status, "source"),
+           json_get_string(status, "mount_point"), number(status, "pid"), json_get_string(status, "version"));
     printf("  server      %s\n", json_get_string(status, "server"));
     printf("  mode        %s, durability=%s\n", read_only ? "read-only" : "writable",
            json_get_string(status, "durability"));
     printf("  up          %lld s\n", number(status, "uptime_s"));
-    printf("  memory      %lld of %lld MiB\n", (number(status, "memory_used") + number(status, "memory_idle")) >> 20,
+    printf("  memory      %lld of %lld MiB\n",
+           (number(status, "memory_used") + number(status, "memory_idle")) >> 20,
            number(status, "memory_limit") >> 20);
-    printf("  traffic     %lld MiB in, %lld MiB out, %lld retries, %lld failures\n", number(status, "bytes_in") >> 20,
-           number(status, "bytes_out") >> 20, number(status, "retries"), number(status, "failures"));
+    printf("  traffic     %lld MiB in, %lld MiB out, %lld retries, %lld failures\n",
+           number(status, "bytes_in") >> 20, number(status, "bytes_out") >> 20, number(status, "retries"),
+           number(status, "failures"));
     printf("  cache_dir   %s\n", json_get_string(status, "cache_dir"));
     if (number(status, "hidden_keys"))
         printf("  hidden      %lld keys are no file names, such as %s\n", number(status, "hidden_keys"),

@@ -186,7 +186,8 @@ int control_new(const struct control_config *config, struct control **ret_contro
 {
     STRING_SCOPED *directory = place_runtime_directory(getuid());
     if (!directory) {
-        buf_printf(why, "there is no place for a control socket; set XDG_RUNTIME_DIR to a directory of yours\n");
+        buf_printf(why,
+                   "there is no place for a control socket; set XDG_RUNTIME_DIR to a directory of yours\n");
         return -ENOENT;
     }
     struct control *control = xcalloc(1, sizeof(*control));

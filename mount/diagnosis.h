@@ -10,6 +10,7 @@
 #include "s3/store.h"
 
 /* Adds one line for a failed LIST of the prefix. */
-void diagnosis_access(const struct settings *settings, int rc, const struct store_error *error, struct buf *why);
+void diagnosis_access(const struct settings *settings, int rc, const struct store_error *error,
+                      struct buf *why);
 
 #endif

@@ -66,7 +66,8 @@ static int take_lock(struct home *home, struct buf *why)
         char holder[32] = "";
         ssize_t got = pread(home->lock, holder, sizeof(holder) - 1, 0);
         holder[got > 0 ? strcspn(holder, "\n") : 0] = '\0';
-        buf_printf(why, "%s is in use by another skyvol (pid %s); give each mount its own with -o cache_dir=DIR\n",
+        buf_printf(why,
+                   "%s is in use by another skyvol (pid %s); give each mount its own with -o cache_dir=DIR\n",
                    home->path, holder[0] ? holder : "unknown");
         return -EBUSY;
     }
@@ -98,7 +99,8 @@ static void look_at_old_sessions(const struct home *home, struct buf *warnings)
         STRING_SCOPED *path = xprintf("%s/%s", home->path, entry->d_name);
         if (directory_has_files(path))
             buf_printf(warnings,
-                       "an earlier run left unsent files in %s; see its unsent.json, save what you need, then remove it\n",
+                       "an earlier run left unsent files in %s; see its unsent.json, save what you need, "
+                       "then remove it\n",
                        path);
         else
             rmdir(path);
@@ -115,8 +117,8 @@ static int open_session(struct home *home, struct buf *why)
         rc = whole->ops->subdisk(whole, home->session, &home->disk);
     disk_free(whole);
     if (rc < 0)
-        buf_printf(why, "%s/%s: %s; give another directory with -o cache_dir=DIR\n", home->path, home->session,
-                   err_text(rc));
+        buf_printf(why, "%s/%s: %s; give another directory with -o cache_dir=DIR\n", home->path,
+                   home->session, err_text(rc));
     return rc;
 }
 
@@ -133,7 +135,9 @@ int home_open(const struct settings *settings, struct home *ret_home, struct buf
     int rc = disk_open_directory(home.path, &disk); /* makes it, and refuses what is not ours */
     disk_free(disk);
     if (rc < 0)
-        buf_printf(why, "the cache directory %s cannot be used: %s; give a directory of yours on a local disk with -o cache_dir=DIR\n",
+        buf_printf(why,
+                   "the cache directory %s cannot be used: %s; give a directory of yours on a local disk "
+                   "with -o cache_dir=DIR\n",
                    home.path, rc == -EREMOTE ? "it is on a network file system" : err_text(rc));
     else
         rc = take_lock(&home, why);

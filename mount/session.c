@@ -104,8 +104,10 @@ static int build_store(struct session *session, struct buf *why)
 /* Keys scoped to a prefix may do no more than list below it: that is what is asked. */
 static int prove_access(struct session *session, struct buf *why)
 {
-    struct store_call call = {
-        .op = STORE_LIST, .prefix = session->settings->prefix, .max_keys = 1, .patience_ms = FIRST_CONTACT_MS};
+    struct store_call call = {.op = STORE_LIST,
+                              .prefix = session->settings->prefix,
+                              .max_keys = 1,
+                              .patience_ms = FIRST_CONTACT_MS};
     int rc = store_wait(session->store, &call, &session->waiter);
     if (rc < 0)
         diagnosis_access(session->settings, rc, &call.error, why);
@@ -316,8 +318,8 @@ static int finish(struct session *session)
     int rc = cache_drain(session->cache, &session->waiter, deadline, &left);
     struct json *unsent = list_unsent(session);
     if (left) {
-        log_error("%zu files could not be sent (%s) and stay in %s/%s", left, err_name(rc), session->home.path,
-                  session->home.session);
+        log_error("%zu files could not be sent (%s) and stay in %s/%s", left, err_name(rc),
+                  session->home.path, session->home.session);
         cache_unsent(session->cache, log_unsent, NULL);
         write_unsent_list(session, unsent);
     }

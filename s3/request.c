@@ -117,8 +117,8 @@ static bool was_cut_short(const struct request *request)
 {
     const struct store_error *before = &request->call->error;
     int64_t given_ms = request->http.patience_ms;
-    return request->http.end != HTTP_ANSWERED && (before->http_status || before->message[0]) && given_ms > 0 &&
-           given_ms <= request->call->patience_ms / 2 && request_patience_left(request) <= 0;
+    return request->http.end != HTTP_ANSWERED && (before->http_status || before->message[0]) &&
+           given_ms > 0 && given_ms <= request->call->patience_ms / 2 && request_patience_left(request) <= 0;
 }
 
 /* What a refusal teaches about the endpoint. */

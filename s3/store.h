@@ -70,10 +70,11 @@ void store_fields_release(struct store_fields *fields);
 
 /* An object as HEAD, GET or a listing tells it. */
 struct store_object {
-    char *key;      /* whole key; owned */
+    char *key; /* whole key; owned */
     uint64_t size;
-    int64_t modified_ns; /* LastModified: whole seconds from HEAD and GET, milliseconds from listings: compare seconds */
-    char etag[STORE_ETAG_MAX]; /* as sent, with quotes */
+    int64_t
+        modified_ns; /* LastModified: whole seconds from HEAD and GET, milliseconds from listings: compare seconds */
+    char etag[STORE_ETAG_MAX];   /* as sent, with quotes */
     struct store_fields meta;    /* user metadata */
     struct store_fields headers; /* content-type, content-encoding, cache-control, content-disposition,
                                     content-language, expires, x-amz-storage-class, x-amz-version-id,
@@ -84,20 +85,20 @@ struct store_object {
 void store_object_release(struct store_object *object);
 
 enum store_op {
-    STORE_GET = 1,     /* [offset, offset+length) of key -> into; if_match */
-    STORE_HEAD,        /* key -> object */
-    STORE_LIST,        /* prefix, delimiter, start_after|token, max_keys -> objects, prefixes, next_token */
-    STORE_PUT,         /* key, from, meta, headers; if_match | if_absent -> object.etag */
-    STORE_COPY,        /* source_key [source_if_match] -> key; replace_meta: meta, headers instead of the source's;
+    STORE_GET = 1, /* [offset, offset+length) of key -> into; if_match */
+    STORE_HEAD,    /* key -> object */
+    STORE_LIST,    /* prefix, delimiter, start_after|token, max_keys -> objects, prefixes, next_token */
+    STORE_PUT,     /* key, from, meta, headers; if_match | if_absent -> object.etag */
+    STORE_COPY,   /* source_key [source_if_match] -> key; replace_meta: meta, headers instead of the source's;
                           up to 5 GiB (-EFBIG beyond: copy by parts) -> object.etag, object.modified_ns */
-    STORE_DELETE,      /* key; if_match where the endpoint honours it; a missing key is success */
+    STORE_DELETE, /* key; if_match where the endpoint honours it; a missing key is success */
     STORE_DELETE_MANY, /* keys -> failures (per key). Falls back to single deletes where the endpoint cannot */
     STORE_CREATE,      /* multipart: key, meta, headers -> upload_id */
     STORE_PART,        /* key, upload_id, part_number, from -> object.etag */
-    STORE_PART_COPY,   /* key, upload_id, part_number, source_key, offset, length, source_if_match -> object.etag */
-    STORE_COMPLETE,    /* key, upload_id, parts; if_match | if_absent -> object.etag */
-    STORE_ABORT,       /* key, upload_id; an unknown upload is success */
-    STORE_LIST_PARTS,  /* key, upload_id -> parts found (all pages) */
+    STORE_PART_COPY, /* key, upload_id, part_number, source_key, offset, length, source_if_match -> object.etag */
+    STORE_COMPLETE,     /* key, upload_id, parts; if_match | if_absent -> object.etag */
+    STORE_ABORT,        /* key, upload_id; an unknown upload is success */
+    STORE_LIST_PARTS,   /* key, upload_id -> parts found (all pages) */
     STORE_LIST_UPLOADS, /* prefix -> uploads (all pages, at most 10 000) */
 };
 
@@ -131,7 +132,8 @@ struct store_call {
 
     /* Inputs. */
     const char *key;
-    int64_t patience_ms; /* no byte acknowledged for this long ends the call with -ETIMEDOUT; 0: retried for ever */
+    int64_t
+        patience_ms; /* no byte acknowledged for this long ends the call with -ETIMEDOUT; 0: retried for ever */
     const char *if_match; /* ETag with quotes */
     bool if_absent;       /* If-None-Match: * */
     uint64_t offset, length;
@@ -157,8 +159,9 @@ struct store_call {
     int rc;
     bool unknown; /* rc is an error, but the operation may have happened */
     struct store_error error;
-    struct store_object object; /* GET, HEAD: all; PUT, PART, COPY, COMPLETE: etag (and modified_ns where told) */
-    uint64_t received;          /* GET: bytes that landed; less than length only at the object's end */
+    struct store_object
+        object;        /* GET, HEAD: all; PUT, PART, COPY, COMPLETE: etag (and modified_ns where told) */
+    uint64_t received; /* GET: bytes that landed; less than length only at the object's end */
     struct store_object *objects;
     size_t object_count;
     char **prefixes; /* common prefixes, whole, in key order as the objects are */
@@ -182,13 +185,13 @@ struct store_call {
 enum store_ability { ABILITY_UNKNOWN, ABILITY_YES, ABILITY_NO };
 
 struct store_abilities {
-    enum store_ability list_meta;        /* listings carry user metadata */
-    enum store_ability conditional_put;  /* If-Match and If-None-Match on PUT and Complete are honoured */
+    enum store_ability list_meta;       /* listings carry user metadata */
+    enum store_ability conditional_put; /* If-Match and If-None-Match on PUT and Complete are honoured */
     enum store_ability conditional_delete;
-    enum store_ability checksum;         /* x-amz-checksum-* is taken (else Content-MD5) */
+    enum store_ability checksum; /* x-amz-checksum-* is taken (else Content-MD5) */
     enum store_ability delete_many;
     enum store_ability part_copy;
-    bool equal_parts;                    /* all parts but the last must have one size (R2) */
+    bool equal_parts; /* all parts but the last must have one size (R2) */
 };
 
 struct store_counters {
@@ -204,7 +207,8 @@ struct store_ops {
     void (*abilities)(struct store *store, struct store_abilities *ret_abilities);
     int (*probe)(struct store *store, const char *prefix, struct waiter *waiter);
     void (*counters)(struct store *store, struct store_counters *ret_counters);
-    void (*describe)(struct store *store, struct buf *out); /* "http://127.0.0.1:9000/bucket, region us-east-1" */
+    void (*describe)(struct store *store,
+                     struct buf *out); /* "http://127.0.0.1:9000/bucket, region us-east-1" */
     void (*free)(struct store *store);
 };
 
@@ -226,7 +230,7 @@ int store_probe(struct store *store, const char *prefix, struct waiter *waiter);
 void store_abilities(struct store *store, struct store_abilities *ret_abilities);
 void store_counters(struct store *store, struct store_counters *ret_counters);
 void store_describe(struct store *store, struct buf *out);
-void store_free(struct store *store); /* cancels what runs and waits for its done() */
+void store_free(struct store *store);        /* cancels what runs and waits for its done() */
 const char *store_op_name(enum store_op op); /* "GET", "LIST_PARTS": for the log */
 /* "SlowDown (503), request 17A9..., 4 attempts in 812 ms: Please reduce your request rate" for one log line. */
 void store_error_print(const struct store_error *error, int rc, struct buf *out);
@@ -237,21 +241,22 @@ enum store_style { STYLE_AUTO, STYLE_PATH, STYLE_VIRTUAL };
 enum store_checksum { CHECKSUM_AUTO, CHECKSUM_CRC32C, CHECKSUM_CRC64NVME, CHECKSUM_MD5, CHECKSUM_SHA256 };
 
 struct store_config {
-    const char *endpoint;  /* "https://host[:port]"; NULL: AWS of the region */
+    const char *endpoint; /* "https://host[:port]"; NULL: AWS of the region */
     const char *bucket;
-    const char *region;    /* NULL: from the endpoint's name, else discovered, else us-east-1 */
+    const char *region; /* NULL: from the endpoint's name, else discovered, else us-east-1 */
     enum store_style style;
-    enum store_checksum checksum; /* AUTO: CRC32C where the endpoint takes it, else Content-MD5 */
+    enum store_checksum checksum;    /* AUTO: CRC32C where the endpoint takes it, else Content-MD5 */
     struct credentials *credentials; /* a reference is taken; NULL: unsigned requests */
-    const char *ca_bundle; /* NULL: the system's */
-    const char *proxy;     /* NULL: HTTPS_PROXY, HTTP_PROXY (https/http), NO_PROXY of the environment */
-    bool allow_http;       /* http:// to other hosts than loopback */
-    bool insecure_tls;     /* never by default; tests with a self-made certificate use ca_bundle instead */
-    int loops;             /* network threads, 1 or 2; 0: by the number of processors */
-    int connections_max;   /* 0: 64 */
-    int64_t connect_timeout_ms;    /* one attempt; 0: 5 s */
-    int64_t first_byte_timeout_ms; /* one attempt, from sent to first byte of the answer; 0: 20 s (Complete, Copy: 10 min) */
-    int64_t stall_timeout_ms;      /* one attempt, no byte moved; 0: 15 s */
+    const char *ca_bundle;           /* NULL: the system's */
+    const char *proxy;   /* NULL: HTTPS_PROXY, HTTP_PROXY (https/http), NO_PROXY of the environment */
+    bool allow_http;     /* http:// to other hosts than loopback */
+    bool insecure_tls;   /* never by default; tests with a self-made certificate use ca_bundle instead */
+    int loops;           /* network threads, 1 or 2; 0: by the number of processors */
+    int connections_max; /* 0: 64 */
+    int64_t connect_timeout_ms; /* one attempt; 0: 5 s */
+    int64_t
+        first_byte_timeout_ms; /* one attempt, from sent to first byte of the answer; 0: 20 s (Complete, Copy: 10 min) */
+    int64_t stall_timeout_ms; /* one attempt, no byte moved; 0: 15 s */
 };
 
 /* -EINVAL with the words of what is wrong with the configuration in `why`. Sends nothing. */
