@@ -24,7 +24,8 @@ struct compat *compat_of(void *userdata)
 
 /* ---- Birth. ---- */
 
-static void forward_log(enum fuse_log_level level, const char *format, va_list list)
+static void __attribute__((format(printf, 2, 0)))
+forward_log(enum fuse_log_level level, const char *format, va_list list)
 {
     BUF_SCOPED line = BUF_INIT;
     buf_vprintf(&line, format, list);

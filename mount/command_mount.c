@@ -78,7 +78,6 @@ static int prepare(struct settings *settings, const struct words *said, struct b
     rc = source_parse(said->source, &settings->bucket, &settings->prefix, why);
     if (rc < 0)
         return rc;
-    BUF_SCOPED place_why = BUF_INIT;
     rc = place_resolve(said->directory, &settings->mount_point, why);
     return rc < 0 ? rc : place_prepare(settings->mount_point, settings->nonempty, why);
 }

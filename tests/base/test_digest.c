@@ -113,22 +113,9 @@ Test(digest, base64_survives_all_bytes_and_lengths)
 
 Test(digest, what_is_not_base64_is_refused_and_appends_nothing)
 {
-    static const char *const bad[] = {"Z",
-                                      "Zg",
-                                      "Zg=",
-                                      "Zg=a",
-                                      "=g==",
-                                      "Z===",
-                                      "====",
-                                      "Zm9v\n",
-                                      "Zm 9",
-                                      "Zm-_",
-                                      "Zh==",
-                                      "Zm9=",
-                                      "Zg==Zg==",
-                                      "Zm9vZ===",
-                                      "AAAA\x80"
-                                      "AAA"};
+    static const char *const bad[] = {
+        "Z",    "Zg",   "Zg=",  "Zg=a", "=g==",     "Z===",     "====",       "Zm9v\n",
+        "Zm 9", "Zm-_", "Zh==", "Zm9=", "Zg==Zg==", "Zm9vZ===", "AAAA\200AAA"};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         BUF_SCOPED out = BUF_INIT;
         buf_add_string(&out, "kept");

@@ -105,8 +105,7 @@ Test(xml, refuses_any_document_type)
         "<!DOCTYPE a SYSTEM 'file:///etc/passwd'><a/>",
         "<!DOCTYPE a [<!ENTITY x SYSTEM 'file:///etc/passwd'>]><a>&x;</a>",
         "<!DOCTYPE a [<!ENTITY x 'y'>]><a>&x;</a>",
-        "<!DOCTYPE a [<!ENTITY a '0123456789'><!ENTITY b '&a;&a;&a;&a;&a;&a;&a;&a;'><!ENTITY c "
-        "'&b;&b;&b;&b;&b;&b;'>]><a>&c;</a>",
+        "<!DOCTYPE a [<!ENTITY a '0123'><!ENTITY b '&a;&a;&a;'><!ENTITY c '&b;&b;&b;'>]><a>&c;</a>",
     };
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
         cr_assert_eq(refuse(bad[i]), -EBADMSG, "row %zu", i);

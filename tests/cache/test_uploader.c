@@ -750,7 +750,7 @@ Test(uploader, times_that_were_set_reach_the_bucket_also_with_parts)
         const char *mtime = store_fields_get(&object.meta, "mtime");
         cr_assert(mtime && strncmp(mtime, "1234567890", 10) == 0);
         store_object_release(&object);
-        cr_assert_eq(memory_store_logged(room.bucket, STORE_COPY, "p/a"), late);
+        cr_assert_eq(memory_store_logged(room.bucket, STORE_COPY, "p/a"), (size_t)late);
     }
 }
 

@@ -2,6 +2,7 @@
 #
 # setup_packages NAME...   installs by apt those that are missing
 # setup_build PRESET [TARGET...]   configures and builds build/PRESET
+# setup_clang              installs clang and its sanitizers
 # setup_minio              sets SKYVOL_MINIO to a MinIO server, building it once where there is none
 
 setup_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -42,6 +43,14 @@ setup_packages() {
     setup_as_root apt-get update -qq || setup_say "apt-get update failed; trying with the lists there are"
     setup_as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" \
         >/dev/null || setup_fail "apt-get could not install: ${missing[*]}"
+}
+
+# clang, with the runtime of its sanitizers, which Debian names after the version.
+setup_clang() {
+    setup_packages clang
+    local version
+    version=$(clang -dumpversion)
+    setup_packages "libclang-rt-${version%%.*}-dev"
 }
 
 setup_build() {
