@@ -3,7 +3,6 @@
  *      /var/lib/skyvol (root) or $XDG_STATE_HOME/skyvol        below it, one directory per mount, named by a hash of
  *        `- 3f2a.../                                           machine-id, endpoint, bucket, prefix and mount point
  *             |- lock                                          flock: one holder
- *             |- source                                        what it belongs to, for people
  *             `- session-PID-TIME/                             local files of one run; left behind only with unsent bytes
  *
  * Sessions of earlier runs that still hold files are never touched: they are named, once, when a mount starts.

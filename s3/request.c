@@ -152,7 +152,8 @@ static void finish(struct request *request, int rc, bool unknown)
         if (!was_cut_short(request))
             fill_error(request);
         learn_refusal(request, rc);
-        count(request, &request->bucket->counters.failures, 1);
+        if (rc != -ENOENT) /* an answer like others */
+            count(request, &request->bucket->counters.failures, 1);
     } else {
         call->error = (struct store_error){0};
         learn_success(request);
