@@ -40,6 +40,7 @@ int cache_attributes(struct cache *cache, struct waiter *waiter, struct inode *i
 
 /* ---- Setting. ---- */
 
+#define SET_TRIES 3
 #define SET_TIMES (SET_MTIME | SET_MTIME_NOW | SET_CTIME)
 #define SET_SENT                                                                                             \
     (SET_MODE | SET_UID | SET_GID | SET_TIMES) /* what rides in the metadata: access times do not */
@@ -161,6 +162,27 @@ static bool must_wait(struct inode *inode, unsigned mask, const struct handle *h
     return (mask & SET_SENT) && !sent_later(inode);
 }
 
+/* -ESTALE: another client replaced the object in between; the next look shows what stands there. */
+static int set_once(struct inode *inode, const struct handle *handle, unsigned mask,
+                    const struct attributes *wanted, struct waiter *waiter)
+{
+    int rc = mask & SET_SIZE ? set_size(inode, handle, wanted->size, waiter) : 0;
+
+    if (rc == 0 && mask & SET_SENT)
+        rc = inode->type == S_IFDIR ? set_on_directory(inode, mask, wanted, waiter)
+                                    : set_on_file(inode, mask, wanted, waiter);
+    else if (rc == 0 && mask & (SET_ATIME | SET_ATIME_NOW))
+        set_access_time(inode, mask, wanted);
+    return rc;
+}
+
+/* Unlinked by us and still open: what is set stays here. */
+static bool outlives_name(struct inode *inode)
+{
+    LOCK_SCOPED(&inode->lock);
+    return inode->opens > 0 && !inode->lost;
+}
+
 int cache_set_attributes(struct cache *cache, struct waiter *waiter, struct inode *inode,
                          struct handle *handle, unsigned mask, const struct attributes *wanted,
                          struct attributes *ret_attributes)
@@ -172,16 +194,15 @@ int cache_set_attributes(struct cache *cache, struct waiter *waiter, struct inod
         return -EROFS;
     if (!waiter && !only_here(inode, mask) && must_wait(inode, mask, handle))
         return -EAGAIN;
-    rc = names_revalidate(inode, waiter); /* on top of what stands there now */
-    if ((rc == -ENOENT || rc == -ESTALE) && is_open(inode))
-        rc = 0;
-    if (rc == 0 && mask & SET_SIZE)
-        rc = set_size(inode, handle, wanted->size, waiter);
-    if (rc == 0 && mask & SET_SENT)
-        rc = inode->type == S_IFDIR ? set_on_directory(inode, mask, wanted, waiter)
-                                    : set_on_file(inode, mask, wanted, waiter);
-    else if (rc == 0 && mask & (SET_ATIME | SET_ATIME_NOW))
-        set_access_time(inode, mask, wanted);
+    for (int tries = 0; tries < SET_TRIES; tries++) {
+        rc = names_revalidate(inode, waiter); /* on top of what stands there now */
+        if ((rc == -ENOENT || rc == -ESTALE) && outlives_name(inode))
+            rc = 0;
+        if (rc == 0)
+            rc = set_once(inode, handle, mask, wanted, waiter);
+        if (rc != -ESTALE || !waiter)
+            break;
+    }
     if (rc == 0)
         read_out(inode, ret_attributes, &valid_ms);
     return rc == -ETIMEDOUT ? -EIO : rc;

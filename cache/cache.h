@@ -148,8 +148,7 @@ void cache_list_release(struct listing *listing);
 
 /* Files. */
 struct opened {
-    bool keep_cache;  /* the kernel's pages of this node are still of this version */
-    bool write_alone; /* only writers have it open: direct I/O is coherent */
+    bool keep_cache; /* the kernel's pages of this node are still of this version */
 };
 int cache_open(struct cache *cache, struct waiter *waiter, struct inode *inode, int flags, pid_t process,
                struct handle **ret_handle, struct opened *ret_opened);

@@ -139,6 +139,8 @@ int content_truncate(struct inode *inode, struct waiter *waiter, uint64_t size)
         return -EFBIG;
     LOCK_SCOPED(&inode->lock);
     int rc = wait_for_writers_locked(inode, waiter);
+    if (rc == 0 && inode->lost)
+        rc = -ESTALE;
     if (rc < 0)
         return rc;
     uint64_t old = inode->wanted.attributes.size;
@@ -153,6 +155,7 @@ int content_truncate(struct inode *inode, struct waiter *waiter, uint64_t size)
         return 0;
     inode->wanted.attributes.size = size;
     note_change_locked(inode, smaller(size, old), size > old ? size : old);
+    inode_check_locked(inode);
     return 0;
 }
 
@@ -210,11 +213,12 @@ int content_write(struct inode *inode, struct waiter *waiter, const void *bytes,
                   bool append)
 {
     LOCK_SCOPED(&inode->lock);
-    int rc = make_room_locked(inode, waiter);
-    if (rc == 0)
-        rc = wait_for_writers_locked(inode, waiter);
-    if (rc == 0 && inode->present.count >= EXTENTS_MAX)
-        rc = make_room_locked(inode, NULL);
+    int rc;
+    do {
+        rc = make_room_locked(inode, waiter);
+        if (rc == 0)
+            rc = wait_for_writers_locked(inode, waiter);
+    } while (rc == 0 && inode->present.count >= EXTENTS_MAX);
     if (rc < 0)
         return rc;
     if (append)
@@ -315,7 +319,8 @@ static int fill_once(struct inode *inode, struct waiter *waiter, struct fill *fi
 {
     struct memory *memory = inode->cache->config.memory;
     size_t bytes = fill->range.end - fill->range.start, pages = (bytes + PAGE_BYTES - 1) / PAGE_BYTES;
-    int rc = memory_take(memory, pages * PAGE_BYTES, SHARE_UPLOAD, waiter, CLOCK_NEVER);
+    int64_t deadline_ms = clock_ms() + inode->cache->config.io_timeout_ms;
+    int rc = memory_take(memory, pages * PAGE_BYTES, SHARE_UPLOAD, waiter, deadline_ms);
     if (rc < 0)
         return rc;
     for (fill->page_count = 0; fill->page_count < pages; fill->page_count++) {
@@ -470,20 +475,23 @@ int content_open(struct inode *inode, int flags, pid_t process, struct handle **
     int rc = (flags & O_TRUNC) && wants_write(flags) ? content_truncate(inode, NULL, 0) : 0;
     if (rc < 0)
         return rc;
+    lock_take(&inode->lock);
+    if (inode->lost) {
+        lock_drop(&inode->lock);
+        return -ESTALE; /* the kernel looks the name up again */
+    }
+    inode->opens++;
+    inode->write_opens += wants_write(flags);
+    *ret_opened = (struct opened){.keep_cache = pages_current_locked(inode)};
+    inode->cached_version = inode->wanted.content_version;
+    inode->cached_identity = inode->remote.identity;
+    lock_drop(&inode->lock);
     struct handle *handle = xcalloc(1, sizeof *handle);
     handle->inode = inode_ref(inode);
     handle->flags = flags & ~(O_TRUNC | O_CREAT | O_EXCL);
     handle->process = process;
     lock_init(&handle->lock, LOCK_LEAF, "handle");
     prefetch_init(&handle->prefetch);
-    lock_take(&inode->lock);
-    inode->opens++;
-    inode->write_opens += wants_write(flags);
-    /* write_alone stays false: before Linux 6.6 a direct write leaves pages of a reader that comes later stale. */
-    *ret_opened = (struct opened){.keep_cache = pages_current_locked(inode)};
-    inode->cached_version = inode->wanted.content_version;
-    inode->cached_identity = inode->remote.identity;
-    lock_drop(&inode->lock);
     *ret_handle = handle;
     return 0;
 }

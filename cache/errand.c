@@ -35,6 +35,7 @@ static void run_job(struct job *job)
 {
     struct errand *errand = container_of(job, struct errand, job);
     struct cache *cache = errand->uploader->cache;
+    atomic_store(&errand->begun, true);
     if (errand->kind == ERRAND_FILL)
         errand->rc = content_fill(errand->upload->inode, &errand->waiter);
     else
@@ -85,7 +86,7 @@ void errand_start(struct errand *errand)
         store_start(cache->config.store, &errand->call);
         return;
     }
-    int rc = pool_post(cache->behind, &errand->job);
+    int rc = pool_post(errand->uploader->jobs, &errand->job);
     if (rc < 0) {
         errand->rc = rc;
         post(errand, true);
@@ -162,7 +163,7 @@ void errand_cancel(struct errand *errand, bool all)
     errand->canceled = true;
     if (errand->kind == ERRAND_CALL)
         cancel_call(errand);
-    else if (pool_withdraw(errand->uploader->cache->behind, &errand->job)) {
+    else if (pool_withdraw(errand->uploader->jobs, &errand->job)) {
         errand->rc = -EINTR;
         post(errand, true);
     } else {

@@ -113,6 +113,7 @@ struct inode {
     bool
         whole_replacement; /* created, O_TRUNC or truncate(0): nothing of the base remains, last writer wins */
     bool orphan;           /* its name is gone or belongs to another inode: nothing goes up any more */
+    bool lost;             /* ... by the word of the server: what is opened by its name is another one */
     bool delete_at_release; /* the object under remote.key goes at the last close */
     struct upload *upload;  /* NULL: idle. The uploader's own */
     bool upload_busy;       /* a try is under way: who holds waits at `changed` until it rests */

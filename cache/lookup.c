@@ -422,7 +422,8 @@ int names_revalidate(struct inode *inode, struct waiter *waiter)
         int64_t valid_ms;
         if (!get_place(inode, &parent, &name)) {
             LOCK_SCOPED(&inode->lock);
-            return inode->opens ? 0 : -ESTALE; /* unlinked: those who have it open may open it again */
+            return inode->opens && !inode->lost ? 0
+                                                : -ESTALE; /* unlinked: who has it open may open it again */
         }
         int rc = lookup_resolve(cache, parent, name, waiter, &found, &valid_ms);
         bool same = found == inode, stayed = still_there(inode, parent, name);

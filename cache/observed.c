@@ -147,7 +147,7 @@ bool observed_unsent_below_locked(struct inode *inode)
 static void orphan_all_locked(struct inode *inode)
 {
     lock_take(&inode->lock);
-    inode->orphan = true;
+    inode->orphan = inode->lost = true;
     lock_drop(&inode->lock);
     list_for_each (at, &inode->children)
         orphan_all_locked(container_of(at, struct inode, sibling));
@@ -225,6 +225,8 @@ static struct inode *apply_file_locked(struct cache *cache, struct inode *inode,
                                                    : replace_locked(cache, inode, observed, aftermath);
     lock_take(&inode->lock);
     enum verdict verdict = judge_file_locked(inode, observed);
+    if (verdict == REPLACED)
+        inode->lost = true; /* in the hold that saw no writer: nobody opens it any more */
     lock_drop(&inode->lock);
     if (verdict == REPLACED)
         return replace_locked(cache, inode, observed, aftermath);

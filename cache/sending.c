@@ -60,6 +60,7 @@ void sending_start(struct upload *upload)
     upload_set_state(upload, UPLOAD_SENDING);
     upload->round = 1;
     upload->versioned = upload->copying;
+    upload->guarded = false; /* whatever HEAD told before: once more when all is there */
     upload->next_part = 0;
     check_end(upload);
 }
@@ -200,8 +201,7 @@ void sending_heard_part(struct upload *upload, struct errand *errand)
         return;
     if (rc == -ENOENT && !upload->copying) {
         /* The server lost the upload, and with it all parts: Create again. */
-        free(upload->upload_id);
-        upload->upload_id = NULL;
+        upload->lost = true;
         upload_fail(upload, -EIO, "the server lost the unfinished upload");
     } else if (rc < 0) {
         upload_fail_call(upload, rc, &error);

@@ -117,7 +117,11 @@ void upload_wait_for_turn(struct upload *upload)
 
 void upload_drop_multipart(struct upload *upload)
 {
-    if (upload->upload_id) {
+    if (upload->lost) {
+        free(upload->upload_id);
+        upload->upload_id = NULL;
+        upload->lost = false;
+    } else if (upload->upload_id) {
         char *key = xstrdup(upload->key);
         errand_abort_multipart(upload->uploader, &key, &upload->upload_id);
     }
@@ -199,8 +203,13 @@ static void tell_failure(struct upload *upload, int rc, const char *words)
 /* The try is over. Who waits hears it now; errands that still run end first. */
 void upload_fail(struct upload *upload, int rc, const char *words)
 {
-    tell_failure(upload, rc, words);
-    uploader_answer(upload->inode, public_error(rc));
+    if (rc == -ESTALE && upload->copying) {
+        log_info("attributes of %s: ESTALE: another client replaced the object", upload->key);
+        uploader_forgo_attributes(upload->inode);
+    } else {
+        tell_failure(upload, rc, words);
+        uploader_answer(upload->inode, public_error(rc));
+    }
     if (list_empty(&upload->errands)) {
         park(upload, rc);
         return;
@@ -281,6 +290,9 @@ static void confirm(struct upload *upload, const struct identity *identity)
     inode->remote.headers_known = true;
     inode->parked_rc = 0;
     inode->parked_why[0] = 0;
+    if (inode_dirty_locked(inode) && !inode->write_opens && !inode->orphan)
+        inode->publish = true; /* changed meanwhile, and no close will ask for it */
+    inode_check_locked(inode);
     lock_drop(&inode->lock);
     uploader_count_sent(upload->uploader, !upload->copying, 0, 0);
     free(upload->upload_id); /* completed: nothing to abort */
@@ -333,7 +345,8 @@ void upload_take_version_locked(struct upload *upload, bool with_attributes,
     upload->content_version = inode->wanted.content_version;
     upload->size = inode->type == S_IFREG ? inode->wanted.attributes.size : 0;
     upload->conditional = upload->conditional && !inode->whole_replacement;
-    inode->upload_floor = UINT64_MAX;
+    if (!upload->copying) /* a copy sends what the bucket has, whatever was cut off here since */
+        inode->upload_floor = UINT64_MAX;
     if (!with_attributes)
         return;
     upload->attribute_version = inode->wanted.attribute_version;
@@ -464,11 +477,9 @@ static void heard_settling(struct upload *upload, struct errand *errand)
     upload->unsettled = false;
     bool patched = upload->conditional || upload->copying;
     bool foreign = patched && (rc == -ENOENT || !identity_equal(&seen, &upload->base));
-    if (cause == -ENOENT && upload->multipart) { /* the upload is gone, and not ours is there */
-        free(upload->upload_id);
-        upload->upload_id = NULL;
+    upload->lost = cause == -ENOENT && upload->multipart; /* the upload is gone, and not ours is there */
+    if (upload->lost)
         upload_drop_multipart(upload);
-    }
     if (upload_halts(upload))
         return;
     if (cause == -ESTALE || foreign)
@@ -560,7 +571,6 @@ static void advance(struct upload *upload)
         upload_set_state(upload, UPLOAD_COMPLETING);
         upload_wait_for_turn(upload);
     } else {
-        upload->guarded = false; /* where it matters, once more before completing */
         sending_create(upload);
     }
 }
@@ -633,6 +643,8 @@ static void begin(struct upload *upload)
     int rc = names_key(upload->inode, &key);
     if (rc == 0)
         set_key(upload, buf_take(&key));
+    if (upload->lost)
+        upload_drop_multipart(upload);
     bool resume = rc == 0 && resumes(upload);
     if (rc < 0)
         upload_fail(upload, rc == -ENOENT ? -ESTALE : rc,
@@ -694,6 +706,7 @@ uint64_t upload_next_bytes(const struct upload *upload)
 static void go(struct upload *upload)
 {
     list_remove(&upload->turn);
+    upload->queued = false;
     if (upload->state == UPLOAD_PARKED)
         upload->uploader->parked_count--;
     if (upload->state == UPLOAD_PARKED || upload->state == UPLOAD_IDLE)

@@ -1,6 +1,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -53,7 +54,8 @@ void uploader_sync(struct inode *inode, struct cache_sync *sync)
     sync->answered = false;
     list_init(&sync->link);
     lock_take(&inode->lock);
-    bool waits = inode_dirty_locked(inode) && !inode->orphan;
+    bool dirty = inode_dirty_locked(inode), waits = dirty && !inode->orphan;
+    int rc = dirty && inode->lost ? -ESTALE : 0;
     if (waits) {
         sync->version = inode->wanted.content_version;
         sync->attribute_version = inode->wanted.attribute_version;
@@ -64,7 +66,7 @@ void uploader_sync(struct inode *inode, struct cache_sync *sync)
     if (waits)
         uploader_poke(inode);
     else
-        sync->done(sync, 0);
+        sync->done(sync, rc);
 }
 
 bool uploader_sync_interrupt(struct cache_sync *sync)
@@ -114,6 +116,19 @@ void uploader_answer(struct inode *inode, int rc)
     lock_drop(&inode->lock);
     answer_list(&good, 0);
     answer_list(&bad, rc);
+}
+
+void uploader_forgo_attributes(struct inode *inode)
+{
+    struct list good = LIST_INIT(good), bad = LIST_INIT(bad);
+    lock_take(&inode->lock);
+    take_answered_locked(inode, true, &good,
+                         &bad); /* in the same hold: who wishes again wishes for another object */
+    inode->remote.attribute_version = inode->wanted.attribute_version;
+    inode->remote.confirmed_ms = 0;
+    lock_drop(&inode->lock);
+    answer_list(&good, 0);
+    answer_list(&bad, -ESTALE);
 }
 
 struct waiting { /* one uploader_sync_wait() */
@@ -216,6 +231,9 @@ static void unlist(struct uploader *uploader, struct inode *inode)
 static void queue_begin(struct upload *upload)
 {
     struct uploader *uploader = upload->uploader;
+    if (upload->queued)
+        return; /* it keeps its place, and since when it waits */
+    upload->queued = true;
     list_remove(&upload->turn);
     list_append(&uploader->begins, &upload->turn);
     upload->waiting_ms = clock_ms();
@@ -310,11 +328,16 @@ static int64_t ring_parked(struct uploader *uploader)
     return next;
 }
 
+static bool under_way(const struct errand *errand)
+{
+    return errand->kind == ERRAND_CALL ? !errand->asked_memory || errand->granted
+                                       : atomic_load(&errand->begun);
+}
+
 /* The store itself ends calls that see no byte for io_timeout. So one that runs longer does get its bytes through. */
 static bool runs_slowly(const struct errand *errand, int64_t now, int64_t patience_ms)
 {
-    bool waits = errand->asked_memory && !errand->granted;
-    return !waits && now - errand->started_ms > patience_ms + patience_ms / 8;
+    return under_way(errand) && now - errand->started_ms > patience_ms + patience_ms / 8;
 }
 
 /* True when nothing of it is under way: it waits for others to give back memory or a place. */
@@ -325,7 +348,7 @@ static bool only_waits(struct uploader *uploader, struct upload *upload, int64_t
         struct errand *errand = container_of(at, struct errand, link);
         if (runs_slowly(errand, now, uploader->cache->config.io_timeout_ms))
             uploader->progress_ms = now;
-        waits = waits && errand->asked_memory && !errand->granted;
+        waits = waits && !under_way(errand);
     }
     return waits && (upload->busy || !list_empty(&upload->turn)) && upload->state != UPLOAD_PARKED;
 }
@@ -406,6 +429,7 @@ struct uploader *uploader_new(struct cache *cache)
                             &uploader->begins, &uploader->ready,   &uploader->parked, &uploader->aborts};
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
         list_init(lists[i]);
+    uploader->jobs = pool_new("upload", UPLOAD_JOBS, 2 * UPLOADS_BUSY_MAX);
     int error = pthread_create(&uploader->thread, NULL, run, uploader);
     if (error) {
         log_error("the uploader's thread: %s", err_name(error));
@@ -435,6 +459,7 @@ void uploader_free(struct uploader *uploader)
     gate_open(&uploader->wake);
     lock_drop(&uploader->lock);
     pthread_join(uploader->thread, NULL);
+    pool_free(uploader->jobs);
     drop_references(uploader, &uploader->poked, offsetof(struct inode, poked));
     drop_references(uploader, &uploader->unsent, offsetof(struct inode, unsent));
     gate_release(&uploader->wake);
@@ -512,6 +537,8 @@ int uploader_drain(struct uploader *uploader, struct waiter *waiter, int64_t dea
     return *ret_unsent == 0 ? 0 : rc;
 }
 
+#define PARTLY "; only what was changed is in the local file, the rest in the object"
+
 void uploader_each_unsent(struct uploader *uploader,
                           void (*each)(void *context, const char *key, const char *path, uint64_t bytes,
                                        const char *why),
@@ -522,14 +549,15 @@ void uploader_each_unsent(struct uploader *uploader,
     for (size_t i = 0; i < count; i++) {
         struct inode *inode = inodes[i];
         BUF_SCOPED key = BUF_INIT;
-        char why[sizeof inode->parked_why] = "not sent yet";
+        char why[sizeof inode->parked_why + sizeof PARTLY];
         names_key(inode, &key);
         lock_take(&inode->lock);
         bool unsent = inode_dirty_locked(inode) && !inode->orphan;
         uint64_t bytes = inode->type == S_IFREG ? extents_bytes(&inode->dirty) : 0;
+        bool partly = inode->type == S_IFREG && content_gaps_locked(inode);
         char *path = inode->local ? disk_path(inode->cache->config.disk, inode->local_name) : NULL;
-        if (inode->parked_why[0])
-            memcpy(why, inode->parked_why, sizeof why);
+        snprintf(why, sizeof why, "%s%s", inode->parked_why[0] ? inode->parked_why : "not sent yet",
+                 partly ? PARTLY : "");
         lock_drop(&inode->lock);
         if (unsent)
             each(context, key.bytes, path ? path : "", bytes, why);

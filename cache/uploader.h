@@ -20,6 +20,7 @@
 #include "cache/part.h"
 
 #define UPLOADS_BUSY_MAX   64
+#define UPLOAD_JOBS        8  /* threads */
 #define UPLOAD_ID_MAX      33 /* 128 random bits in hex, and NUL */
 #define UPLOAD_BACKOFF_MS  1000
 #define UPLOAD_BACKOFF_MAX 60000
@@ -55,6 +56,7 @@ struct errand {
     /* Of jobs: written on the pool's thread before it ends. */
     struct job job;
     struct waiter waiter;
+    atomic_bool begun; /* it has left the pool's queue */
     int rc;
 };
 
@@ -81,6 +83,7 @@ struct upload {
     int64_t waiting_ms; /* since when it waits for its turn or for memory */
     int attempts;       /* failures in a row */
     bool halting, busy;
+    bool queued; /* in uploader->begins */
     int halt_rc; /* why it halts: 0 a hold or an orphan, else an error */
 
     /* One try. */
@@ -100,6 +103,7 @@ struct upload {
     uint64_t content_version, attribute_version, size;
     struct part_plan plan;
     char *upload_id;
+    bool lost; /* the server does not know upload_id any more; parts that are on their way still name it */
     bool mtime_sent; /* at Create */
     int64_t mtime_ns;
     struct part *parts;
@@ -114,6 +118,8 @@ struct uploader {
     /* Set at birth. */
     struct cache *cache;
     size_t memory_max; /* bytes that bodies may take at once, but for a single larger one */
+    struct pool
+        *jobs; /* of errands that block; its own, because a rename waits for them and others for the rename */
 
     /* Under `lock`. */
     struct lock lock;
@@ -123,7 +129,7 @@ struct uploader {
     struct list unsent;  /* inodes; each holds a reference */
     size_t unsent_count;
     bool stopping;
-    uint64_t sent_files, sent_bytes, sent_again_bytes, conflicts;
+    uint64_t sent_files, sent_bytes, sent_again_bytes;
     size_t busy_shown, parked_shown;
 
     /* The thread's. */
@@ -205,6 +211,9 @@ void sending_complete(struct upload *upload);
 /* uploader.c, for upload.c */
 /* Answers who waits for what remote holds by now; with rc < 0 also all the others. */
 void uploader_answer(struct inode *inode, int rc);
+/* Attributes were wished for an object that is not there any more: who wished hears -ESTALE, looks again, and sets them on
+ * what stands there. */
+void uploader_forgo_attributes(struct inode *inode);
 void uploader_count_sent(struct uploader *uploader, uint64_t files, uint64_t bytes, uint64_t again);
 
 #endif

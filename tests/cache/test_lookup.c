@@ -300,3 +300,28 @@ Test(lookup, all_end_when_interrupted_and_the_first_one_takes_nobody_along)
     }
     free(lookers);
 }
+
+/* The kernel may hold the old node for a while: what it opens then must not take bytes that go nowhere. */
+Test(lookup, a_node_that_a_foreign_version_replaced_is_not_opened_again)
+{
+    struct room_config config = {.attr_ttl_ms = 1};
+    ROOM_SCOPED(room, &config);
+    struct handle *reader, *other = NULL;
+    struct entry entry;
+    struct opened opened;
+    struct attributes wanted = {.size = 0}, got;
+    tree_put(&room, "p/f", "old", NULL);
+    cr_assert_eq(tree_open(&room, "f", O_RDONLY, &reader), 0);
+    struct inode *old = room_inode(reader);
+    memory_store_put_text(room.bucket, "p/f", "foreign");
+    while (tree_lookup(&room, "f", &entry) == 0 && entry.inode == old)
+        inode_unref(entry.inode);
+    inode_unref(entry.inode);
+    cr_assert_eq(cache_open(room.cache, &room.waiter, old, O_WRONLY | O_TRUNC, ROOM_PROCESS, &other, &opened),
+                 -ESTALE);
+    cr_assert_eq(cache_open(room.cache, &room.waiter, old, O_RDONLY, ROOM_PROCESS, &other, &opened), -ESTALE);
+    cr_assert_eq(cache_set_attributes(room.cache, &room.waiter, old, NULL, SET_SIZE, &wanted, &got), -ESTALE);
+    cr_assert_eq(cache_attributes(room.cache, &room.waiter, old, &got, &entry.valid_ms), 0);
+    cr_assert(tree_holds(&room, "p/f", "foreign"));
+    cache_release(room.cache, reader);
+}

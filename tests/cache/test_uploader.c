@@ -1,6 +1,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -9,7 +10,7 @@
 #include "base/clock.h"
 #include "cache/content.h"
 #include "cache/core.h"
-#include "tests/support/room.h"
+#include "tests/support/tree.h"
 
 #define MIB ((uint64_t)1 << 20)
 
@@ -882,4 +883,33 @@ Test(uploader, no_acknowledged_byte_is_lost_whichever_call_to_the_disk_fails)
         if (!struck)
             return;
     }
+}
+
+/* Uploads that block have threads of their own: nobody else's work keeps an fsync waiting. */
+Test(uploader, fsync_of_a_patch_does_not_wait_for_deletes_that_hang)
+{
+    enum { FILES = 20 };
+    struct room_config config = {.attr_ttl_ms = 100000};
+    ROOM_SCOPED(room, &config);
+    struct handle *open[FILES], *handle;
+    char name[32], key[32];
+    memory_store_put_text(room.bucket, "p/patched", "0123456789");
+    for (int i = 0; i < FILES; i++) {
+        snprintf(key, sizeof key, "p/f%d", i);
+        memory_store_put_text(room.bucket, key, "x");
+    }
+    cr_assert_eq(tree_open(&room, "patched", O_RDWR, &handle), 0);
+    for (int i = 0; i < FILES; i++) {
+        snprintf(name, sizeof name, "f%d", i);
+        cr_assert_eq(tree_open(&room, name, O_RDONLY, &open[i]), 0);
+        cr_assert_eq(tree_unlink(&room, name), 0);
+    }
+    memory_store_fault(room.bucket, &(struct fault){.kind = FAULT_HANG, .op = STORE_DELETE});
+    for (int i = 0; i < FILES; i++)
+        cache_release(room.cache, open[i]);
+    cr_assert_eq(cache_write(room.cache, &room.waiter, handle, "ab", 2, 3), 0);
+    cr_assert_eq(room_fsync(&room, handle), 0);
+    memory_store_faults_end(room.bucket);
+    memory_store_unhang(room.bucket, 0, NULL);
+    cr_assert_eq(room_close(&room, handle), 0);
 }
