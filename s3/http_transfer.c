@@ -291,7 +291,7 @@ static enum http_end name_end(const struct transfer *transfer, CURLcode result)
     case CURLE_COULDNT_RESOLVE_PROXY:
     case CURLE_COULDNT_CONNECT:
     case CURLE_PROXY:
-        return HTTP_NO_CONNECTION;
+        return transfer->sends > 0 ? HTTP_CUT : HTTP_NO_CONNECTION; /* a kept connection died first */
     case CURLE_OPERATION_TIMEDOUT:
         return transfer->sends > 0 ? HTTP_SLOW : HTTP_NO_CONNECTION;
     case CURLE_SSL_CONNECT_ERROR:
@@ -307,7 +307,7 @@ static enum http_end name_end(const struct transfer *transfer, CURLcode result)
     case CURLE_SSL_PINNEDPUBKEYNOTMATCH:
     case CURLE_SSL_INVALIDCERTSTATUS:
     case CURLE_SSL_CLIENTCERT:
-        return HTTP_TLS;
+        return transfer->sends > 0 ? HTTP_CUT : HTTP_TLS;
     case CURLE_PARTIAL_FILE:
     case CURLE_GOT_NOTHING:
     case CURLE_SEND_ERROR:

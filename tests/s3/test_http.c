@@ -415,6 +415,34 @@ Test(http, says_when_a_request_went_out_twice)
     wire_free(wire);
 }
 
+/* The kept connection hears a second request and is closed; a third one finds nobody. */
+static void serve_once_and_go_deaf(struct wire_connection *connection)
+{
+    BUF_SCOPED head = BUF_INIT;
+    BUF_SCOPED body = BUF_INIT;
+    wire_read(connection, &head, &body);
+    wire_write(connection, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    if (wire_read(connection, &head, &body))
+        wire_deafen(connection->wire);
+}
+
+Test(http, what_was_sent_is_cut_also_when_its_second_connection_is_refused)
+{
+    struct wire *wire = wire_start(serve_once_and_go_deaf, NULL);
+    struct iovec body = {(char[]){"body"}, 4};
+    for (int i = 0; i < 2; i++) {
+        struct trial trial;
+        trial_init(&trial, wire, "PUT", "/");
+        trial.call.body = &body;
+        trial.call.body_count = 1;
+        http_start(http, &trial.call);
+        cr_assert(trial_ends_within(&trial, LONG_MS));
+        cr_expect(trial.call.end == (i == 0 ? HTTP_ANSWERED : HTTP_CUT), "%d: %s", i, trial.call.detail);
+        trial_release(&trial);
+    }
+    wire_free(wire);
+}
+
 /* ---- Cancels, places, timers. ---- */
 
 static void cancel_and_expect(struct trial *trial)

@@ -103,6 +103,11 @@ void wire_free(struct wire *wire)
     free(wire);
 }
 
+void wire_deafen(struct wire *wire)
+{
+    shutdown(wire->fd, SHUT_RDWR);
+}
+
 int wire_port(const struct wire *wire)
 {
     return wire->port;

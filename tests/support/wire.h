@@ -29,6 +29,8 @@ int wire_connections(struct wire *wire); /* so far */
 bool wire_read(struct wire_connection *connection, struct buf *ret_head, struct buf *ret_body);
 void wire_write(struct wire_connection *connection, const char *text);
 void wire_write_bytes(struct wire_connection *connection, const void *bytes, size_t length);
+/* Nobody listens any more; connections that are there go on. */
+void wire_deafen(struct wire *wire);
 /* Until the client closes, or the test ends. */
 void wire_await_close(struct wire_connection *connection);
 
