@@ -52,7 +52,8 @@ struct http_call {
     size_t body_count;
     size_t text_max; /* an answer body without sink is kept in `text` up to this; 0: 1 MiB */
     bool bulk;       /* a big body either way: big buffers, and only its share of the connections */
-    /* 0: none. The first byte is awaited from when the peer has the whole request. */
+    /* 0: none. The first byte is awaited from when the peer has the whole request; neither it nor the stall counts what a
+     * place and a connection took, patience does. */
     int64_t connect_timeout_ms, first_byte_timeout_ms, stall_timeout_ms;
     int64_t
         patience_ms; /* HTTP_SLOW when nothing moved for so long, places waited for and connecting included; 0: none */

@@ -73,6 +73,7 @@ struct transfer {
     size_t piece; /* the body's next byte: piece and offset in it */
     size_t piece_offset;
     int sends;             /* how often libcurl began to send it */
+    int64_t sending_ms;    /* when it last began: the peer's deadlines do not count what was before */
     bool header_complete;  /* the final header block is in call->head */
     enum http_end refused; /* why a callback of ours ended it; HTTP_ANSWERED: it did not */
     int unacknowledged;    /* bytes in the socket at the last look */

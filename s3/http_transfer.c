@@ -150,6 +150,7 @@ static int note_sending(void *context, char *peer, char *local, int peer_port, i
     struct transfer *transfer = context;
     (void)peer, (void)local, (void)peer_port, (void)local_port;
     transfer->phase = PHASE_SENDING;
+    transfer->sending_ms = clock_ms();
     if (++transfer->sends > 1)
         transfer->call->resent = true;
     return CURL_PREREQFUNC_OK;
@@ -396,11 +397,12 @@ enum http_end transfer_look(struct transfer *transfer, int64_t now_ms, const cha
             note_acknowledged(transfer);
         transfer->phase = call->sent >= transfer->body_bytes ? PHASE_FIRST_BYTE : PHASE_SENDING;
     }
-    int64_t quiet_ms = now_ms - call->moved_ms;
-    if (passed(call->patience_ms, quiet_ms)) {
+    if (passed(call->patience_ms, now_ms - call->moved_ms)) {
         *ret_words = transfer->phase == PHASE_WAITING_PLACE ? "no connection became free" : "no progress";
         return HTTP_SLOW;
     }
+    int64_t quiet_ms =
+        now_ms - (call->moved_ms > transfer->sending_ms ? call->moved_ms : transfer->sending_ms);
     if (transfer->phase == PHASE_FIRST_BYTE && passed(call->first_byte_timeout_ms, quiet_ms)) {
         *ret_words = "no answer came";
         return HTTP_SLOW;

@@ -554,6 +554,39 @@ Test(http, bulk_calls_leave_places_to_small_ones)
     wire_free(wire);
 }
 
+static void serve_slowly(struct wire_connection *connection)
+{
+    BUF_SCOPED head = BUF_INIT;
+    BUF_SCOPED body = BUF_INIT;
+    while (wire_read(connection, &head, &body)) {
+        usleep(strstr(head.bytes, "/long") ? 600000 : 100000);
+        wire_write(connection, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    }
+}
+
+Test(http, the_first_bytes_deadline_does_not_count_the_wait_for_a_place)
+{
+    struct wire *wire = wire_start(serve_slowly, NULL);
+    struct http_config config = {.loops = 1, .connections_max = 2};
+    struct http *narrow;
+    struct trial first, next;
+    BUF_SCOPED why = BUF_INIT;
+
+    cr_assert_eq(http_new(&config, &narrow, &why), 0);
+    trial_init(&first, wire, "GET", "/long");
+    trial_init(&next, wire, "GET", "/");
+    first.call.bulk = next.call.bulk = true; /* one place for both */
+    next.call.first_byte_timeout_ms = 400;
+    http_start(narrow, &first.call);
+    http_start(narrow, &next.call);
+    cr_assert(trial_ends_within(&next, LONG_MS));
+    cr_expect_eq(next.call.end, HTTP_ANSWERED, "%s", next.call.detail);
+    trial_release(&first);
+    trial_release(&next);
+    http_free(narrow);
+    wire_free(wire);
+}
+
 Test(http, free_ends_what_runs)
 {
     struct wire *wire = wire_start(serve_nothing, NULL);
