@@ -74,11 +74,11 @@ static void end_transfer(struct transfer *transfer, enum http_end end, int curl_
         loop->active_count--;
         loop->bulk_count -= call->bulk;
     }
-    list_remove(&transfer->link);
     transfer_finish(transfer, end, curl_result, words);
 
     lock_take(&loop->http->lock);
     call->running = NULL;
+    list_remove(&transfer->link); /* a canceled one may still stand in the mailbox */
     list_remove(&transfer->cancel_link);
     loop->load--;
     lock_drop(&loop->http->lock);
