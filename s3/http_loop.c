@@ -88,15 +88,17 @@ static void end_transfer(struct transfer *transfer, enum http_end end, int curl_
     call->done(call);
 }
 
-/* The next transfer that may have a place: small ones go first. */
+/* The next transfer that may have a place: small ones go first, but while bulk waits they leave it a quarter. */
 static struct transfer *next_waiting(struct loop *loop)
 {
     struct list *from = NULL;
+    bool bulk_waits = !list_empty(&loop->waiting_bulk);
+    int small_places = bulk_waits ? loop->places - loop->kept_places : loop->places;
     if (loop->active_count >= loop->places)
         return NULL;
-    if (!list_empty(&loop->waiting_small))
+    if (!list_empty(&loop->waiting_small) && loop->active_count - loop->bulk_count < small_places)
         from = &loop->waiting_small;
-    else if (!list_empty(&loop->waiting_bulk) && loop->bulk_count < loop->bulk_places)
+    else if (bulk_waits && loop->bulk_count < loop->places - loop->kept_places)
         from = &loop->waiting_bulk;
     return from ? container_of(from->next, struct transfer, link) : NULL;
 }
@@ -349,7 +351,7 @@ int loop_new(struct http *http, int places, struct loop **ret_loop, struct buf *
 
     loop->http = http;
     loop->places = places;
-    loop->bulk_places = places - (places >= 4 ? places / 4 : 1);
+    loop->kept_places = places >= 4 ? places / 4 : 1;
     loop->epoll_fd = loop->event_fd = -1;
     loop->idle = xcalloc((size_t)places, sizeof(*loop->idle));
     loop->curl_due_ms = CLOCK_NEVER;

@@ -32,9 +32,9 @@ struct loop {
     /* Set at birth. */
     struct http *http;
     pthread_t thread;
-    int places, bulk_places;
-    void *multi; /* CURLM */
-    void *share; /* CURLSH: TLS sessions */
+    int places, kept_places; /* kept: of each kind of calls, what the other kind leaves it */
+    void *multi;             /* CURLM */
+    void *share;             /* CURLSH: TLS sessions */
     int epoll_fd, event_fd;
 
     /* Under http->lock: the mailbox. */

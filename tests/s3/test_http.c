@@ -554,6 +554,54 @@ Test(http, bulk_calls_leave_places_to_small_ones)
     wire_free(wire);
 }
 
+static struct http *crowded;
+static bool crowd_ends; /* atomic */
+
+static void start_again(struct http_call *call)
+{
+    if (__atomic_load_n(&crowd_ends, __ATOMIC_ACQUIRE))
+        end_trial(call);
+    else
+        http_start(crowded, call);
+}
+
+static void serve_soon(struct wire_connection *connection)
+{
+    BUF_SCOPED head = BUF_INIT;
+    BUF_SCOPED body = BUF_INIT;
+    while (wire_read(connection, &head, &body)) {
+        usleep(5000);
+        wire_write(connection, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    }
+}
+
+Test(http, a_crowd_of_small_calls_leaves_a_place_to_a_bulk_one)
+{
+    struct wire *wire = wire_start(serve_soon, NULL);
+    struct http_config config = {.loops = 1, .connections_max = 4};
+    struct trial small[8], bulk;
+    BUF_SCOPED why = BUF_INIT;
+
+    cr_assert_eq(http_new(&config, &crowded, &why), 0);
+    for (int i = 0; i < 8; i++) {
+        trial_init(&small[i], wire, "GET", "/");
+        small[i].call.done = start_again;
+        http_start(crowded, &small[i].call);
+    }
+    trial_init(&bulk, wire, "GET", "/");
+    bulk.call.bulk = true;
+    bulk.call.patience_ms = 2000;
+    http_start(crowded, &bulk.call);
+    cr_assert(trial_ends_within(&bulk, LONG_MS));
+    cr_expect_eq(bulk.call.end, HTTP_ANSWERED, "%s", bulk.call.detail);
+    __atomic_store_n(&crowd_ends, true, __ATOMIC_RELEASE);
+    for (int i = 0; i < 8; i++)
+        trial_release(&small[i]);
+    trial_release(&bulk);
+    http_free(crowded);
+    wire_free(wire);
+}
+
 static void serve_slowly(struct wire_connection *connection)
 {
     BUF_SCOPED head = BUF_INIT;
