@@ -21,7 +21,8 @@ static void take_header(void *context, const char *name, const char *value)
         request->bad_header = true;
 }
 
-static void take_object(struct request *request)
+/* False: nothing says how large the object is (a chunked answer), and 0 would be believed. */
+static bool take_object(struct request *request)
 {
     struct store_object *object = &request->call->object;
     store_object_release(object);
@@ -29,6 +30,7 @@ static void take_object(struct request *request)
     object->key = xstrdup(request->call->key);
     object->meta_known = true;
     http_each_header(&request->http, take_header, request);
+    return http_header(&request->http, "content-length") || http_header(&request->http, "content-range");
 }
 
 static void prepare_head(struct request *request)
@@ -40,11 +42,17 @@ static void prepare_head(struct request *request)
 static int read_head(struct request *request)
 {
     request->bad_header = false;
-    take_object(request);
-    return request->bad_header ? -EBADMSG : 0;
+    return take_object(request) && !request->bad_header ? 0 : -EBADMSG;
 }
 
 const struct operation operation_head = {.method = "HEAD", .prepare = prepare_head, .read = read_head};
+
+/* The end of a GET: `words` for whoever has to explain it. */
+static int end_get(struct request *request, int rc, const char *words)
+{
+    request->get.words = words;
+    return request->get.rc = rc;
+}
 
 /* The version that all bytes must be of; NULL: not known (yet). */
 static const char *wanted_etag(const struct request *request)
@@ -59,7 +67,7 @@ static void prepare_get(struct request *request)
 
     request->target_key = call->key;
     if (request->get.landed > 0 && !wanted_etag(request))
-        request->get.rc = -EIO; /* nothing says that the rest would be of the same version */
+        end_get(request, -EIO, "the object has no ETag to go on by"); /* the rest may be of another version */
     if (wanted_etag(request))
         store_fields_set(&request->headers, "if-match", wanted_etag(request));
     if (call->length > 0 && !request->get.past_end) {
@@ -131,19 +139,21 @@ static bool begins_at(const char *content_range, uint64_t *ret_first)
 }
 
 /* 0, or why this answer cannot go on with what landed. */
-static int check_answer(struct request *request)
+static int check_answer(struct request *request, bool size_told)
 {
     const struct store_call *call = request->call;
     uint64_t from = call->offset + request->get.landed, first = 0;
     const char *wanted = wanted_etag(request);
 
     if (request->bad_header)
-        return -EIO;
+        return end_get(request, -EIO, "a header of the answer makes no sense");
+    if (!size_told)
+        return end_get(request, -EIO, "the answer does not tell how large the object is");
     if (wanted && strcmp(call->object.etag, wanted) != 0)
-        return -ESTALE;
+        return end_get(request, -ESTALE, "the object changed while it was read");
     if (request->http.status == 206 &&
         (!begins_at(http_header(&request->http, "content-range"), &first) || first != from))
-        return -EIO;
+        return end_get(request, -EIO, "the answer has other bytes than were asked for");
     return 0;
 }
 
@@ -152,9 +162,7 @@ static void start_get(struct request *request)
     struct store_call *call = request->call;
     uint64_t size;
 
-    take_object(request);
-    request->get.rc = check_answer(request);
-    if (request->get.rc) {
+    if (check_answer(request, take_object(request)) < 0) {
         request->http.sink = refuse_bytes;
         return;
     }

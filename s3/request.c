@@ -488,10 +488,12 @@ static void judge(struct request *request)
     note_progress(request, &event);
     if (request->http.resent)
         request->retry.maybe = true; /* the first sending may have been heard */
-    if (request->get.landed > 0 && event.end == HTTP_ANSWERED && event.status == 416)
+    if (request->get.landed > 0 && event.end == HTTP_ANSWERED && event.status == 416) {
         request->get.rc = -ESTALE; /* shorter than it was, at a server that ignores If-Match */
+        request->get.words = "the object changed while it was read";
+    }
     if (request->get.rc) {
-        refuse(request, request->get.rc, "", "the object changed while it was read");
+        refuse(request, request->get.rc, "", request->get.words);
         return;
     }
     if (event.end == HTTP_CUT && is_whole(request)) {

@@ -76,7 +76,8 @@ struct request {
         bool past_end;             /* 416: a HEAD tells the rest */
         char etag[STORE_ETAG_MAX]; /* of the first answer; "" none */
         size_t piece, piece_offset;
-        int rc; /* an answer that does not go on with what landed: the end */
+        int rc;            /* an answer that does not go on with what landed: the end */
+        const char *words; /* ... and why */
     } get;
     bool bad_header; /* one that the object cannot have */
     int part_marker;

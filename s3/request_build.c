@@ -212,7 +212,7 @@ int request_build(struct request *request)
         return rc;
     request->operation->prepare(request);
     if (request->get.rc) {
-        request_explain(request, "", "the object has no ETag to go on by");
+        request_explain(request, "", request->get.words);
         return request->get.rc;
     }
     if (call->op == STORE_GET && (call->length == 0 || request->get.past_end))

@@ -368,6 +368,22 @@ Test(request, a_range_across_the_end_is_short)
     store_call_release(&call);
 }
 
+Test(request, an_object_whose_size_is_not_told_is_not_taken_for_an_empty_one)
+{
+    script[0] = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+                "a\r\n0123456789\r\n0\r\n\r\n";
+    open_store(NULL);
+    struct store_call get = make_get();
+    expect_rc(&get, -EIO);
+    cr_expect_not_null(strstr(get.error.message, "how large"), "%s", get.error.message);
+    cr_expect_eq(asks_so_far(), 1);
+    script[0] = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nConnection: close\r\n\r\n";
+    struct store_call head = {.op = STORE_HEAD, .key = "a", .patience_ms = 20000};
+    expect_rc(&head, -EIO);
+    store_call_release(&get);
+    store_call_release(&head);
+}
+
 Test(request, a_range_behind_the_end_is_empty_and_the_object_is_told)
 {
     script[0] = ERROR("416", "InvalidRange", "");
