@@ -66,10 +66,11 @@ void operation_add_data(struct request *request)
     request->bulk = bytes >= BULK_BYTES;
 }
 
-int operation_read_etag(struct request *request)
+int operation_read_stored(struct request *request)
 {
     const char *etag = http_header(&request->http, "etag");
-    return etag ? answer_copy_etag(request->call->object.etag, etag) : -EBADMSG;
+    int rc = etag ? answer_copy_etag(request->call->object.etag, etag) : -EBADMSG;
+    return rc < 0 ? rc : request_prove_body(request);
 }
 
 int operation_read_body(struct request *request,

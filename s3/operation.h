@@ -23,8 +23,8 @@ void operation_add_attributes(struct request *request);
 void operation_add_conditions(struct request *request);
 /* call->from, with a checksum. */
 void operation_add_data(struct request *request);
-/* The ETag header of an answer to PUT or PART. */
-int operation_read_etag(struct request *request);
+/* The ETag header of an answer to PUT or PART, and whether what is stored is what was sent. */
+int operation_read_stored(struct request *request);
 /* A 2xx body by one of answer.h's readers that take (bytes, length, call, error). */
 int operation_read_body(struct request *request,
                         int (*reader)(const char *bytes, size_t length, struct store_call *call,

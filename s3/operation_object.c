@@ -197,7 +197,8 @@ static void prepare_put(struct request *request)
     operation_add_data(request);
 }
 
-const struct operation operation_put = {.method = "PUT", .prepare = prepare_put, .read = operation_read_etag};
+const struct operation operation_put = {
+    .method = "PUT", .prepare = prepare_put, .read = operation_read_stored};
 
 static void prepare_copy(struct request *request)
 {

@@ -45,7 +45,7 @@ static void prepare_part(struct request *request)
 }
 
 const struct operation operation_part = {
-    .method = "PUT", .prepare = prepare_part, .read = operation_read_etag};
+    .method = "PUT", .prepare = prepare_part, .read = operation_read_stored};
 
 static void prepare_part_copy(struct request *request)
 {

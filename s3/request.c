@@ -134,8 +134,6 @@ static void learn_refusal(struct request *request, int rc)
 
 static void learn_success(struct request *request)
 {
-    if (request->checksum_sent)
-        bucket_learn(request->bucket, ABILITY_OF(checksum), ABILITY_YES);
     if (request->call->op == STORE_DELETE_MANY)
         bucket_learn(request->bucket, ABILITY_OF(delete_many), ABILITY_YES);
     if (request->call->op == STORE_PART_COPY)
@@ -358,8 +356,7 @@ static void act(struct request *request, const struct retry_event *event)
         repair_clock(request);
         break;
     case RETRY_CHECKSUM:
-        log_info("%s takes no checksum headers: Content-MD5 from now on", request->endpoint->host);
-        bucket_learn(request->bucket, ABILITY_OF(checksum), ABILITY_NO);
+        request_learn_no_checksum(request, "takes no checksum headers");
         wait_and_attempt(request, 0);
         break;
     }
@@ -432,14 +429,18 @@ static bool read_success(struct request *request, struct retry_event *event)
     case REQUEST_MORE:
         begin_next_page(request);
         return true;
+    case REQUEST_UNPROVEN:
+        event->unproven = true;
+        request_explain(request, "", "nothing shows that the server checked what was sent");
+        return false;
     case 1:
         event->code = request->answer_error.code;
         event->message = request->answer_error.message;
         return false;
     case -EBADMSG:
         event->unreadable = true;
-        snprintf(request->answer_error.message, sizeof(request->answer_error.message),
-                 "the answer makes no sense");
+        if (!request->answer_error.message[0])
+            request_explain(request, "", "the answer makes no sense");
         return false;
     case -EAGAIN: /* a range that ended early though the answer was whole */
         event->end = HTTP_CUT;

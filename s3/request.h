@@ -20,7 +20,8 @@
 #include "s3/answer.h"
 #include "s3/bucket.h"
 
-#define REQUEST_MORE 2 /* of operation.read: this page is in, there is another one */
+#define REQUEST_MORE     2 /* of operation.read: this page is in, there is another one */
+#define REQUEST_UNPROVEN 3 /* of operation.read: done, but nothing shows that our checksum was looked at */
 
 struct deletion;
 struct request;
@@ -32,7 +33,7 @@ struct operation {
     void (*prepare)(struct request *request);
     /* May be NULL. Headers of a 2xx are in; may set http.sink. */
     void (*started)(struct request *request);
-    /* A 2xx: 0 and the call's outputs are filled; REQUEST_MORE; 1: an <Error>, in request->answer_error; -EBADMSG: makes
+    /* A 2xx: 0 and the call's outputs are filled; REQUEST_MORE; REQUEST_UNPROVEN; 1: an <Error>, in request->answer_error; -EBADMSG: makes
      * no sense; -EAGAIN: cut, though HTTP says that it was whole. */
     int (*read)(struct request *request);
 };
@@ -111,6 +112,10 @@ struct request *request_ref(struct request *request);
 void request_unref(struct request *request);
 /* "CRC32C", "CRC64NVME", or NULL where bodies go with another check. */
 const char *request_crc_name(struct request *request);
+/* For read() of PUT and PART, behind the ETag: 0: the bytes that were sent are those that are stored, because the answer
+ * repeats our checksum, or its ETag is their MD5, or a check was sent that servers may not pass over (Content-MD5, a signed
+ * SHA-256); -EBADMSG: they are others; REQUEST_UNPROVEN. Teaches the bucket. */
+int request_prove_body(struct request *request);
 /* For prepare(): a number as query or header value. */
 void request_add_number(struct store_fields *fields, const char *name, uint64_t value);
 
@@ -121,5 +126,7 @@ void request_set_deadlines(struct request *request);
 int64_t request_patience_left(const struct request *request); /* RETRY_FOREVER */
 /* Words of our own, where S3 did not speak. */
 void request_explain(struct request *request, const char *code, const char *words);
+/* Content-MD5 from now on; one log line, with what the endpoint does. */
+void request_learn_no_checksum(struct request *request, const char *words);
 
 #endif

@@ -1,10 +1,12 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/clock.h"
 #include "base/crc.h"
 #include "base/err.h"
+#include "base/log.h"
 #include "s3/request.h"
 
 /* How an attempt comes to be: what the operation wants sent, its body's check, signature, deadlines. */
@@ -33,6 +35,12 @@ static void compute_crc(struct request *request, bool crc64)
     request->have_crc = true;
 }
 
+static const char *name_crc_header(const struct request *request)
+{
+    return request->bucket->checksum == CHECKSUM_CRC64NVME ? "x-amz-checksum-crc64nvme"
+                                                           : "x-amz-checksum-crc32c";
+}
+
 static void add_crc(struct request *request)
 {
     bool crc64 = request->bucket->checksum == CHECKSUM_CRC64NVME;
@@ -44,17 +52,21 @@ static void add_crc(struct request *request)
     for (int i = 0; i < bytes; i++)
         big_endian[i] = (uint8_t)(request->crc >> (8 * (bytes - 1 - i)));
     buf_add_base64(&value, big_endian, (size_t)bytes);
-    store_fields_set(&request->headers, crc64 ? "x-amz-checksum-crc64nvme" : "x-amz-checksum-crc32c",
-                     value.bytes);
+    store_fields_set(&request->headers, name_crc_header(request), value.bytes);
     request->checksum_sent = true;
+}
+
+static void compute_md5(struct request *request, const struct iovec *pieces, size_t piece_count)
+{
+    if (!request->have_md5 || request->body_kind == BODY_DOCUMENT)
+        digest_md5_pieces(pieces, piece_count, request->md5);
+    request->have_md5 = true;
 }
 
 static void add_md5(struct request *request, const struct iovec *pieces, size_t piece_count)
 {
     BUF_SCOPED value = BUF_INIT;
-    if (!request->have_md5 || request->body_kind == BODY_DOCUMENT)
-        digest_md5_pieces(pieces, piece_count, request->md5);
-    request->have_md5 = true;
+    compute_md5(request, pieces, piece_count);
     buf_add_base64(&value, request->md5, MD5_BYTES);
     store_fields_set(&request->headers, "content-md5", value.bytes);
 }
@@ -90,6 +102,48 @@ static void add_data_integrity(struct request *request, struct buf *payload)
     else
         add_md5(request, call->from, call->from_count);
 }
+
+/* ---- What the answer to a body says of it. ---- */
+
+/* Encryption with KMS and some servers give other ETags: then this says nothing. */
+static bool etag_is_md5(struct request *request)
+{
+    BUF_SCOPED etag = BUF_INIT;
+    compute_md5(request, request->call->from, request->call->from_count);
+    buf_add_char(&etag, '"');
+    buf_add_hex(&etag, request->md5, MD5_BYTES);
+    buf_add_char(&etag, '"');
+    return !strcasecmp(request->call->object.etag, etag.bytes);
+}
+
+void request_learn_no_checksum(struct request *request, const char *words)
+{
+    if (bucket_can(request->bucket, ABILITY_OF(checksum)) != ABILITY_NO)
+        log_info("%s %s: Content-MD5 from now on", request->endpoint->host, words);
+    bucket_learn(request->bucket, ABILITY_OF(checksum), ABILITY_NO);
+}
+
+int request_prove_body(struct request *request)
+{
+    const char *sent = store_fields_get(&request->headers, name_crc_header(request));
+    const char *heard = http_header(&request->http, name_crc_header(request));
+
+    if (!request->checksum_sent)
+        return 0;
+    if (heard && strcmp(heard, sent) != 0) {
+        request_explain(request, "", "the server's checksum of what was sent is another one");
+        return -EBADMSG;
+    }
+    if (heard) {
+        if (bucket_can(request->bucket, ABILITY_OF(checksum)) == ABILITY_UNKNOWN)
+            bucket_learn(request->bucket, ABILITY_OF(checksum), ABILITY_YES);
+        return 0;
+    }
+    request_learn_no_checksum(request, "does not answer checksum headers");
+    return etag_is_md5(request) ? 0 : REQUEST_UNPROVEN;
+}
+
+/* ---- All of an attempt. ---- */
 
 /* Gives http its body, and every byte of it a check by the server. */
 static void add_body(struct request *request, struct buf *payload)

@@ -275,6 +275,13 @@ static struct retry_verdict judge_answer(struct retry *retry, const struct retry
         retry->maybe = true;
         return repeat_few(retry, event, -EIO, budget, chance);
     }
+    if (good && event->unproven) {
+        retry->maybe = true;
+        if (retry->if_match || retry->if_absent || retry->checksum_off)
+            return end_with(retry, -EIO);
+        retry->checksum_off = true;
+        return repair(retry, RETRY_CHECKSUM, -EIO);
+    }
     if (good && !error_inside) {
         retry_budget_refill(budget, retry->attempts - 1);
         return end_with(retry, 0);

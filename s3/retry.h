@@ -5,7 +5,9 @@
  *                                    --> RETRY_REFRESH   credentials_refused(); 1: again at once, else done
  *                                    --> RETRY_REGION    endpoint_in_region(hint, else ask the bucket); again, else done
  *                                    --> RETRY_CLOCK     take the server's Date as the time; again, else done
- *                                    --> RETRY_CHECKSUM  remember that the endpoint takes no checksum; again with Content-MD5
+ *                                    --> RETRY_CHECKSUM  remember that the endpoint takes no checksum, or takes it and does not
+ *                                                        look at it; again with Content-MD5. Not with a condition, which would
+ *                                                        meet what was just written: unknown
  *
  * Each repair is tried once in a call (region: twice). Where the repair cannot be made, the call ends with the rc and
  * unknown that stand in the same verdict.
@@ -61,6 +63,7 @@ struct retry_event {
     const char *code; /* S3's code, also of an <Error> in a 200 answer; NULL or "" */
     const char *message;
     bool unreadable; /* a 2xx whose body or headers make no sense, or failed their checksum */
+    bool unproven;   /* a 2xx that does not show that the server checked our x-amz-checksum-* */
     const char
         *region; /* told by x-amz-bucket-region or <Region>, when it is not the one we signed with; NULL */
     int64_t skew_ms;          /* server's Date minus our time for it; 0 unknown */

@@ -188,7 +188,7 @@ struct store_abilities {
     enum store_ability list_meta;       /* listings carry user metadata */
     enum store_ability conditional_put; /* If-Match and If-None-Match on PUT and Complete are honoured */
     enum store_ability conditional_delete;
-    enum store_ability checksum; /* x-amz-checksum-* is taken (else Content-MD5) */
+    enum store_ability checksum; /* x-amz-checksum-* is taken, and its value answered (else Content-MD5) */
     enum store_ability delete_many;
     enum store_ability part_copy;
     bool equal_parts; /* all parts but the last must have one size (R2) */

@@ -15,10 +15,11 @@
 /* The request machine by what it sends to a server that answers from a script. */
 
 #define ASKS_MAX 64
-#define LOST     "<lost>" /* reads the request, closes the connection */
-#define HANG     "<hang>" /* reads the request, never answers */
-#define CUT      "<cut>"  /* the rest is sent, then the connection is closed */
-#define OK_EMPTY "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 0\r\n\r\n"
+#define LOST     "<lost>"                              /* reads the request, closes the connection */
+#define HANG     "<hang>"                              /* reads the request, never answers */
+#define CUT      "<cut>"                               /* the rest is sent, then the connection is closed */
+#define ECHO     "x-amz-checksum-crc32c: yZRlqg==\r\n" /* of put_bytes, as AWS and MinIO answer */
+#define OK_EMPTY "HTTP/1.1 200 OK\r\nETag: \"e\"\r\n" ECHO "Content-Length: 0\r\n\r\n"
 #define ERROR(status, code, more)                                                                            \
     "HTTP/1.1 " status " No\r\nConnection: close\r\n" more "\r\n<Error><Code>" code                          \
     "</Code><Message>no</Message></Error>"
@@ -420,6 +421,70 @@ Test(request, a_refused_checksum_becomes_content_md5_for_good)
     }
     store_abilities(store, &abilities);
     cr_expect_eq(abilities.checksum, ABILITY_NO);
+}
+
+#define MD5_ETAG "\"5eb63bbbe01eeed093cb22bb8f5acdc3\""
+
+static enum store_ability checksum_ability(void)
+{
+    struct store_abilities abilities;
+    store_abilities(store, &abilities);
+    return abilities.checksum;
+}
+
+Test(request, a_checksum_that_is_not_answered_was_perhaps_not_looked_at)
+{
+    script[0] = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 0\r\n\r\n";
+    open_store(NULL);
+    for (int i = 0; i < 2; i++) {
+        struct store_call call = make_put("a");
+        expect_rc(&call, 0);
+        store_call_release(&call);
+    }
+    cr_expect_eq(asks_so_far(), 3);
+    for (int i = 1; i < 3; i++) {
+        expect_ask(i, "Content-MD5: XrY7u+Ae7tCTyyK7j1rNww==");
+        expect_no_ask(i, "x-amz-checksum");
+    }
+    cr_expect_eq(checksum_ability(), ABILITY_NO);
+}
+
+Test(request, an_etag_that_is_the_md5_proves_what_no_checksum_does)
+{
+    script[0] = "HTTP/1.1 200 OK\r\nETag: " MD5_ETAG "\r\nContent-Length: 0\r\n\r\n";
+    open_store(NULL);
+    struct store_call call = make_put("a");
+    call.if_absent = true;
+    expect_rc(&call, 0);
+    cr_expect_eq(asks_so_far(), 1);
+    cr_expect_eq(checksum_ability(), ABILITY_NO);
+    store_call_release(&call);
+}
+
+Test(request, a_conditional_put_that_nothing_proves_is_unknown)
+{
+    script[0] = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 0\r\n\r\n";
+    open_store(NULL);
+    struct store_call call = make_put("a");
+    call.if_absent = true;
+    expect_rc(&call, -EIO);
+    cr_expect(call.unknown);
+    cr_expect_eq(asks_so_far(), 1);
+    store_call_release(&call);
+}
+
+Test(request, another_checksum_in_the_answer_is_damage)
+{
+    script[0] = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nx-amz-checksum-crc32c: AAAAAA==\r\n"
+                "Content-Length: 0\r\n\r\n";
+    script[1] = OK_EMPTY;
+    open_store(NULL);
+    struct store_call call = make_put("a");
+    expect_rc(&call, 0);
+    expect_ask(1, "x-amz-checksum-crc32c");
+    cr_expect_eq(asks_so_far(), 2);
+    cr_expect_eq(checksum_ability(), ABILITY_YES);
+    store_call_release(&call);
 }
 
 Test(request, sha256_signs_the_payload)

@@ -260,6 +260,19 @@ Test(retry, an_endpoint_that_takes_no_checksum_is_asked_again_without)
     cr_expect_eq(step(&retry, event).next, RETRY_LATER, "damaged in transit");
 }
 
+Test(retry, what_nothing_proves_is_sent_again_with_another_check_unless_a_condition_would_meet_it)
+{
+    struct retry_event event = answered(200, NULL);
+    event.checksum_sent = event.unproven = true;
+    struct retry retry = begin(STORE_PUT, NULL, false);
+    struct retry_verdict verdict = step(&retry, event);
+    cr_expect(verdict.next == RETRY_CHECKSUM && verdict.unknown);
+    cr_expect(step(&retry, answered(403, "AccessDenied")).unknown, "the first one is there");
+    retry = begin(STORE_PUT, NULL, true);
+    verdict = step(&retry, event);
+    cr_expect(verdict.next == RETRY_DONE && verdict.rc == -EIO && verdict.unknown);
+}
+
 Test(retry, damage_is_repeated_a_few_times_only)
 {
     struct retry retry = begin(STORE_PUT, NULL, false);
