@@ -12,7 +12,7 @@
 /* How an attempt comes to be: what the operation wants sent, its body's check, signature, deadlines. */
 
 #define ANSWER_MAX     ((size_t)16 << 20) /* a listing of 1000 longest keys with metadata fits thrice */
-#define SLOW_ANSWER_MS (10 * 60 * 1000)   /* Complete and Copy */
+#define SLOW_ANSWER_MS ((int64_t)10 * 60 * 1000) /* Complete and Copy, where no patience bounds them */
 
 static int take_keys(struct request *request)
 {
@@ -239,13 +239,15 @@ void request_set_deadlines(struct request *request)
     const struct bucket *bucket = request->bucket;
     struct http_call *http = &request->http;
     int64_t left_ms = request_patience_left(request);
-    bool slow = request->operation->slow;
+    bool slow = request->operation->slow && !request->finding_region;
 
     http->connect_timeout_ms = bucket->connect_timeout_ms;
-    http->first_byte_timeout_ms = slow ? SLOW_ANSWER_MS : bucket->first_byte_timeout_ms;
-    http->stall_timeout_ms = slow ? SLOW_ANSWER_MS : bucket->stall_timeout_ms;
-    /* While the server thinks about a Complete or a Copy, nothing can be acknowledged. */
-    http->patience_ms = left_ms == RETRY_FOREVER || slow ? 0 : left_ms > 0 ? left_ms : 1;
+    http->patience_ms = left_ms == RETRY_FOREVER ? 0 : left_ms > 0 ? left_ms : 1;
+    /* A server that thinks about a Complete or a Copy may take all the patience there is; white space that it sends
+     * meanwhile to keep the connection moves http's clock. */
+    int64_t slow_ms = http->patience_ms > 0 ? http->patience_ms : SLOW_ANSWER_MS;
+    http->first_byte_timeout_ms = slow ? slow_ms : bucket->first_byte_timeout_ms;
+    http->stall_timeout_ms = slow ? slow_ms : bucket->stall_timeout_ms;
     http->text_max = ANSWER_MAX;
     http->bulk = request->bulk;
     http->started = NULL;

@@ -133,7 +133,8 @@ struct store_call {
     /* Inputs. */
     const char *key;
     int64_t
-        patience_ms; /* no byte acknowledged for this long ends the call with -ETIMEDOUT; 0: retried for ever */
+        patience_ms; /* no byte acknowledged for this long ends the call with -ETIMEDOUT; 0: retried for ever. A COMPLETE or COPY that
+                        the server goes on with is then `unknown`; its white space on the way counts as bytes */
     const char *if_match; /* ETag with quotes */
     bool if_absent;       /* If-None-Match: * */
     uint64_t offset, length;
@@ -255,8 +256,8 @@ struct store_config {
     int connections_max; /* 0: 64 */
     int64_t connect_timeout_ms; /* one attempt; 0: 5 s */
     int64_t
-        first_byte_timeout_ms; /* one attempt, from sent to first byte of the answer; 0: 20 s (Complete, Copy: 10 min) */
-    int64_t stall_timeout_ms; /* one attempt, no byte moved; 0: 15 s */
+        first_byte_timeout_ms; /* one attempt, from sent to first byte of the answer; 0: 20 s (Complete, Copy: the call's patience, 10 min without) */
+    int64_t stall_timeout_ms;  /* one attempt, no byte moved; 0: 15 s */
 };
 
 /* -EINVAL with the words of what is wrong with the configuration in `why`. Sends nothing. */

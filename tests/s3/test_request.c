@@ -76,6 +76,8 @@ static void serve_script(struct wire_connection *connection)
     }
 }
 
+static void (*serve)(struct wire_connection *connection) = serve_script;
+
 static void open_store(const struct store_config *more)
 {
     struct store_config config = more ? *more : (struct store_config){0};
@@ -83,7 +85,7 @@ static void open_store(const struct store_config *more)
     struct credentials_config who = {.explicit_keys = keys};
     BUF_SCOPED why = BUF_INIT;
 
-    wire = wire_start(serve_script, NULL);
+    wire = wire_start(serve, NULL);
     snprintf(endpoint, sizeof(endpoint), "http://127.0.0.1:%d", wire_port(wire));
     if (config.endpoint)
         config.proxy = endpoint; /* whatever the host, it is asked here */
@@ -239,6 +241,51 @@ Test(request, patience_ends_a_call_that_nobody_answers)
     struct store_call call = {.op = STORE_HEAD, .key = "a", .patience_ms = 300};
     expect_rc(&call, -ETIMEDOUT);
     store_call_release(&call);
+}
+
+Test(request, patience_ends_a_complete_that_nobody_answers_and_its_outcome_is_unknown)
+{
+    struct store_part part = {.number = 1, .size = 5, .etag = "\"p\""};
+    struct store_call complete = {.op = STORE_COMPLETE,
+                                  .key = "a",
+                                  .upload_id = "u",
+                                  .parts = &part,
+                                  .part_count = 1,
+                                  .patience_ms = 300};
+    struct store_call copy = {.op = STORE_COPY, .key = "a", .source_key = "b", .patience_ms = 300};
+    int64_t begun_ms = clock_ms();
+    script[0] = HANG;
+    open_store(NULL);
+    expect_rc(&complete, -ETIMEDOUT);
+    cr_expect(complete.unknown);
+    expect_rc(&copy, -ETIMEDOUT);
+    cr_expect(copy.unknown);
+    cr_expect_lt(clock_ms() - begun_ms, 20000);
+    store_call_release(&complete);
+    store_call_release(&copy);
+}
+
+static void serve_white_space(struct wire_connection *connection)
+{
+    BUF_SCOPED head = BUF_INIT;
+    BUF_SCOPED body = BUF_INIT;
+    wire_read(connection, &head, &body);
+    wire_write(connection, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
+    for (int i = 0; i < 8; i++) {
+        usleep(100000);
+        wire_write(connection, " ");
+    }
+    wire_write(connection, "<CopyObjectResult><ETag>&quot;e&quot;</ETag></CopyObjectResult>");
+}
+
+Test(request, white_space_on_the_way_keeps_a_copy_waiting)
+{
+    serve = serve_white_space;
+    open_store(NULL);
+    struct store_call copy = {.op = STORE_COPY, .key = "a", .source_key = "b", .patience_ms = 500};
+    expect_rc(&copy, 0);
+    cr_expect_eq(copy.error.attempts, 1);
+    store_call_release(&copy);
 }
 
 Test(request, what_ends_a_call_is_told_by_the_last_attempt_that_had_time)
