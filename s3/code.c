@@ -178,3 +178,9 @@ bool code_refuses_checksum(int http_status, const char *code, const char *messag
         return true;
     return message && (strcasestr(message, "x-amz-checksum") || strcasestr(message, "x-amz-sdk-checksum"));
 }
+
+bool code_refuses_source_size(const char *code, const char *message)
+{
+    return code && !strcmp(code, "InvalidRequest") && message &&
+           strcasestr(message, "larger than the maximum allowable size");
+}

@@ -34,4 +34,7 @@ const char *code_class_name(enum code_class class);
  * ExcessHeaderValues), so Content-MD5 is to be used. */
 bool code_refuses_checksum(int http_status, const char *code, const char *message);
 
+/* True: the source of a copy is too large for one, which AWS says by an InvalidRequest and its message only. */
+bool code_refuses_source_size(const char *code, const char *message);
+
 #endif

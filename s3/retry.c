@@ -88,10 +88,11 @@ void retry_init(struct retry *retry, const struct store_call *call)
 }
 
 /* What happened, told in errno, with the operation's context: 412 means what its condition meant. */
-static int judge_rc(const struct retry *retry, const struct code *code, int status)
+static int judge_rc(const struct retry *retry, const struct code *code, const struct retry_event *event)
 {
+    bool copies = retry->op == STORE_COPY || retry->op == STORE_PART_COPY;
     bool missing = code->rc == -ENOENT && !(code->name && !strcmp(code->name, "NoSuchBucket"));
-    bool lost_race = status == 409 && code->class == CODE_FEW;
+    bool lost_race = event->status == 409 && code->class == CODE_FEW;
     if ((retry->op == STORE_DELETE || retry->op == STORE_ABORT) && missing)
         return 0;
     if (retry->op == STORE_PUT && retry->if_match && missing)
@@ -103,6 +104,8 @@ static int judge_rc(const struct retry *retry, const struct code *code, int stat
         return -EEXIST;
     if (retry->if_match && lost_race)
         return -ESTALE;
+    if (copies && code_refuses_source_size(event->code, event->message))
+        return -EFBIG;
     return code->rc;
 }
 
@@ -253,7 +256,7 @@ static struct retry_verdict judge_refusal(struct retry *retry, const struct retr
                                           struct retry_budget *budget, uint32_t chance)
 {
     const struct code *code = code_find(event->status, event->code);
-    int rc = judge_rc(retry, code, event->status);
+    int rc = judge_rc(retry, code, event);
     if (event->checksum_sent && !retry->checksum_off &&
         code_refuses_checksum(event->status, event->code, event->message)) {
         retry->checksum_off = true;

@@ -168,6 +168,22 @@ Test(retry, a_failed_condition_is_told_by_its_kind)
     cr_expect_eq(step(&retry, answered(412, "")).rc, -ESTALE);
 }
 
+Test(retry, a_copy_from_too_large_a_source_is_told_by_the_message)
+{
+    struct retry_event event = answered(400, "InvalidRequest");
+    struct retry retry = begin(STORE_COPY, NULL, false);
+    cr_expect_eq(step(&retry, event).rc, -EIO);
+    event.message =
+        "The specified copy source is larger than the maximum allowable size for a copy source: 5368709120";
+    static const enum store_op ops[] = {STORE_COPY, STORE_PART_COPY, STORE_PUT};
+    static const int rcs[] = {-EFBIG, -EFBIG, -EIO};
+    for (int i = 0; i < 3; i++) {
+        retry = begin(ops[i], NULL, false);
+        struct retry_verdict verdict = step(&retry, event);
+        cr_expect(verdict.next == RETRY_DONE && verdict.rc == rcs[i], "%s", store_op_name(ops[i]));
+    }
+}
+
 Test(retry, a_condition_that_fails_after_a_lost_reply_is_unknown_and_no_failure)
 {
     static const enum http_end lost[] = {HTTP_CUT, HTTP_SLOW, HTTP_BROKEN};
