@@ -174,6 +174,8 @@ bool code_refuses_checksum(int http_status, const char *code, const char *messag
 {
     if (http_status != 400 && http_status != 501)
         return false;
+    if (code_find(http_status, code)->class == CODE_FEW) /* it was looked at, and the body did not fit it */
+        return false;
     if (code && !strcmp(code, "ExcessHeaderValues"))
         return true;
     return message && (strcasestr(message, "x-amz-checksum") || strcasestr(message, "x-amz-sdk-checksum"));

@@ -37,5 +37,9 @@ Test(code, refused_checksums_are_recognised)
                                     "header x-amz-sdk-checksum-algorithm is not implemented"));
     cr_expect(!code_refuses_checksum(400, "InvalidArgument", "bad part number"));
     cr_expect(!code_refuses_checksum(400, NULL, NULL));
+    cr_expect(
+        !code_refuses_checksum(400, "XAmzContentChecksumMismatch",
+                               "The provided 'x-amz-checksum' header does not match what was computed."),
+        "MinIO: damaged in transit");
     cr_expect(!code_refuses_checksum(403, "AccessDenied", "x-amz-checksum-crc32c"));
 }

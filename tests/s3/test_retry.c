@@ -270,7 +270,8 @@ Test(retry, an_endpoint_that_takes_no_checksum_is_asked_again_without)
     event.checksum_sent = true;
     retry = begin(STORE_PART, NULL, false);
     cr_expect_eq(step(&retry, event).next, RETRY_CHECKSUM);
-    event = answered(400, "BadDigest");
+    event = answered(400, "XAmzContentChecksumMismatch");
+    event.message = "The provided 'x-amz-checksum' header does not match what was computed.";
     event.checksum_sent = true;
     retry = begin(STORE_PART, NULL, false);
     cr_expect_eq(step(&retry, event).next, RETRY_LATER, "damaged in transit");
