@@ -6,6 +6,7 @@
 
 #include "base/memory.h"
 #include "s3/body.h"
+#include "s3/code.h"
 #include "s3/operation.h"
 
 /* ---- GET and HEAD. ---- */
@@ -235,17 +236,82 @@ const struct operation operation_delete = {.method = "DELETE", .prepare = prepar
 static void prepare_delete_many(struct request *request)
 {
     const struct store_call *call = request->call;
+    size_t count = request->again.count;
+    const char **again = xcalloc(count + 1, sizeof(*again));
+
+    for (size_t i = 0; i < count; i++)
+        again[i] = request->again.all[i].key;
     store_fields_set(&request->query, "delete", "");
     store_fields_set(&request->headers, "content-type", "application/xml");
-    if (body_delete(call->keys, call->key_count, &request->document) < 0)
+    if (body_delete(count ? again : call->keys, count ? count : call->key_count, &request->document) < 0)
         buf_reset(&request->document); /* cannot be: store_s3.c looked at the keys */
     request->body_kind = BODY_DOCUMENT;
+    free(again);
+}
+
+/* By its code only: what we do not know is not asked for again for ever. */
+static bool is_passing(const struct store_failure *failure)
+{
+    const struct code *code = code_find(0, failure->code);
+    return code->name &&
+           (code->class == CODE_RETRY || code->class == CODE_THROTTLE || code->class == CODE_FEW);
+}
+
+static bool was_asked(const struct request *request, const char *key)
+{
+    for (size_t i = 0; i < request->again.count; i++)
+        if (request->again.all[i].key == key) /* both point into call->keys */
+            return true;
+    return request->again.count == 0;
+}
+
+/* Takes the failures behind the first `settled` ones that pass off the call, and those that were told before. */
+static void take_passing(struct request *request, size_t settled)
+{
+    struct store_call *call = request->call;
+    size_t asked = request->again.count ? request->again.count : call->key_count, count = 0, kept = settled;
+    struct store_failure *again = xcalloc(call->failure_count - settled + 1, sizeof(*again));
+
+    for (size_t i = settled; i < call->failure_count; i++) {
+        if (!was_asked(request, call->failures[i].key))
+            continue;
+        if (is_passing(&call->failures[i]))
+            again[count++] = call->failures[i];
+        else
+            call->failures[kept++] = call->failures[i];
+    }
+    free(request->again.all);
+    request->again.all = again;
+    request->again.count = count;
+    call->failure_count = kept;
+    if (count < asked)
+        request->progress_ms = request->http.moved_ms;
 }
 
 static int read_delete_many(struct request *request)
 {
-    return operation_read_body(request, answer_delete);
+    const struct buf *text = &request->http.text;
+    size_t settled = request->call->failure_count;
+    int rc = answer_delete(text->bytes, text->length, request->call, &request->answer_error);
+    if (rc != 0)
+        return rc;
+    take_passing(request, settled);
+    if (!request->again.count)
+        return 0;
+    request_explain(request, request->again.all[0].code, "some keys could not be deleted for now");
+    return 1;
+}
+
+static bool settle_delete_many(struct request *request)
+{
+    struct store_call *call = request->call;
+    size_t count = call->failure_count + request->again.count;
+
+    call->failures = xrealloc(call->failures, (count + 1) * sizeof(*call->failures));
+    for (size_t i = 0; i < request->again.count; i++)
+        call->failures[call->failure_count++] = request->again.all[i];
+    return request->again.count > 0;
 }
 
 const struct operation operation_delete_many = {
-    .method = "POST", .prepare = prepare_delete_many, .read = read_delete_many};
+    .method = "POST", .prepare = prepare_delete_many, .read = read_delete_many, .settle = settle_delete_many};

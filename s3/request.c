@@ -65,6 +65,7 @@ void request_unref(struct request *request)
     buf_release(&request->document);
     buf_release(&request->url);
     buf_release(&request->lines);
+    free(request->again.all);
     free(request->key_marker);
     free(request->id_marker);
     free(request);
@@ -248,7 +249,10 @@ static void wait_and_attempt(struct request *request, int64_t after_ms)
 
 static void give_up(struct request *request)
 {
-    finish(request, request->verdict.rc, request->verdict.unknown);
+    bool good = request->http.end == HTTP_ANSWERED && request->http.status / 100 == 2;
+    bool settled = good && request->verdict.rc != -ECANCELED && request->operation->settle &&
+                   request->operation->settle(request);
+    finish(request, settled ? 0 : request->verdict.rc, request->verdict.unknown);
 }
 
 /* True when requests go elsewhere now than this one went. */

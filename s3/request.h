@@ -36,6 +36,8 @@ struct operation {
     /* A 2xx: 0 and the call's outputs are filled; REQUEST_MORE; REQUEST_UNPROVEN; 1: an <Error>, in request->answer_error; -EBADMSG: makes
      * no sense; -EAGAIN: cut, though HTTP says that it was whole. */
     int (*read)(struct request *request);
+    /* May be NULL. The last answer will not be followed by another attempt. True: with it the call has its outcome. */
+    bool (*settle)(struct request *request);
 };
 
 enum body_kind {
@@ -81,6 +83,10 @@ struct request {
         const char *words; /* ... and why */
     } get;
     bool bad_header; /* one that the object cannot have */
+    struct {         /* DELETE_MANY */
+        struct store_failure *all;
+        size_t count;
+    } again; /* keys that the last answer could not delete for now; none: all of the call are to be asked for */
     int part_marker;
     char *key_marker, *id_marker;
     struct deletion *deletion; /* DELETE_MANY one by one; under the store's lock */

@@ -92,9 +92,10 @@ enum store_op {
     STORE_COPY,   /* source_key [source_if_match] -> key; replace_meta: meta, headers instead of the source's;
                           up to 5 GiB (-EFBIG beyond: copy by parts) -> object.etag, object.modified_ns */
     STORE_DELETE, /* key; if_match where the endpoint honours it; a missing key is success */
-    STORE_DELETE_MANY, /* keys -> failures (per key). Falls back to single deletes where the endpoint cannot */
-    STORE_CREATE,      /* multipart: key, meta, headers -> upload_id */
-    STORE_PART,        /* key, upload_id, part_number, from -> object.etag */
+    STORE_DELETE_MANY, /* keys -> failures (per key; those that pass are asked for again before). Falls back to single
+                          deletes where the endpoint cannot */
+    STORE_CREATE, /* multipart: key, meta, headers -> upload_id */
+    STORE_PART,   /* key, upload_id, part_number, from -> object.etag */
     STORE_PART_COPY, /* key, upload_id, part_number, source_key, offset, length, source_if_match -> object.etag */
     STORE_COMPLETE,     /* key, upload_id, parts; if_match | if_absent -> object.etag */
     STORE_ABORT,        /* key, upload_id; an unknown upload is success */

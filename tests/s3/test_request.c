@@ -715,6 +715,53 @@ Test(request, keys_are_deleted_one_by_one_where_many_cannot_be)
     store_call_release(&call);
 }
 
+#define DELETED(failures)                                                                                    \
+    "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n<DeleteResult>" failures "</DeleteResult>"
+#define FAILED(key, code) "<Error><Key>" key "</Key><Code>" code "</Code></Error>"
+
+static struct store_call make_deletes(int64_t patience_ms)
+{
+    static const char *const keys[] = {"a", "b", "c"};
+    return (struct store_call){
+        .op = STORE_DELETE_MANY, .keys = keys, .key_count = 3, .patience_ms = patience_ms};
+}
+
+Test(request, keys_that_could_not_be_deleted_for_now_are_asked_for_again)
+{
+    script[0] = DELETED(FAILED("a", "AccessDenied") FAILED("b", "InternalError") FAILED("c", "SlowDown"));
+    script[1] = DELETED(FAILED("c", "SlowDown"));
+    script[2] = DELETED("");
+    open_store(NULL);
+    struct store_call call = make_deletes(20000);
+    expect_rc(&call, 0);
+    cr_expect_eq(asks_so_far(), 3);
+    cr_expect(!strstr(bodies[1], "<Key>a<") && strstr(bodies[1], "<Key>b<") && strstr(bodies[1], "<Key>c<"));
+    cr_expect(!strstr(bodies[2], "<Key>b<") && strstr(bodies[2], "<Key>c<"));
+    cr_assert_eq(call.failure_count, 1);
+    cr_expect_str_eq(call.failures[0].key, "a");
+    cr_expect_eq(call.failures[0].rc, -EACCES);
+    store_call_release(&call);
+}
+
+Test(request, keys_that_are_refused_for_too_long_are_failures)
+{
+    static const char *const answers[] = {
+        DELETED(FAILED("a", "AccessDenied") FAILED("b", "SlowDown")),         /* until patience ends */
+        DELETED(FAILED("a", "AccessDenied") FAILED("b", "OperationAborted")), /* a few times */
+        DELETED(FAILED("a", "AccessDenied") FAILED("b", "NeverHeardOf")),     /* once */
+    };
+    open_store(NULL);
+    for (int i = 0; i < 3; i++) {
+        script[0] = answers[i];
+        struct store_call call = make_deletes(i == 0 ? 500 : 20000);
+        expect_rc(&call, 0);
+        cr_assert_eq(call.failure_count, 2);
+        cr_expect_str_eq(call.failures[1].key, "b");
+        cr_expect_eq(call.failures[1].rc, -EIO);
+        store_call_release(&call);
+    }
+}
+
 /* ---- Cancels. ---- */
 
 struct pending {
