@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "s3/code.h"
 
 static void attempt(struct request *request);
 static void hear_done(struct http_call *http);
@@ -455,15 +456,23 @@ static bool read_success(struct request *request, struct retry_event *event)
     }
 }
 
+/* "I do not know such a request", not a region, keys, a clock or a moment that were wrong. */
+static bool is_refused_for_good(int status, const char *code)
+{
+    enum code_class class = code_find(status, code)->class;
+    return (status == 400 || status == 501) && (class == CODE_FINAL || class == CODE_FEATURE);
+}
+
 /* Refusals that are answers to what we tried: a range behind the end, a listing that was asked for too much. */
-static bool try_otherwise(struct request *request)
+static bool try_otherwise(struct request *request, const struct retry_event *event)
 {
     const struct store_call *call = request->call;
     int status = request->http.status;
 
     if (call->op == STORE_GET && status == 416 && request->get.landed == 0 && !request->get.past_end) {
         request->get.past_end = true;
-    } else if (call->op == STORE_LIST && request->list_meta_sent && (status == 400 || status == 501) &&
+    } else if (call->op == STORE_LIST && request->list_meta_sent &&
+               is_refused_for_good(status, event->code) &&
                bucket_can(request->bucket, ABILITY_OF(list_meta)) == ABILITY_UNKNOWN) {
         bucket_learn(request->bucket, ABILITY_OF(list_meta), ABILITY_NO);
     } else {
@@ -509,9 +518,9 @@ static void judge(struct request *request)
         if (read_success(request, &event))
             return;
     } else if (event.end == HTTP_ANSWERED) {
-        if (try_otherwise(request))
-            return;
         read_refusal(request, &event);
+        if (try_otherwise(request, &event))
+            return;
     }
     read_hints(request, &event);
     event.patience_left_ms = request_patience_left(request);

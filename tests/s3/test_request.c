@@ -692,6 +692,24 @@ Test(request, metadata_of_listings_is_asked_for_until_the_server_does_not_know_i
     store_call_release(&call);
 }
 
+Test(request, a_listing_that_was_refused_for_its_region_keeps_its_metadata)
+{
+    script[0] = "HTTP/1.1 400 No\r\nConnection: close\r\n\r\n<Error><Code>AuthorizationHeaderMalformed</Code>"
+                "<Message>expecting</Message><Region>eu-west-1</Region></Error>";
+    script[1] = ERROR("400", "RequestTimeout", "");
+    script[2] = "HTTP/1.1 200 OK\r\nServer: MinIO\r\nConnection: close\r\n\r\n"
+                "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>";
+    struct store_abilities abilities;
+    open_store(NULL);
+    struct store_call call = {.op = STORE_LIST, .prefix = ""};
+    expect_rc(&call, 0);
+    expect_ask(1, "metadata=true");
+    expect_ask(2, "metadata=true");
+    store_abilities(store, &abilities);
+    cr_expect_eq(abilities.list_meta, ABILITY_YES);
+    store_call_release(&call);
+}
+
 Test(request, keys_are_deleted_one_by_one_where_many_cannot_be)
 {
     const char *keys[40];
