@@ -93,7 +93,7 @@ static void reset_outputs(struct http_call *call)
     call->end = HTTP_ANSWERED;
     call->detail[0] = 0;
     call->status = 0;
-    call->resent = false;
+    call->sends = 0;
     __atomic_store_n(&call->sent, 0, __ATOMIC_RELAXED);
     __atomic_store_n(&call->received, 0, __ATOMIC_RELAXED);
     __atomic_store_n(&call->moved_ms, clock_ms(), __ATOMIC_RELAXED);

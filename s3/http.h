@@ -37,10 +37,10 @@ enum http_end {
     HTTP_NO_CONNECTION, /* nothing was sent: name, route, refused, connect time-out */
     HTTP_TLS,           /* certificate or handshake; nothing was sent */
     HTTP_CUT,           /* sent at least in part; the connection broke or the body was cut */
-    HTTP_SLOW,          /* first-byte or stall time-out */
-    HTTP_CANCELED,
-    HTTP_TOO_BIG, /* an answer body beyond text_max */
-    HTTP_BROKEN,  /* not HTTP, or out of memory */
+    HTTP_SLOW,     /* first-byte or stall time-out, or patience; `sends` tells whether anything was sent */
+    HTTP_CANCELED, /* likewise */
+    HTTP_TOO_BIG,  /* an answer body beyond text_max */
+    HTTP_BROKEN,   /* not HTTP, or out of memory */
 };
 
 struct http_call {
@@ -74,8 +74,8 @@ struct http_call {
         received; /* body bytes of this attempt; may be read while it runs (relaxed; sent: to 100 ms) */
     int64_t
         moved_ms; /* clock_ms() of the last byte that moved in either direction; before: of http_start() */
-    bool
-        resent; /* a kept connection was found dead: the request went out twice, the first may have been heard */
+    int sends; /* how often it went out, at least in part. 0: the peer has heard nothing of it; 2: a kept connection was
+                  found dead, and the first may have been heard */
 
     void *running;   /* http's own */
     struct buf head; /* http's own: headers of the answer, "name\0value\0" */

@@ -72,8 +72,8 @@ struct transfer {
     uint64_t body_bytes;
     size_t piece; /* the body's next byte: piece and offset in it */
     size_t piece_offset;
-    int sends;             /* how often libcurl began to send it */
-    int64_t sending_ms;    /* when it last began: the peer's deadlines do not count what was before */
+    int64_t
+        sending_ms; /* when libcurl last began to send it: the peer's deadlines do not count what was before */
     bool header_complete;  /* the final header block is in call->head */
     enum http_end refused; /* why a callback of ours ended it; HTTP_ANSWERED: it did not */
     int unacknowledged;    /* bytes in the socket at the last look */

@@ -151,8 +151,7 @@ static int note_sending(void *context, char *peer, char *local, int peer_port, i
     (void)peer, (void)local, (void)peer_port, (void)local_port;
     transfer->phase = PHASE_SENDING;
     transfer->sending_ms = clock_ms();
-    if (++transfer->sends > 1)
-        transfer->call->resent = true;
+    transfer->call->sends++;
     return CURL_PREREQFUNC_OK;
 }
 
@@ -292,9 +291,9 @@ static enum http_end name_end(const struct transfer *transfer, CURLcode result)
     case CURLE_COULDNT_RESOLVE_PROXY:
     case CURLE_COULDNT_CONNECT:
     case CURLE_PROXY:
-        return transfer->sends > 0 ? HTTP_CUT : HTTP_NO_CONNECTION; /* a kept connection died first */
+        return transfer->call->sends > 0 ? HTTP_CUT : HTTP_NO_CONNECTION; /* a kept connection died first */
     case CURLE_OPERATION_TIMEDOUT:
-        return transfer->sends > 0 ? HTTP_SLOW : HTTP_NO_CONNECTION;
+        return transfer->call->sends > 0 ? HTTP_SLOW : HTTP_NO_CONNECTION;
     case CURLE_SSL_CONNECT_ERROR:
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_CERTPROBLEM:
@@ -308,7 +307,7 @@ static enum http_end name_end(const struct transfer *transfer, CURLcode result)
     case CURLE_SSL_PINNEDPUBKEYNOTMATCH:
     case CURLE_SSL_INVALIDCERTSTATUS:
     case CURLE_SSL_CLIENTCERT:
-        return transfer->sends > 0 ? HTTP_CUT : HTTP_TLS;
+        return transfer->call->sends > 0 ? HTTP_CUT : HTTP_TLS;
     case CURLE_PARTIAL_FILE:
     case CURLE_GOT_NOTHING:
     case CURLE_SEND_ERROR:
@@ -316,7 +315,7 @@ static enum http_end name_end(const struct transfer *transfer, CURLcode result)
     case CURLE_SEND_FAIL_REWIND:
     case CURLE_SSL_SHUTDOWN_FAILED:
     case CURLE_UPLOAD_FAILED:
-        return transfer->sends > 0 ? HTTP_CUT : HTTP_NO_CONNECTION;
+        return transfer->call->sends > 0 ? HTTP_CUT : HTTP_NO_CONNECTION;
     default:
         return HTTP_BROKEN;
     }

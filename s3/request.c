@@ -494,13 +494,14 @@ static void judge(struct request *request)
     struct retry_event event = {
         .end = request->http.end,
         .status = request->http.end == HTTP_ANSWERED ? request->http.status : 0,
+        .nothing_sent = request->http.sends == 0,
         .canceled = is_canceled(request),
         .checksum_sent = request->checksum_sent,
     };
     uint32_t chance;
 
     note_progress(request, &event);
-    if (request->http.resent)
+    if (request->http.sends > 1)
         request->retry.maybe = true; /* the first sending may have been heard */
     if (request->get.landed > 0 && event.end == HTTP_ANSWERED && event.status == 416) {
         request->get.rc = -ESTALE; /* shorter than it was, at a server that ignores If-Match */

@@ -195,7 +195,7 @@ static struct retry_verdict judge_unanswered(struct retry *retry, const struct r
     case HTTP_ANSWERED:
         break;
     }
-    retry->maybe = true;
+    retry->maybe |= !event->nothing_sent;
     return repeat_soon(retry, event, budget, chance);
 }
 
@@ -298,7 +298,7 @@ struct retry_verdict retry_next(struct retry *retry, const struct retry_event *e
     retry->attempts++;
     if (event->progressed)
         retry->step = 0;
-    bool nothing_sent = event->end == HTTP_NO_CONNECTION || event->end == HTTP_TLS;
+    bool nothing_sent = event->nothing_sent || event->end == HTTP_NO_CONNECTION || event->end == HTTP_TLS;
     if (event->canceled && event->end != HTTP_ANSWERED) {
         retry->maybe |= !nothing_sent;
         return end_with(retry, -ECANCELED);

@@ -59,7 +59,9 @@ struct retry {
 /* How an attempt ended. */
 struct retry_event {
     enum http_end end;
-    int status;       /* with HTTP_ANSWERED */
+    int status; /* with HTTP_ANSWERED */
+    bool
+        nothing_sent; /* it still waited for a place or a connection; so it is after HTTP_NO_CONNECTION and HTTP_TLS */
     const char *code; /* S3's code, also of an <Error> in a 200 answer; NULL or "" */
     const char *message;
     bool unreadable; /* a 2xx whose body or headers make no sense, or failed their checksum */

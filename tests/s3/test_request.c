@@ -841,6 +841,28 @@ Test(request, a_cancel_ends_a_call_that_waits_for_an_answer)
     pending_expect(&pending, -ECANCELED);
 }
 
+Test(request, what_only_waited_for_a_place_is_not_unknown)
+{
+    static char bytes[512 * 1024];
+    struct iovec place = {bytes, sizeof(bytes)};
+    struct pending pending;
+    script[0] = HANG;
+    open_store(&(struct store_config){.loops = 1, .connections_max = 2}); /* one place for bulk */
+    pending_start(&pending,
+                  (struct store_call){
+                      .op = STORE_GET, .key = "a", .length = sizeof(bytes), .into = &place, .into_count = 1});
+    await_asks(1);
+    struct store_call call = make_put("b");
+    call.from = &place;
+    call.patience_ms = 300;
+    expect_rc(&call, -ETIMEDOUT);
+    cr_expect_not(call.unknown);
+    cr_expect_eq(asks_so_far(), 1);
+    store_call_release(&call);
+    store_cancel(store, &pending.call);
+    pending_expect(&pending, -ECANCELED);
+}
+
 Test(request, a_cancel_ends_a_call_that_waits_to_try_again)
 {
     struct pending pending;

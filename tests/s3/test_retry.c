@@ -432,6 +432,12 @@ Test(retry, canceled_calls_end_and_say_what_may_have_happened)
     event.end = HTTP_NO_CONNECTION;
     retry = begin(STORE_PUT, NULL, false);
     cr_expect(!step(&retry, event).unknown);
+    event.end = HTTP_CANCELED;
+    event.nothing_sent = true;
+    cr_expect(!step(&retry, event).unknown, "it waited for a place");
+    event = ended(HTTP_SLOW);
+    event.nothing_sent = true;
+    cr_expect(!step(&retry, event).unknown);
     event = answered(200, NULL);
     event.canceled = true;
     cr_expect_eq(step(&retry, event).rc, 0, "it was done all the same");
