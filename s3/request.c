@@ -494,6 +494,7 @@ static void judge(struct request *request)
     struct retry_event event = {
         .end = request->http.end,
         .status = request->http.end == HTTP_ANSWERED ? request->http.status : 0,
+        .head = !strcmp(request->http.method, "HEAD"),
         .nothing_sent = request->http.sends == 0,
         .canceled = is_canceled(request),
         .checksum_sent = request->checksum_sent,

@@ -207,15 +207,14 @@ static bool looks_skewed(const struct retry_event *event)
 }
 
 /* HEAD has no body: wrong regions, expired keys and clocks show by their status alone, as 301, 400 and 403. */
-static enum code_class guess_class(const struct retry *retry, const struct retry_event *event,
-                                   const struct code *code)
+static enum code_class guess_class(const struct retry_event *event, const struct code *code)
 {
     bool silent = !code->name;
     if (silent && event->region && (event->status == 400 || event->status == 403 || event->status / 100 == 3))
         return CODE_REGION;
     if (silent && looks_skewed(event))
         return CODE_CLOCK;
-    if (silent && retry->op == STORE_HEAD && (event->status == 400 || event->status == 403))
+    if (silent && event->head && (event->status == 400 || event->status == 403))
         return CODE_REFRESH;
     return code->class;
 }
@@ -252,6 +251,12 @@ static struct retry_verdict judge_class(struct retry *retry, const struct retry_
     return end_with(retry, rc);
 }
 
+/* Of a server that does not speak S3; "no such file" must not follow from it. */
+static bool is_foreign_404(const struct retry_event *event)
+{
+    return event->status == 404 && !event->head && !(event->code && *event->code);
+}
+
 static struct retry_verdict judge_refusal(struct retry *retry, const struct retry_event *event,
                                           struct retry_budget *budget, uint32_t chance)
 {
@@ -262,11 +267,13 @@ static struct retry_verdict judge_refusal(struct retry *retry, const struct retr
         retry->checksum_off = true;
         return repair(retry, RETRY_CHECKSUM, rc);
     }
+    if (is_foreign_404(event))
+        return repeat_few(retry, event, -EIO, budget, chance);
     if (code->may_have_happened)
         retry->maybe = true;
     if (!rc)
         return end_with(retry, 0);
-    return judge_class(retry, event, guess_class(retry, event, code), rc, budget, chance);
+    return judge_class(retry, event, guess_class(event, code), rc, budget, chance);
 }
 
 static struct retry_verdict judge_answer(struct retry *retry, const struct retry_event *event,

@@ -22,6 +22,8 @@
  * Unknown outcomes: an attempt that may have been carried out although we were not told (reply lost, 500, 502, 504) is
  *        remembered to the call's end: every rc != 0 of a changing operation is then `unknown`. A conditional PUT, a Complete
  *        or a DELETE that meets 412 or 404 after that has perhaps met its own first try.
+ * Not S3: a 404 to anything but HEAD that has no code is some proxy's or web server's, and tells nothing about a key: it is
+ *        repeated a few times, then -EIO, also for DELETE. (HEAD has no body, so there a 404 must do.)
  * Context: 412 is -EEXIST with if_absent, else -ESTALE; 404 is -ESTALE for a PUT with if_match, success for DELETE, ABORT.
  */
 #ifndef S3_RETRY_H
@@ -64,6 +66,8 @@ struct retry_event {
         nothing_sent; /* it still waited for a place or a connection; so it is after HTTP_NO_CONNECTION and HTTP_TLS */
     const char *code; /* S3's code, also of an <Error> in a 200 answer; NULL or "" */
     const char *message;
+    bool
+        head; /* a HEAD was sent, also one that stands for an empty GET: its answer has no body, and no code */
     bool unreadable; /* a 2xx whose body or headers make no sense, or failed their checksum */
     bool unproven;   /* a 2xx that does not show that the server checked our x-amz-checksum-* */
     const char

@@ -80,7 +80,8 @@ struct row {
 
 static const struct row rows[] = {
     {404, "NoSuchKey", RETRY_DONE, -ENOENT, false},
-    {404, "", RETRY_DONE, -ENOENT, false},
+    {404, "", RETRY_LATER, -ETIMEDOUT, false}, /* a web server's */
+    {404, "NeverHeardOf", RETRY_DONE, -ENOENT, false},
     {404, "NoSuchBucket", RETRY_DONE, -ENOENT, false},
     {404, "NoSuchUpload", RETRY_DONE, -ENOENT, false},
     {403, "AccessDenied", RETRY_DONE, -EACCES, false},
@@ -130,15 +131,20 @@ Test(retry, every_operation_meets_every_code)
         for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
             const struct row *row = &rows[i];
             struct retry retry = begin(op, NULL, false);
-            struct retry_verdict verdict = step(&retry, answered(row->status, row->code));
+            struct retry_event event = answered(row->status, row->code);
+            event.head = op == STORE_HEAD;
+            struct retry_verdict verdict = step(&retry, event);
             bool removed = row->rc == -ENOENT && (op == STORE_DELETE || op == STORE_ABORT) &&
                            strcmp(row->code, "NoSuchBucket") != 0;
             /* HEAD tells no codes: behind its 400 may be keys that have expired. */
             bool guessed = op == STORE_HEAD && !strcmp(row->code, "NeverHeardOf") && row->status == 400;
-            cr_expect_eq(verdict.next, guessed ? RETRY_REFRESH : row->next, "%s %d %s: %s", store_op_name(op),
-                         row->status, row->code, retry_next_name(verdict.next));
-            cr_expect_eq(verdict.rc, removed ? 0 : row->rc, "%s %d %s: %d", store_op_name(op), row->status,
-                         row->code, verdict.rc);
+            bool bare = op == STORE_HEAD && row->status == 404 && !*row->code;
+            enum retry_next next = guessed ? RETRY_REFRESH : bare ? RETRY_DONE : row->next;
+            int rc = removed ? 0 : bare ? -ENOENT : row->rc;
+            cr_expect_eq(verdict.next, next, "%s %d %s: %s", store_op_name(op), row->status, row->code,
+                         retry_next_name(verdict.next));
+            cr_expect_eq(verdict.rc, rc, "%s %d %s: %d", store_op_name(op), row->status, row->code,
+                         verdict.rc);
             cr_expect_eq(verdict.unknown, row->maybe && changes(op), "%s %d %s", store_op_name(op),
                          row->status, row->code);
         }
@@ -194,7 +200,8 @@ Test(retry, a_condition_that_fails_after_a_lost_reply_is_unknown_and_no_failure)
             for (size_t s = 0; s < 3; s++) {
                 struct retry retry = begin(ops[o], "\"e\"", false);
                 cr_expect_eq(step(&retry, ended(lost[l])).next, RETRY_LATER);
-                struct retry_verdict verdict = step(&retry, answered(statuses[s], ""));
+                struct retry_verdict verdict =
+                    step(&retry, answered(statuses[s], statuses[s] == 404 ? "NoSuchKey" : ""));
                 bool gone = ops[o] == STORE_DELETE && statuses[s] == 404;
                 cr_expect_eq(verdict.unknown, !gone, "%s %d", store_op_name(ops[o]), statuses[s]);
             }
@@ -237,18 +244,28 @@ Test(retry, each_repair_is_tried_once_and_the_region_twice)
 
 Test(retry, head_without_a_body_is_read_by_its_status_and_headers)
 {
-    struct retry retry = begin(STORE_HEAD, NULL, false);
-    struct retry_event event = answered(400, "");
-    event.region = "eu-west-1";
-    cr_expect_eq(step(&retry, event).next, RETRY_REGION);
-    retry = begin(STORE_HEAD, NULL, false);
-    event = answered(403, "");
-    event.skew_ms = -3600000;
-    cr_expect_eq(step(&retry, event).next, RETRY_CLOCK);
-    cr_expect_eq(step(&retry, event).next, RETRY_DONE, "once");
-    retry = begin(STORE_HEAD, NULL, false);
-    cr_expect_eq(step(&retry, answered(403, "")).next, RETRY_REFRESH);
-    cr_expect_eq(step(&retry, answered(403, "")).next, RETRY_DONE);
+    static const enum store_op ops[] = {STORE_HEAD, STORE_GET}; /* an empty GET is sent as a HEAD */
+    struct retry_event event;
+    struct retry retry;
+    for (int i = 0; i < 2; i++) {
+        retry = begin(ops[i], NULL, false);
+        event = answered(400, "");
+        event.head = true;
+        event.region = "eu-west-1";
+        cr_expect_eq(step(&retry, event).next, RETRY_REGION);
+        retry = begin(ops[i], NULL, false);
+        event = answered(403, "");
+        event.head = true;
+        event.skew_ms = -3600000;
+        cr_expect_eq(step(&retry, event).next, RETRY_CLOCK);
+        cr_expect_eq(step(&retry, event).next, RETRY_DONE, "once");
+        retry = begin(ops[i], NULL, false);
+        event.skew_ms = 0;
+        cr_expect_eq(step(&retry, event).next, RETRY_REFRESH);
+        cr_expect_eq(step(&retry, event).next, RETRY_DONE);
+        event.status = 404;
+        cr_expect_eq(step(&retry, event).rc, -ENOENT);
+    }
     retry = begin(STORE_PUT, NULL, false);
     event = answered(403, "AccessDenied");
     event.skew_ms = 3600000;
@@ -288,6 +305,18 @@ Test(retry, what_nothing_proves_is_sent_again_with_another_check_unless_a_condit
     retry = begin(STORE_PUT, NULL, true);
     verdict = step(&retry, event);
     cr_expect(verdict.next == RETRY_DONE && verdict.rc == -EIO && verdict.unknown);
+}
+
+Test(retry, a_404_that_is_not_s3s_tells_nothing_about_a_key)
+{
+    for (int op = STORE_GET; op <= OPS; op++) {
+        struct retry retry = begin(op, NULL, false);
+        struct retry_verdict verdict;
+        int repeats = 0;
+        while ((verdict = step(&retry, answered(404, ""))).next == RETRY_LATER)
+            cr_assert(++repeats < 10);
+        cr_expect(verdict.rc == -EIO && repeats == 4, "%s: %d", store_op_name(op), verdict.rc);
+    }
 }
 
 Test(retry, damage_is_repeated_a_few_times_only)
