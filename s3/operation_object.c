@@ -180,7 +180,15 @@ static void start_get(struct request *request)
 static int read_get(struct request *request)
 {
     const struct store_call *call = request->call;
-    if (call->length == 0 || request->get.past_end)
+    if (call->length == 0)
+        return 0;
+    if (request->get.past_end &&
+        call->offset < call->object.size) { /* grown meanwhile, or a server that errs */
+        request->get.past_end = false;
+        request_explain(request, "", "the range was refused, and the object reaches beyond its beginning");
+        return -EBADMSG;
+    }
+    if (request->get.past_end)
         return 0;
     return request->get.landed == request->get.expected ? 0 : -EAGAIN;
 }

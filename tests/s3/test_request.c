@@ -446,6 +446,24 @@ Test(request, a_range_behind_the_end_is_empty_and_the_object_is_told)
     store_call_release(&call);
 }
 
+Test(request, a_refused_range_is_empty_only_where_the_object_ends_before_it)
+{
+    script[0] = ERROR("416", "InvalidRange", "");
+    script[1] = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 100\r\n\r\n";
+    script[2] = PARTIAL("ETag: \"e\"\r\n", "0-9/100", "10", "0123456789");
+    open_store(NULL);
+    struct store_call call = make_get();
+    expect_rc(&call, 0);
+    cr_expect_str_eq(into, "0123456789");
+    store_call_release(&call);
+    for (int i = 3; i < 13; i++)
+        script[i] = script[(i - 3) % 2];
+    call = make_get();
+    expect_rc(&call, -EIO);
+    cr_expect_eq(asks_so_far(), 13);
+    store_call_release(&call);
+}
+
 /* ---- Repairs. ---- */
 
 Test(request, a_refused_checksum_becomes_content_md5_for_good)
