@@ -531,11 +531,37 @@ static void judge(struct request *request)
     act(request, &event);
 }
 
+/* The bucket's HEAD for its region went wrong: the attempt that wanted to know counts as failed without having been heard. */
+static void judge_region(struct request *request)
+{
+    struct retry_event event = {
+        .end = request->http.end == HTTP_ANSWERED ? HTTP_CUT : request->http.end,
+        .nothing_sent = true,
+        .patience_left_ms = request_patience_left(request),
+    };
+    uint32_t chance;
+
+    digest_random(&chance, sizeof(chance));
+    request->verdict = retry_next(&request->retry, &event, &request->bucket->budget, chance);
+    act(request, &event);
+}
+
+static void hear_region(struct request *request)
+{
+    const struct http_call *http = &request->http;
+    if (is_canceled(request))
+        refuse(request, -ECANCELED, "", "canceled");
+    else if (http->end != HTTP_ANSWERED || http->status >= 500)
+        judge_region(request);
+    else
+        repair_region(request, http_header(http, "x-amz-bucket-region"));
+}
+
 static void hear_done(struct http_call *http)
 {
     struct request *request = http->owner;
     if (request->finding_region)
-        repair_region(request, http->end == HTTP_ANSWERED ? http_header(http, "x-amz-bucket-region") : NULL);
+        hear_region(request);
     else
         judge(request);
 }

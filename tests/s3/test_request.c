@@ -598,6 +598,22 @@ Test(request, aws_is_asked_for_the_region_when_a_refusal_does_not_tell_it)
     store_call_release(&call);
 }
 
+Test(request, a_failed_question_for_the_region_is_repeated_with_its_attempt)
+{
+    struct store_config config = {.endpoint = "http://s3.us-west-2.amazonaws.com", .allow_http = true};
+    script[0] = ERROR("301", "PermanentRedirect", "");
+    script[1] = LOST;
+    script[2] = script[0];
+    script[3] = "HTTP/1.1 403 No\r\nx-amz-bucket-region: eu-west-1\r\nContent-Length: 0\r\n\r\n";
+    script[4] = ERROR("403", "AccessDenied", "");
+    open_store(&config);
+    struct store_call call = make_put("a");
+    expect_rc(&call, -EACCES);
+    cr_expect_not(call.unknown, "a HEAD was lost");
+    expect_ask(4, "PUT http://bucket.s3.eu-west-1.amazonaws.com/a ");
+    store_call_release(&call);
+}
+
 Test(request, a_region_that_is_none_is_not_taken)
 {
     script[0] = "HTTP/1.1 301 No\r\nConnection: close\r\nx-amz-bucket-region: evil.com/x\r\n"
@@ -877,6 +893,19 @@ Test(request, what_only_waited_for_a_place_is_not_unknown)
     cr_expect_not(call.unknown);
     cr_expect_eq(asks_so_far(), 1);
     store_call_release(&call);
+    store_cancel(store, &pending.call);
+    pending_expect(&pending, -ECANCELED);
+}
+
+Test(request, a_cancel_ends_a_call_that_asks_for_the_region)
+{
+    struct store_config config = {.endpoint = "http://s3.us-west-2.amazonaws.com", .allow_http = true};
+    struct pending pending;
+    script[0] = ERROR("301", "PermanentRedirect", "");
+    script[1] = HANG;
+    open_store(&config);
+    pending_start(&pending, (struct store_call){.op = STORE_HEAD, .key = "a"});
+    await_asks(2);
     store_cancel(store, &pending.call);
     pending_expect(&pending, -ECANCELED);
 }
