@@ -227,7 +227,8 @@ void store_cancel(struct store *store, struct store_call *call);
 int store_wait(struct store *store, struct store_call *call, struct waiter *waiter);
 void store_call_release(struct store_call *call);
 /* Settles what is unknown and matters before the first conditional write: writes, overwrites and removes hidden keys
- * PREFIX.skyvol-probe-*. Never called on read-only mounts. 0 or -errno; the abilities are known afterwards. */
+ * PREFIX.skyvol-probe-*. Never called on read-only mounts. 0: the abilities are known
+ * afterwards; -errno: some are not, and may be asked for again (-EAGAIN: replies were lost, or there is no waiter). */
 int store_probe(struct store *store, const char *prefix, struct waiter *waiter);
 void store_abilities(struct store *store, struct store_abilities *ret_abilities);
 void store_counters(struct store *store, struct store_counters *ret_counters);

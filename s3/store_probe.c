@@ -1,17 +1,25 @@
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/digest.h"
 #include "base/log.h"
+#include "s3/code.h"
 #include "s3/store_s3.h"
 
 #define PROBE_PATIENCE_MS 30000
 #define WRONG_ETAG        "\"00000000000000000000000000000000\""
 
+#define NAMES_MAX 3 /* tried when replies of their PUTs are lost */
+
 struct probe {
     struct store_s3 *s3;
     struct waiter *waiter;
+    const char *prefix;
     char *key;
+    /* Of the last call. */
+    bool unknown;
+    struct store_error error;
 };
 
 static char probe_body[] = "skyvol asks what this endpoint can do; this object is removed at once.\n";
@@ -26,12 +34,35 @@ static bool is_unknown(struct probe *probe, size_t ability)
     return bucket_can(&probe->s3->bucket, ability) == ABILITY_UNKNOWN;
 }
 
-/* Runs a call on the probe's key; outputs are forgotten but for what `keep` points to. */
+/* Runs a call on the probe's key. */
 static int ask(struct probe *probe, struct store_call *call)
 {
     call->key = probe->key;
     call->patience_ms = PROBE_PATIENCE_MS;
-    return store_wait(&probe->s3->store, call, probe->waiter);
+    int rc = store_wait(&probe->s3->store, call, probe->waiter);
+    probe->unknown = call->unknown;
+    probe->error = call->error;
+    return rc;
+}
+
+/* The last call's failure says that the endpoint cannot do such a thing, and not that something was in the way. A 2xx
+ * that makes no sense is of a server that took the request for another one. */
+static bool means_unsupported(const struct probe *probe, int rc)
+{
+    int status = probe->error.http_status;
+    return rc == -EOPNOTSUPP || (rc == -EIO && (status / 100 == 2 || status == 400) &&
+                                 code_find(400, probe->error.code)->class == CODE_FINAL);
+}
+
+static void choose_name(struct probe *probe)
+{
+    uint8_t random[8];
+    BUF_SCOPED name = BUF_INIT;
+    digest_random(random, sizeof(random));
+    buf_printf(&name, "%s.skyvol-probe-", probe->prefix ? probe->prefix : "");
+    buf_add_hex(&name, random, sizeof(random));
+    free(probe->key);
+    probe->key = buf_take(&name);
 }
 
 static int put(struct probe *probe, bool if_absent, const char *if_match)
@@ -61,6 +92,25 @@ static int remove_probe(struct probe *probe, const char *if_match)
     return rc;
 }
 
+static void tidy_up(struct probe *probe)
+{
+    int removed = remove_probe(probe, NULL);
+    log_debug("%s is removed: %d", probe->key, removed);
+}
+
+/* A PUT under a name that nobody knows. One that has perhaps met itself, its first reply lost, says nothing: another name. */
+static int create_probe(struct probe *probe)
+{
+    for (int i = 0; i < NAMES_MAX; i++) {
+        int rc = put(probe, true, NULL);
+        if ((rc != -EEXIST && rc != -EIO) || !probe->unknown)
+            return rc;
+        tidy_up(probe);
+        choose_name(probe);
+    }
+    return -EAGAIN;
+}
+
 /* YES: both conditions were refused as they must be. */
 static int probe_put(struct probe *probe)
 {
@@ -68,7 +118,7 @@ static int probe_put(struct probe *probe)
 
     if (!is_unknown(probe, ABILITY_OF(conditional_put)))
         return put(probe, false, NULL);
-    rc = put(probe, true, NULL);
+    rc = create_probe(probe);
     if (rc == -EOPNOTSUPP || rc == -EEXIST) { /* refused, or "exists" though nobody knows this name */
         learn(probe, ABILITY_OF(conditional_put), false);
         return put(probe, false, NULL);
@@ -116,14 +166,16 @@ static int probe_part_copy(struct probe *probe)
     if (!is_unknown(probe, ABILITY_OF(part_copy)))
         return 0;
     rc = ask(probe, &create);
+    bool unsupported = means_unsupported(probe, rc);
     if (rc == 0) {
         struct store_call abort = {.op = STORE_ABORT, .upload_id = create.new_upload_id};
         rc = copy_part(probe, create.new_upload_id);
+        unsupported = means_unsupported(probe, rc);
         ask(probe, &abort);
         store_call_release(&abort);
     }
     store_call_release(&create);
-    if (rc == -EINTR || rc == -ETIMEDOUT)
+    if (rc < 0 && !unsupported)
         return rc;
     learn(probe, ABILITY_OF(part_copy), rc == 0);
     return 0;
@@ -135,7 +187,7 @@ static int probe_delete(struct probe *probe)
     if (!is_unknown(probe, ABILITY_OF(conditional_delete)))
         return 0;
     rc = remove_probe(probe, WRONG_ETAG);
-    if (rc == -EINTR || rc == -ETIMEDOUT)
+    if (rc < 0 && rc != -ESTALE && !means_unsupported(probe, rc))
         return rc;
     learn(probe, ABILITY_OF(conditional_delete), rc == -ESTALE);
     return 0;
@@ -173,21 +225,18 @@ static int run_probe(struct probe *probe)
 
 int store_s3_probe(struct store *store, const char *prefix, struct waiter *waiter)
 {
-    struct probe probe = {.s3 = container_of(store, struct store_s3, store), .waiter = waiter};
-    BUF_SCOPED name = BUF_INIT;
-    uint8_t random[8];
+    struct probe probe = {
+        .s3 = container_of(store, struct store_s3, store), .waiter = waiter, .prefix = prefix};
     int rc;
 
     if (knows_all(&probe))
         return 0;
-    digest_random(random, sizeof(random));
-    buf_printf(&name, "%s.skyvol-probe-", prefix ? prefix : "");
-    buf_add_hex(&name, random, sizeof(random));
-    probe.key = name.bytes;
+    if (!waiter)
+        return -EAGAIN;
+    choose_name(&probe);
     rc = run_probe(&probe);
-    if (rc < 0 && rc != -EAGAIN) {
-        int removed = remove_probe(&probe, NULL);
-        log_debug("probing ended with %d, removing %s with %d", rc, probe.key, removed);
-    }
+    if (rc < 0)
+        tidy_up(&probe);
+    free(probe.key);
     return rc;
 }

@@ -183,3 +183,50 @@ Test(store_little, lost_replies_of_conditional_writes_are_unknown)
               put.unknown);
     close_store();
 }
+
+Test(store_little, a_probe_is_not_misled_by_lost_replies)
+{
+    static const char *const ops[] = {"PutObject", "UploadPartCopy", "DeleteObject", "DeleteObjects"};
+    for (size_t i = 0; i < sizeof(ops) / sizeof(*ops); i++) {
+        WAITER_SCOPED(waiter);
+        struct store_abilities abilities;
+        STRING_SCOPED *fault = xprintf("{\"op\": \"%s\", \"action\": \"lose_reply\", \"times\": 1}", ops[i]);
+        open_store(NULL, NULL, NULL);
+        tell("fault", fault);
+        cr_assert_eq(store_probe(store, "", &waiter), 0, "%s", ops[i]);
+        store_abilities(store, &abilities);
+        cr_expect(abilities.conditional_put == ABILITY_YES && abilities.part_copy == ABILITY_YES &&
+                      abilities.conditional_delete == ABILITY_YES && abilities.delete_many == ABILITY_YES,
+                  "%s", ops[i]);
+        CALL_SCOPED list = {.op = STORE_LIST, .prefix = ""};
+        cr_expect_eq(run_call(&list), 0);
+        cr_expect_eq(list.object_count, 0, "%s", ops[i]);
+        close_store();
+    }
+}
+
+Test(store_little, a_probe_learns_from_refusals_that_mean_it)
+{
+    static const struct {
+        const char *answer;
+        enum store_ability learned;
+    } rows[] = {
+        {"\"status\": 501, \"code\": \"NotImplemented\"", ABILITY_NO},
+        {"\"status\": 400, \"code\": \"InvalidArgument\"", ABILITY_NO},
+        {"\"status\": 403, \"code\": \"AccessDenied\"", ABILITY_UNKNOWN},
+        {"\"status\": 507, \"code\": \"XMinioStorageFull\"", ABILITY_UNKNOWN},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+        WAITER_SCOPED(waiter);
+        struct store_abilities abilities;
+        STRING_SCOPED *fault =
+            xprintf("{\"op\": \"UploadPartCopy\", \"action\": \"answer\", %s}", rows[i].answer);
+        open_store(NULL, NULL, NULL);
+        tell("fault", fault);
+        int rc = store_probe(store, "", &waiter);
+        store_abilities(store, &abilities);
+        cr_expect((rc < 0) == (rows[i].learned == ABILITY_UNKNOWN), "row %zu: %d", i, rc);
+        cr_expect_eq(abilities.part_copy, rows[i].learned, "row %zu", i);
+        close_store();
+    }
+}
