@@ -66,6 +66,7 @@ struct memory {
     bool delivering; /* one thread at a time hands out grants, so that callbacks that give do not nest */
     bool reclaiming; /* one thread at a time asks the reclaimers ... */
     bool again;      /* ... and asks them again when something was given meanwhile */
+    bool share_too;  /* ... also for a request that only its share keeps back */
     struct reclaimer reclaimers[RECLAIMERS_MAX];
     size_t reclaimer_count;
 
@@ -289,6 +290,7 @@ static void run_reclaimers(struct memory *memory, bool share_too)
 {
     lock_take(&memory->lock);
     memory->again = true;
+    memory->share_too |= share_too;
     if (memory->reclaiming) {
         lock_drop(&memory->lock);
         return;
@@ -296,6 +298,8 @@ static void run_reclaimers(struct memory *memory, bool share_too)
     memory->reclaiming = true;
     while (memory->again) {
         memory->again = false;
+        share_too = memory->share_too;
+        memory->share_too = false;
         for (size_t i = 0; i < memory->reclaimer_count; i++) {
             size_t shortfall = measure_shortfall_locked(memory, share_too);
             if (shortfall == 0)
@@ -305,7 +309,6 @@ static void run_reclaimers(struct memory *memory, bool share_too)
             reclaimer.reclaim(reclaimer.context, shortfall);
             lock_take(&memory->lock);
         }
-        share_too = false;
     }
     memory->reclaiming = false;
     lock_drop(&memory->lock);

@@ -278,6 +278,39 @@ Test(memory, a_waiting_read_ahead_does_not_empty_the_reclaimers)
 
 /* ---- the blocking form ---- */
 
+static struct asked named;
+static int name_calls;
+
+/* Its first call finds what a demand lacks; meanwhile names ask, whose share is full of what the second call finds. */
+static void reclaim_for_two(void *context, size_t bytes)
+{
+    struct memory *memory = context;
+    if (++name_calls == 1) {
+        memory_give(memory, bytes, SHARE_DEMAND);
+        named = make_asked(PAGE_BYTES, SHARE_NAMES);
+        cr_assert_eq(memory_ask(memory, &named.request), 0);
+    } else {
+        cr_assert_eq(bytes, PAGE_BYTES);
+        memory_give(memory, bytes, SHARE_NAMES);
+    }
+}
+
+Test(memory, a_share_that_fills_while_others_reclaim_is_reclaimed_for)
+{
+    struct memory *memory = memory_new(LIMIT);
+    memory_add_reclaimer(memory, reclaim_for_two, memory);
+    cr_assert(memory_try(memory, LIMIT / 4, SHARE_NAMES));
+    cr_assert(memory_try(memory, LIMIT - LIMIT / 4, SHARE_DEMAND));
+    struct asked demand = make_asked(LIMIT / 4, SHARE_DEMAND);
+    cr_assert_eq(memory_ask(memory, &demand.request), 0);
+    cr_expect_eq(demand.order, 1);
+    cr_expect_eq(named.order, 2, "nobody was asked for it");
+    cr_assert_eq(name_calls, 2);
+    memory_give(memory, LIMIT / 4, SHARE_NAMES);
+    memory_give(memory, LIMIT - LIMIT / 4, SHARE_DEMAND);
+    memory_free(memory);
+}
+
 Test(memory, take_without_a_waiter_does_not_wait)
 {
     struct memory *memory = memory_new(LIMIT);
