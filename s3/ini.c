@@ -26,7 +26,8 @@ struct reading {
     const char *name;
     int line;
     size_t section; /* the current one; SIZE_MAX before the first */
-    char *block;    /* the key without value that indented lines belong to, or NULL */
+    char *block;    /* the key without value that lines indented deeper than it belong to, or NULL */
+    size_t block_indent;
     struct buf *why;
 };
 
@@ -125,12 +126,11 @@ static void add_entry(struct reading *reading, const char *block, const char *ke
     };
 }
 
-static int read_pair(struct reading *reading, char *line, bool indented)
+static int read_pair(struct reading *reading, char *line, size_t indent)
 {
+    bool inside = reading->block && indent > reading->block_indent;
     if (reading->section == SIZE_MAX)
         return refuse(reading, "a setting before the first [section]");
-    if (indented && !reading->block)
-        return refuse(reading, "an indented line below a key that has a value already");
     char *equals = strchr(line, '=');
     if (!equals)
         return refuse(reading, "neither [section] nor key = value");
@@ -142,26 +142,27 @@ static int read_pair(struct reading *reading, char *line, bool indented)
         *at = (char)tolower((unsigned char)*at);
     cut_comment(equals + 1);
     char *value = trim(equals + 1);
-    add_entry(reading, indented ? reading->block : NULL, key, value);
-    if (!indented) {
+    add_entry(reading, inside ? reading->block : NULL, key, value);
+    if (!inside) {
         free(reading->block);
         reading->block = *value ? NULL : xstrdup(key);
+        reading->block_indent = indent;
     }
     return 0;
 }
 
 static int read_line(struct reading *reading, char *line)
 {
-    bool indented = isspace((unsigned char)*line);
     char *text = trim(line);
+    size_t indent = (size_t)(text - line);
     if (!*text || *text == '#' || *text == ';')
         return 0;
-    if (*text == '[' && !indented) {
+    if (*text == '[' && !indent) {
         free(reading->block);
         reading->block = NULL;
         return read_section(reading, text);
     }
-    return read_pair(reading, text, indented);
+    return read_pair(reading, text, indent);
 }
 
 static int read_lines(struct reading *reading, char *text)

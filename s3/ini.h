@@ -5,6 +5,7 @@
  *      s3 =
  *        addressing_style = path
  *
+ * A line belongs to a block while it is indented deeper than the block's key; elsewhere indentation says nothing.
  * Lines that begin with # or ; are comments, and so is what follows " #" or " ;". A section given twice is one; a later
  * value wins. The values may be secrets: the parsed file is zeroed when freed, and no error quotes one.
  */

@@ -47,14 +47,34 @@ Test(ini, reads_files_of_aws)
     ini_free(parse(""));
 }
 
+Test(ini, indented_pairs_are_pairs_where_no_block_is_open)
+{
+    struct ini *ini = parse("[default]\n"
+                            "    aws_access_key_id = A\n"
+                            "    aws_session_token =\n"
+                            "    region = one\n"
+                            "    s3 =\n"
+                            "        max = 5\n"
+                            "\toutput = text\n"
+                            "k = v\n"
+                            "  l = w\n");
+    static const char *const rows[][2] = {{"aws_access_key_id", "A"}, {"region", "one"}, {"s3.max", "5"},
+                                          {"output", "text"},         {"k", "v"},        {"l", "w"}};
+    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+        const char *value = ini_get(ini, "default", rows[i][0]);
+        cr_expect(value && !strcmp(value, rows[i][1]), "%s", rows[i][0]);
+    }
+    ini_free(ini);
+}
+
 Test(ini, says_where_a_file_is_wrong_and_quotes_nothing_of_it)
 {
     static const struct {
         const char *text, *where;
     } rows[] = {
-        {"\n[default\nsecret=1", "F:2:"},        {"[a]\nhunter2\n", "F:2:"},       {"hunter2 = 1\n", "F:1:"},
-        {"[a]\n\n = hunter2\n", "F:3:"},         {"[a] hunter2\n", "F:1:"},        {"[ ]\n", "F:1:"},
-        {"[a]\nk = v\n  hunter2 = 1\n", "F:3:"}, {"[a]\n  hunter2 = 1\n", "F:2:"},
+        {"\n[default\nsecret=1", "F:2:"}, {"[a]\nhunter2\n", "F:2:"}, {"hunter2 = 1\n", "F:1:"},
+        {"[a]\n\n = hunter2\n", "F:3:"},  {"[a] hunter2\n", "F:1:"},  {"[ ]\n", "F:1:"},
+        {"[a]\n  hunter2\n", "F:2:"},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
         struct ini *ini = NULL;
