@@ -245,6 +245,26 @@ static bool is_token(const char *name)
     return true;
 }
 
+static bool is_among(const char *name, const char *const *names, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (!strcmp(name, names[i]))
+            return true;
+    return false;
+}
+
+/* What servers tell of an object and refuse, or misunderstand, in a PUT. Locks are set anew by the bucket's default. */
+bool answer_header_only_tells(const char *name)
+{
+    static const char *const names[] = {
+        "x-amz-version-id",    "x-amz-delete-marker",  "x-amz-expiration",
+        "x-amz-tagging-count", "x-amz-missing-meta",   "x-amz-replication-status",
+        "x-amz-restore",       "x-amz-archive-status", "x-amz-mp-parts-count",
+    };
+    return is_among(name, names, sizeof(names) / sizeof(*names)) ||
+           !strncmp(name, "x-amz-object-lock-", strlen("x-amz-object-lock-"));
+}
+
 /* What a rewrite has to send again, or has to know of. */
 static bool is_kept(const char *name)
 {
@@ -254,10 +274,8 @@ static bool is_kept(const char *name)
         "x-amz-storage-class", "x-amz-version-id",   "x-amz-website-redirect-location",
         "x-amz-tagging-count", "x-amz-missing-meta",
     };
-    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
-        if (!strcmp(name, names[i]))
-            return true;
-    return !strncmp(name, "x-amz-server-side-encryption", strlen("x-amz-server-side-encryption")) ||
+    return is_among(name, names, sizeof(names) / sizeof(*names)) ||
+           !strncmp(name, "x-amz-server-side-encryption", strlen("x-amz-server-side-encryption")) ||
            !strncmp(name, "x-amz-object-lock-", strlen("x-amz-object-lock-"));
 }
 

@@ -35,7 +35,7 @@ void operation_add_attributes(struct request *request)
 
     for (size_t i = 0; call->headers && i < call->headers->count; i++) {
         const struct store_field *field = &call->headers->all[i];
-        if (strcmp(field->name, "x-amz-version-id") != 0) /* told, never set */
+        if (!answer_header_only_tells(field->name))
             store_fields_set(&request->headers, field->name, field->value);
     }
     for (size_t i = 0; call->meta && i < call->meta->count; i++) {

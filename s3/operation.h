@@ -17,7 +17,7 @@ extern const struct operation operation_create, operation_part, operation_part_c
 const struct operation *operation_of(enum store_op op);
 
 /* Shared by the rows. */
-/* Content-Type and the like, and x-amz-meta-*, of call->headers and call->meta. */
+/* Content-Type and the like, and x-amz-meta-*, of call->headers and call->meta; what only tells is left out. */
 void operation_add_attributes(struct request *request);
 /* If-Match, If-None-Match. */
 void operation_add_conditions(struct request *request);

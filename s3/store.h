@@ -78,7 +78,8 @@ struct store_object {
     struct store_fields meta;    /* user metadata */
     struct store_fields headers; /* content-type, content-encoding, cache-control, content-disposition,
                                     content-language, expires, x-amz-storage-class, x-amz-version-id,
-                                    x-amz-server-side-encryption...: what a rewrite must keep (HEAD and GET only) */
+                                    x-amz-server-side-encryption...: what a rewrite must keep (HEAD and GET only); given
+                                    back as inputs, those that no request may set are not sent */
     bool meta_known;             /* false: a listing without user metadata */
 };
 

@@ -305,6 +305,26 @@ Test(request, what_ends_a_call_is_told_by_the_last_attempt_that_had_time)
     store_call_release(&longer);
 }
 
+Test(request, headers_that_only_tell_are_not_set_again)
+{
+    static const char *const told[] = {"x-amz-version-id", "x-amz-tagging-count", "x-amz-missing-meta",
+                                       "x-amz-expiration", "x-amz-object-lock-mode"};
+    struct store_fields headers = {0};
+    store_fields_add(&headers, "content-type", "text/plain");
+    for (size_t i = 0; i < sizeof(told) / sizeof(*told); i++)
+        store_fields_add(&headers, told[i], "1");
+    script[0] = OK_EMPTY;
+    open_store(NULL);
+    struct store_call call = make_put("a");
+    call.headers = &headers;
+    expect_rc(&call, 0);
+    expect_ask(0, "content-type: text/plain");
+    for (size_t i = 0; i < sizeof(told) / sizeof(*told); i++)
+        expect_no_ask(0, told[i]);
+    store_call_release(&call);
+    store_fields_release(&headers);
+}
+
 /* ---- Ranges. ---- */
 
 static char into[16];
