@@ -54,4 +54,5 @@ static int read_list(struct request *request)
     return rc;
 }
 
-const struct operation operation_list = {.method = "GET", .prepare = prepare_list, .read = read_list};
+const struct operation operation_list = {
+    .method = "GET", .lists = true, .prepare = prepare_list, .read = read_list};

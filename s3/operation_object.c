@@ -321,5 +321,8 @@ static bool settle_delete_many(struct request *request)
     return request->again.count > 0;
 }
 
-const struct operation operation_delete_many = {
-    .method = "POST", .prepare = prepare_delete_many, .read = read_delete_many, .settle = settle_delete_many};
+const struct operation operation_delete_many = {.method = "POST",
+                                                .lists = true,
+                                                .prepare = prepare_delete_many,
+                                                .read = read_delete_many,
+                                                .settle = settle_delete_many};

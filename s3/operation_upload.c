@@ -120,7 +120,7 @@ static int read_list_parts(struct request *request)
 }
 
 const struct operation operation_list_parts = {
-    .method = "GET", .prepare = prepare_list_parts, .read = read_list_parts};
+    .method = "GET", .lists = true, .prepare = prepare_list_parts, .read = read_list_parts};
 
 static void prepare_list_uploads(struct request *request)
 {
@@ -146,4 +146,4 @@ static int read_list_uploads(struct request *request)
 }
 
 const struct operation operation_list_uploads = {
-    .method = "GET", .prepare = prepare_list_uploads, .read = read_list_uploads};
+    .method = "GET", .lists = true, .prepare = prepare_list_uploads, .read = read_list_uploads};

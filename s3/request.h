@@ -28,7 +28,8 @@ struct request;
 
 struct operation {
     const char *method;
-    bool slow; /* the server may think for minutes: Complete, Copy */
+    bool slow;  /* the server may think for minutes: Complete, Copy */
+    bool lists; /* its answer names up to 1000 keys or parts */
     /* Sets target_key, query, headers, body; once per attempt. */
     void (*prepare)(struct request *request);
     /* May be NULL. Headers of a 2xx are in; may set http.sink. */

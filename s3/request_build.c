@@ -11,7 +11,8 @@
 
 /* How an attempt comes to be: what the operation wants sent, its body's check, signature, deadlines. */
 
-#define ANSWER_MAX     ((size_t)16 << 20) /* a listing of 1000 longest keys with metadata fits thrice */
+#define LISTING_MAX    ((size_t)16 << 20) /* a listing of 1000 longest keys with metadata fits thrice */
+#define ANSWER_MAX     ((size_t)1 << 20)
 #define SLOW_ANSWER_MS ((int64_t)10 * 60 * 1000) /* Complete and Copy, where no patience bounds them */
 
 static int take_keys(struct request *request)
@@ -248,7 +249,7 @@ void request_set_deadlines(struct request *request)
     int64_t slow_ms = http->patience_ms > 0 ? http->patience_ms : SLOW_ANSWER_MS;
     http->first_byte_timeout_ms = slow ? slow_ms : bucket->first_byte_timeout_ms;
     http->stall_timeout_ms = slow ? slow_ms : bucket->stall_timeout_ms;
-    http->text_max = ANSWER_MAX;
+    http->text_max = request->operation->lists ? LISTING_MAX : ANSWER_MAX;
     http->bulk = request->bulk;
     http->started = NULL;
     http->sink = NULL;

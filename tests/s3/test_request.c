@@ -746,6 +746,27 @@ Test(request, metadata_of_listings_is_asked_for_until_the_server_does_not_know_i
     store_call_release(&call);
 }
 
+Test(request, only_listings_may_be_long)
+{
+    STRING_SCOPED *space = xcalloc(2 << 20, 1);
+    memset(space, ' ', (2 << 20) - 1);
+    STRING_SCOPED *list = xprintf("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n%s"
+                                  "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>",
+                                  space);
+    STRING_SCOPED *copy = xprintf("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n%s"
+                                  "<CopyObjectResult><ETag>e</ETag></CopyObjectResult>",
+                                  space);
+    struct store_call listing = {.op = STORE_LIST, .prefix = "", .patience_ms = 20000};
+    struct store_call copying = {.op = STORE_COPY, .key = "a", .source_key = "b", .patience_ms = 20000};
+    script[0] = list;
+    open_store(NULL);
+    expect_rc(&listing, 0);
+    script[0] = copy;
+    expect_rc(&copying, -EIO);
+    store_call_release(&listing);
+    store_call_release(&copying);
+}
+
 Test(request, a_listing_that_was_refused_for_its_region_keeps_its_metadata)
 {
     script[0] = "HTTP/1.1 400 No\r\nConnection: close\r\n\r\n<Error><Code>AuthorizationHeaderMalformed</Code>"
