@@ -20,6 +20,8 @@
 #define REFRESH_BEFORE_NS (10ll * 60 * 1000000000)
 /* ... but not more often than that, when the sources go on giving the same. */
 #define REFRESH_EVERY_MS 30000
+/* ... and after a refusal not more often than that: behind it may stand many calls at once, and a right that is missing. */
+#define REFUSED_EVERY_MS 5000
 
 /* ---- Keys. ---- */
 
@@ -86,6 +88,7 @@ struct credentials {
     struct keys *keys; /* NULL: not read yet */
     char *source;      /* what `keys` came from, in words */
     int64_t read_ms;
+    int64_t refused_due_ms; /* before it a refusal reads nothing */
 };
 
 static char *copy_string(const char *text)
@@ -508,6 +511,9 @@ int credentials_refused(struct credentials *credentials, const struct keys *refu
         LOCK_SCOPED(&credentials->lock);
         if (credentials->keys && refused && !keys_are_equal(credentials->keys, refused))
             return 1; /* another thread has read them meanwhile */
+        if (clock_ms() < credentials->refused_due_ms)
+            return 0;
+        credentials->refused_due_ms = clock_ms() + REFUSED_EVERY_MS;
         rc = read_again_locked(credentials, &why);
         if (!rc || (rc > 0 && refused && keys_are_equal(credentials->keys, refused)))
             return 0;

@@ -43,7 +43,7 @@ void credentials_unref(struct credentials *credentials);
 /* A reference to the keys in force. -ENOKEY: no source had any, `why` names every source tried and why not. -EPERM: a
  * file with keys is not ours or open to others (named). -EBADMSG: a file cannot be read as INI (file and line named). */
 int credentials_get(struct credentials *credentials, struct keys **ret_keys, struct buf *why);
-/* The server refused these keys: read the sources again. 1: there are other keys now; 0: the same. */
+/* The server refused these keys: the sources are read again, at most every 5 s. 1: there are other keys now; 0: the same. */
 int credentials_refused(struct credentials *credentials, const struct keys *refused);
 /* "environment AWS_ACCESS_KEY_ID", "profile default of /home/u/.aws/credentials". */
 void credentials_describe(struct credentials *credentials, struct buf *out);

@@ -230,6 +230,7 @@ Test(credentials, a_file_that_was_named_has_to_be_there)
 
 Test(credentials, refused_keys_are_read_again)
 {
+    clock_fake_begin(1369353600000000000ll);
     put_file("credentials", 0600, two_profiles);
     struct credentials *credentials = credentials_new(&NO_CONFIG);
     struct keys *old = NULL, *again = NULL, *rotated = NULL, *kept = NULL;
@@ -238,11 +239,14 @@ Test(credentials, refused_keys_are_read_again)
     cr_assert_eq(credentials_get(credentials, &again, NULL), 0);
     cr_expect_eq(again, old, "the same keys are the same object");
     put_file("credentials", 0600, "[default]\naws_access_key_id=N\naws_secret_access_key=SECRETN\n");
+    cr_expect_eq(credentials_refused(credentials, old), 0, "they were read just now");
+    clock_fake_advance(5000);
     cr_expect_eq(credentials_refused(credentials, old), 1);
     cr_expect_eq(credentials_refused(credentials, old), 1, "another call that still held the old ones");
     cr_assert_eq(credentials_get(credentials, &rotated, NULL), 0);
     cr_expect_str_eq(rotated->access_key, "N");
     put_file("credentials", 0644, "[default]\n");
+    clock_fake_advance(5000);
     cr_expect_eq(credentials_refused(credentials, rotated), 0);
     cr_assert_eq(credentials_get(credentials, &kept, NULL), 0);
     cr_expect_eq(kept, rotated, "what was read before stays in force");
@@ -252,6 +256,7 @@ Test(credentials, refused_keys_are_read_again)
     keys_unref(rotated);
     keys_unref(kept);
     credentials_unref(credentials);
+    clock_fake_end();
 }
 
 Test(credentials, keys_that_end_soon_are_read_again)
