@@ -412,7 +412,7 @@ static void read_hints(struct request *request, struct retry_event *event)
     if (read_skew(request, &skew_ns))
         event->skew_ms = (skew_ns - request->signed_skew_ns) / 1000000;
     event->asked_ms = retry_asked_ms(http_header(http, "retry-after"), http_header(http, "x-amz-retry-after"),
-                                     clock_wall_ns());
+                                     clock_wall_ns() + request->signed_skew_ns);
 }
 
 static void begin_next_page(struct request *request)

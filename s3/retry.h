@@ -93,7 +93,8 @@ void retry_init(struct retry *retry, const struct store_call *call);
 /* A success (2xx, readable) is RETRY_DONE with rc 0, and so are a DELETE and an ABORT of what is not there. chance: 32 random bits. */
 struct retry_verdict retry_next(struct retry *retry, const struct retry_event *event,
                                 struct retry_budget *budget, uint32_t chance);
-/* The waits that a server asks for: Retry-After (seconds or a date), x-amz-retry-after (milliseconds). NULLs allowed; 0: none. */
+/* The waits that a server asks for: Retry-After (seconds or a date), x-amz-retry-after (milliseconds). NULLs allowed; wall_ns:
+ * by the server's clock; 0: none. */
 int64_t retry_asked_ms(const char *retry_after, const char *amz_retry_after, int64_t wall_ns);
 const char *retry_next_name(enum retry_next next); /* "later": for the log */
 

@@ -661,6 +661,18 @@ Test(request, the_servers_clock_is_taken)
     expect_ask(2, "x-amz-date: 20130524T0000");
 }
 
+Test(request, a_wait_until_a_date_is_read_by_the_servers_clock)
+{
+    script[0] = ERROR("403", "RequestTimeTooSkewed", "Date: Fri, 24 May 2013 00:00:00 GMT\r\n");
+    script[1] = ERROR("503", "SlowDown", "Retry-After: Fri, 24 May 2013 00:00:03 GMT\r\n");
+    script[2] = OK_EMPTY;
+    open_store(NULL);
+    struct store_call call = make_put("a");
+    expect_rc(&call, 0);
+    cr_expect_geq(call.error.took_ms, 2000);
+    store_call_release(&call);
+}
+
 static char key_file[64];
 
 static void write_keys(const char *name)
