@@ -42,6 +42,7 @@ static const struct code codes[] = {
     {"XMinioAdminBucketQuotaExceeded", 0, -ENOSPC, CODE_FINAL, false},
     {"XMinioStorageFull", 0, -ENOSPC, CODE_FINAL, false},
     {"XMinioInvalidObjectName", 0, -EILSEQ, CODE_FINAL, false},
+    {"XMinioInvalidResourceName", 0, -EILSEQ, CODE_FINAL, false}, /* `.`, `..`, `//`: refused by its router */
     {"XMinioObjectExistsAsDirectory", 0, -EISDIR, CODE_FINAL, false},
     {"XMinioParentIsObject", 0, -ENOTDIR, CODE_FINAL, false},
     {"MethodNotAllowed", 0, -EOPNOTSUPP, CODE_FINAL, false},

@@ -102,6 +102,7 @@ static const struct row rows[] = {
     {400, "EntityTooLarge", RETRY_DONE, -EFBIG, false},
     {400, "KeyTooLongError", RETRY_DONE, -ENAMETOOLONG, false},
     {400, "XMinioInvalidObjectName", RETRY_DONE, -EILSEQ, false},
+    {400, "XMinioInvalidResourceName", RETRY_DONE, -EILSEQ, false},
     {400, "MetadataTooLarge", RETRY_DONE, -E2BIG, false},
     {400, "InvalidArgument", RETRY_DONE, -EIO, false},
     {400, "NeverHeardOf", RETRY_DONE, -EIO, false},
