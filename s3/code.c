@@ -161,16 +161,6 @@ const struct code *code_find(int http_status, const char *code)
     return found ? found : find_status(http_status);
 }
 
-const char *code_class_name(enum code_class class)
-{
-    static const char *const names[] = {
-        [CODE_FINAL] = "final",        [CODE_RETRY] = "retry",           [CODE_FEW] = "retry a few times",
-        [CODE_THROTTLE] = "throttled", [CODE_REFRESH] = "keys refused",  [CODE_REGION] = "wrong region",
-        [CODE_CLOCK] = "clock skew",   [CODE_FEATURE] = "not supported",
-    };
-    return names[class];
-}
-
 bool code_refuses_checksum(int http_status, const char *code, const char *message)
 {
     if (http_status != 400 && http_status != 501)

@@ -29,7 +29,6 @@ struct code {
 
 /* Never NULL. code may be NULL or "". A code in a 200 answer counts as itself, an unknown one there as a 500. */
 const struct code *code_find(int http_status, const char *code);
-const char *code_class_name(enum code_class class);
 /* True: this refusal means that the endpoint takes no x-amz-checksum-* (B2: 400 InvalidArgument that names the header; GCS:
  * ExcessHeaderValues), so Content-MD5 is to be used. */
 bool code_refuses_checksum(int http_status, const char *code, const char *message);

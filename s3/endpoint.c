@@ -16,7 +16,6 @@
 /* What is known by the name of a host (s3-and-providers, sections 7 to 15). In `pattern` {region} is one label of the
  * characters of a region, {any} is anything. `rebuilt`: the host for another region, {suffix} is the partition's. */
 struct endpoint_preset {
-    const char *provider;
     const char *pattern;
     const char *rebuilt; /* NULL: the host stays as it is in another region */
     const char *region;  /* of hosts without {region} in the pattern; NULL: unknown */
@@ -37,45 +36,25 @@ struct endpoint_preset {
     }
 
 static const struct endpoint_preset presets[] = {
-    {"AWS", "s3.{region}.amazonaws.com", "s3.{region}.{suffix}", NULL, false, false, true, true,
+    /* AWS. */
+    {"s3.{region}.amazonaws.com", "s3.{region}.{suffix}", NULL, false, false, true, true, AWS_ABILITIES},
+    {"s3.amazonaws.com", "s3.{region}.{suffix}", REGION_GUESS, true, false, true, true, AWS_ABILITIES},
+    {"s3.dualstack.{region}.amazonaws.com", "s3.dualstack.{region}.{suffix}", NULL, false, false, true, true,
      AWS_ABILITIES},
-    {"AWS", "s3.amazonaws.com", "s3.{region}.{suffix}", REGION_GUESS, true, false, true, true, AWS_ABILITIES},
-    {"AWS", "s3.dualstack.{region}.amazonaws.com", "s3.dualstack.{region}.{suffix}", NULL, false, false, true,
-     true, AWS_ABILITIES},
-    {"AWS", "s3-fips.{region}.amazonaws.com", "s3-fips.{region}.{suffix}", NULL, false, false, true, true,
+    {"s3-fips.{region}.amazonaws.com", "s3-fips.{region}.{suffix}", NULL, false, false, true, true,
      AWS_ABILITIES},
-    {"AWS", "s3-{region}.amazonaws.com", "s3.{region}.{suffix}", NULL, false, false, true, true,
-     AWS_ABILITIES},
-    {"AWS", "s3.{region}.amazonaws.com.cn", "s3.{region}.{suffix}", NULL, false, false, true, true,
-     AWS_ABILITIES},
-    {"AWS", "s3.{region}.amazonaws.eu", "s3.{region}.{suffix}", NULL, false, false, true, true,
-     AWS_ABILITIES},
-    {"AWS", "s3.{region}.c2s.ic.gov", "s3.{region}.{suffix}", NULL, false, false, true, true, AWS_ABILITIES},
-    {"AWS", "s3.{region}.sc2s.sgov.gov", "s3.{region}.{suffix}", NULL, false, false, true, true,
-     AWS_ABILITIES},
-    {"AWS", "{any}.s3.{region}.vpce.amazonaws.com", NULL, NULL, false, false, false, true, AWS_ABILITIES},
-    /* If-Match on a PUT is ignored there; UploadPartCopy is unknown; checksums are answered 400. */
-    {"Google Cloud Storage",
-     "storage.googleapis.com",
-     NULL,
-     "auto",
-     false,
-     false,
-     false,
-     false,
-     {N, N, N, N, U, N, false}},
-    /* All parts but the last of one size; checksums only in part. */
-    {"Cloudflare R2",
-     "{any}.r2.cloudflarestorage.com",
-     NULL,
-     "auto",
-     false,
-     false,
-     false,
-     false,
-     {N, Y, N, N, Y, Y, true}},
-    {"Wasabi",
-     "s3.{region}.wasabisys.com",
+    {"s3-{region}.amazonaws.com", "s3.{region}.{suffix}", NULL, false, false, true, true, AWS_ABILITIES},
+    {"s3.{region}.amazonaws.com.cn", "s3.{region}.{suffix}", NULL, false, false, true, true, AWS_ABILITIES},
+    {"s3.{region}.amazonaws.eu", "s3.{region}.{suffix}", NULL, false, false, true, true, AWS_ABILITIES},
+    {"s3.{region}.c2s.ic.gov", "s3.{region}.{suffix}", NULL, false, false, true, true, AWS_ABILITIES},
+    {"s3.{region}.sc2s.sgov.gov", "s3.{region}.{suffix}", NULL, false, false, true, true, AWS_ABILITIES},
+    {"{any}.s3.{region}.vpce.amazonaws.com", NULL, NULL, false, false, false, true, AWS_ABILITIES},
+    /* Google Cloud Storage. If-Match on a PUT is ignored there; UploadPartCopy is unknown; checksums are answered 400. */
+    {"storage.googleapis.com", NULL, "auto", false, false, false, false, {N, N, N, N, U, N, false}},
+    /* Cloudflare R2. All parts but the last of one size; checksums only in part. */
+    {"{any}.r2.cloudflarestorage.com", NULL, "auto", false, false, false, false, {N, Y, N, N, Y, Y, true}},
+    /* Wasabi. */
+    {"s3.{region}.wasabisys.com",
      "s3.{region}.wasabisys.com",
      NULL,
      false,
@@ -83,8 +62,7 @@ static const struct endpoint_preset presets[] = {
      true,
      false,
      {N, U, U, U, U, U, false}},
-    {"Wasabi",
-     "s3.wasabisys.com",
+    {"s3.wasabisys.com",
      "s3.{region}.wasabisys.com",
      REGION_GUESS,
      true,
@@ -92,26 +70,12 @@ static const struct endpoint_preset presets[] = {
      true,
      false,
      {N, U, U, U, U, U, false}},
-    /* Any x-amz-checksum-* is answered 400. */
-    {"Backblaze B2",
-     "s3.{region}.backblazeb2.com",
-     NULL,
-     NULL,
-     false,
-     false,
-     true,
-     false,
-     {N, N, N, N, U, U, false}},
-    {"Hyperstack",
-     "ca1.obj.nexgencloud.io",
-     NULL,
-     "us-east-1",
-     false,
-     false,
-     false,
-     false,
-     {U, U, U, U, U, U, false}},
-    {"RunPod", "s3api-{region}.runpod.io", NULL, NULL, false, true, false, false, {N, U, N, U, N, N, false}},
+    /* Backblaze B2. Any x-amz-checksum-* is answered 400. */
+    {"s3.{region}.backblazeb2.com", NULL, NULL, false, false, true, false, {N, N, N, N, U, U, false}},
+    /* Hyperstack. */
+    {"ca1.obj.nexgencloud.io", NULL, "us-east-1", false, false, false, false, {U, U, U, U, U, U, false}},
+    /* RunPod. */
+    {"s3api-{region}.runpod.io", NULL, NULL, false, true, false, false, {N, U, N, U, N, N, false}},
 };
 
 #undef Y
@@ -346,7 +310,6 @@ static void settle_preset(struct endpoint *endpoint, char **ret_region)
 static void settle_region(struct endpoint *endpoint, const char *told, char **host_region)
 {
     const struct endpoint_preset *preset = endpoint->preset;
-    endpoint->region_told = told || *host_region || (preset && preset->region && !preset->region_guessed);
     if (told)
         endpoint->region = xstrdup(told);
     else if (*host_region)
@@ -457,7 +420,6 @@ int endpoint_in_region(const struct endpoint *endpoint, const char *region, stru
     other->host = rebuilt ? build_host(endpoint->preset->rebuilt, region) : xstrdup(endpoint->host);
     other->bucket = xstrdup(endpoint->bucket);
     other->region = xstrdup(region);
-    other->region_told = true;
     *ret_endpoint = other;
     return 0;
 }
@@ -504,11 +466,6 @@ void endpoint_copy_source(const struct endpoint *endpoint, const char *key, stru
 void endpoint_abilities(const struct endpoint *endpoint, struct store_abilities *ret_abilities)
 {
     *ret_abilities = endpoint->preset ? endpoint->preset->abilities : (struct store_abilities){0};
-}
-
-const char *endpoint_provider(const struct endpoint *endpoint)
-{
-    return endpoint->preset ? endpoint->preset->provider : NULL;
 }
 
 bool endpoint_tells_region(const struct endpoint *endpoint)

@@ -31,8 +31,6 @@ struct endpoint {
     int port;   /* 0: the scheme's own */
     char *bucket;
     char *region; /* what to sign with; never NULL */
-    bool
-        region_told; /* by the user or by the host's name; else it is a guess, and the bucket may be elsewhere */
     bool virtual_host;
     const struct endpoint_preset *preset; /* NULL: a host that we do not know */
     int references;                       /* atomic */
@@ -61,8 +59,6 @@ void endpoint_url(const struct endpoint *endpoint, const char *host, const char 
 void endpoint_copy_source(const struct endpoint *endpoint, const char *key, struct buf *out);
 /* What is known in advance by the name of the host; ABILITY_UNKNOWN for the rest. */
 void endpoint_abilities(const struct endpoint *endpoint, struct store_abilities *ret_abilities);
-/* "AWS", "Cloudflare R2", or NULL. */
-const char *endpoint_provider(const struct endpoint *endpoint);
 /* True for AWS, whose wrong-region answers are worth a HEAD of the bucket for its x-amz-bucket-region. */
 bool endpoint_tells_region(const struct endpoint *endpoint);
 /* "https://s3.eu-west-1.amazonaws.com/bucket, region eu-west-1" */
