@@ -10,8 +10,7 @@
 #include "base/xml.h"
 #include "s3/code.h"
 
-#define UPLOADS_MAX 10000
-#define META_MAX    256 /* of one object; servers take 2 to 8 KiB in all */
+#define META_MAX 256 /* of one object; servers take 2 to 8 KiB in all */
 
 /* ---- Words. ---- */
 
@@ -407,7 +406,7 @@ static int read_uploads(const struct keys_of *keys, struct store_call *call)
     size_t count = count_children(root, "Upload");
     if (count)
         call->uploads = xrealloc(call->uploads, (call->upload_count + count) * sizeof(*call->uploads));
-    for (const struct xml_node *at = xml_first(root); at && call->upload_count < UPLOADS_MAX;
+    for (const struct xml_node *at = xml_first(root); at && call->upload_count < STORE_UPLOADS_MAX;
          at = xml_next(at)) {
         if (strcmp(xml_name(at), "Upload") || holds_nul(keys, xml_child_text(keys->xml, at, "Key")))
             continue;
@@ -442,7 +441,7 @@ static int read_markers(const struct keys_of *keys, const struct store_call *cal
     STRING_SCOPED *id = xstrdup(xml_child_text(keys->xml, root, "NextUploadIdMarker"));
     bool truncated;
     int rc = read_bool(xml_child_text(keys->xml, root, "IsTruncated"), &truncated);
-    truncated = truncated && call->upload_count < UPLOADS_MAX;
+    truncated = truncated && call->upload_count < STORE_UPLOADS_MAX;
     if (!rc && truncated)
         rc = decode_text(keys, xml_child_text(keys->xml, root, "NextKeyMarker"), &key);
     if (!rc && truncated && (!*key || (is_same(key, *ret_key_marker) && is_same(id, *ret_id_marker))))

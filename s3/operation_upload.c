@@ -5,8 +5,6 @@
 #include "s3/body.h"
 #include "s3/operation.h"
 
-#define UPLOADS_MAX 10000 /* of one LIST_UPLOADS */
-
 static void prepare_create(struct request *request)
 {
     const char *crc = endpoint_tells_region(request->endpoint) ? request_crc_name(request) : NULL;
@@ -142,7 +140,7 @@ static int read_list_uploads(struct request *request)
                             &request->id_marker, &request->answer_error);
     if (rc != 0)
         return forget_pages(request, rc);
-    return request->key_marker && request->call->upload_count < UPLOADS_MAX ? REQUEST_MORE : 0;
+    return request->key_marker && request->call->upload_count < STORE_UPLOADS_MAX ? REQUEST_MORE : 0;
 }
 
 const struct operation operation_list_uploads = {

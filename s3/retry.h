@@ -74,7 +74,7 @@ struct retry_event {
         *region; /* told by x-amz-bucket-region or <Region>, when it is not the one we signed with; NULL */
     int64_t skew_ms;          /* server's Date minus our time for it; 0 unknown */
     int64_t asked_ms;         /* retry_asked_ms() */
-    bool progressed;          /* bytes of this attempt landed, or were taken by an answered one */
+    bool progressed;          /* bytes of a GET landed in this attempt */
     bool canceled;            /* store_cancel() was called */
     bool checksum_sent;       /* x-amz-checksum-* was among the headers */
     int64_t patience_left_ms; /* since the last progress; RETRY_FOREVER */

@@ -8,7 +8,7 @@
  *                   +-- store_cancel() --------------------------------+            rc -ECANCELED (or what came first)
  *
  * An attempt is never seen above. A call that may or may not have happened (reply lost, killed while completing) ends
- * with `unknown` true: the caller settles it by HEAD (its own id in x-amz-meta-skyvol-id, see object.id).
+ * with `unknown` true: the caller settles it by HEAD (by an id of its own among the metadata, and the size).
  *
  * Two implementations: store_s3 (s3/), memory_store (tests/support/). Both pass tests/support/store_contract.c.
  *
@@ -33,10 +33,11 @@
 #include "base/list.h"
 #include "base/waiter.h"
 
-#define STORE_KEY_MAX   1024 /* bytes of a whole key */
-#define STORE_ETAG_MAX  128  /* with its quotes and NUL; longer ones are refused as -EBADMSG */
-#define STORE_LIST_MAX  1000 /* keys of one page, keys of one DELETE_MANY */
-#define STORE_PARTS_MAX 10000
+#define STORE_KEY_MAX     1024 /* bytes of a whole key */
+#define STORE_ETAG_MAX    128  /* with its quotes and NUL; longer ones are refused as -EBADMSG */
+#define STORE_LIST_MAX    1000 /* keys of one page, keys of one DELETE_MANY */
+#define STORE_PARTS_MAX   10000
+#define STORE_UPLOADS_MAX 10000 /* of one LIST_UPLOADS */
 
 /* What S3 itself said about a failure. Empty strings where it said nothing. */
 struct store_error {
@@ -101,7 +102,7 @@ enum store_op {
     STORE_COMPLETE,     /* key, upload_id, parts; if_match | if_absent -> object.etag */
     STORE_ABORT,        /* key, upload_id; an unknown upload is success */
     STORE_LIST_PARTS,   /* key, upload_id -> parts found (all pages) */
-    STORE_LIST_UPLOADS, /* prefix -> uploads (all pages, at most 10 000) */
+    STORE_LIST_UPLOADS, /* prefix -> uploads (all pages, at most STORE_UPLOADS_MAX) */
 };
 
 struct store_part {
