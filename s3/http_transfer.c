@@ -10,6 +10,7 @@
 #include <sys/ioctl.h>
 
 #include "base/clock.h"
+#include "s3/endpoint.h"
 #include "s3/http_loop.h"
 
 #define HEAD_MAX         ((size_t)256 * 1024)
@@ -155,12 +156,14 @@ static int note_sending(void *context, char *peer, char *local, int peer_port, i
     return CURL_PREREQFUNC_OK;
 }
 
+/* With a user name or anything else that is no bare host it is taken for another host. */
 static bool is_loopback_url(const char *url)
 {
     const char *host = strstr(url, "://");
     host = host ? host + 3 : url;
-    return !strncmp(host, "127.", 4) || !strncmp(host, "[::1]", 5) ||
-           (!strncmp(host, "localhost", 9) && (!host[9] || strchr(":/?", host[9])));
+    bool six = *host == '[';
+    STRING_SCOPED *bare = xstrndup(host + six, strcspn(host + six, six ? "]" : ":/?#"));
+    return endpoint_host_is_loopback(bare);
 }
 
 static void set_proxy(CURL *easy, const struct http *http, const char *url)

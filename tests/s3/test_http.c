@@ -240,6 +240,23 @@ Test(http, follows_no_redirect)
     wire_free(wire);
 }
 
+Test(http, asks_this_host_without_a_proxy_whatever_its_name)
+{
+    static const char *const hosts[] = {"127.0.0.1", "localhost", "bucket.localhost"};
+    struct wire *wire = wire_start(serve_hello, NULL);
+    setenv("http_proxy", "http://127.0.0.1:1", 1);
+    for (size_t i = 0; i < sizeof(hosts) / sizeof(*hosts); i++) {
+        struct trial trial;
+        trial_init(&trial, wire, "GET", "/");
+        snprintf(trial.url, sizeof(trial.url), "http://%s:%d/", hosts[i], wire_port(wire));
+        http_start(http, &trial.call);
+        cr_assert(trial_ends_within(&trial, LONG_MS));
+        cr_expect_eq(trial.call.end, HTTP_ANSWERED, "%s: %s", hosts[i], trial.call.detail);
+        trial_release(&trial);
+    }
+    wire_free(wire);
+}
+
 /* ---- Ends without a whole answer. ---- */
 
 static void serve_cut(struct wire_connection *connection)
