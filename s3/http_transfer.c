@@ -10,6 +10,7 @@
 #include <sys/ioctl.h>
 
 #include "base/clock.h"
+#include "base/secret.h"
 #include "s3/endpoint.h"
 #include "s3/http_loop.h"
 
@@ -367,6 +368,8 @@ void transfer_finish(struct transfer *transfer, enum http_end end, int curl_resu
         loop->idle[loop->idle_count++] = transfer->easy;
         transfer->easy = NULL;
     }
+    for (struct curl_slist *header = transfer->slist; header; header = header->next)
+        secret_wipe(header->data, strlen(header->data)); /* it may be an Authorization */
     curl_slist_free_all(transfer->slist);
     transfer->slist = NULL;
 }

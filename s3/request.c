@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "base/secret.h"
 #include "s3/code.h"
 
 static void attempt(struct request *request);
@@ -38,8 +39,17 @@ struct request *request_ref(struct request *request)
     return request;
 }
 
+/* Among them are the session token and the signature. */
+static void wipe_headers(struct request *request)
+{
+    for (size_t i = 0; i < request->headers.count; i++)
+        secret_wipe(request->headers.all[i].value, strlen(request->headers.all[i].value));
+    secret_wipe(request->lines.bytes, request->lines.length);
+}
+
 static void release_attempt(struct request *request)
 {
+    wipe_headers(request);
     store_fields_release(&request->query);
     store_fields_release(&request->headers);
     buf_reset(&request->document);

@@ -294,6 +294,7 @@ static void set_authorization(const struct sign_input *input, const char *date, 
     buf_printf(&value, ",SignedHeaders=%s,Signature=", names.bytes);
     sign_signature(input, canonical.bytes, cache, &value);
     store_fields_set(headers, "authorization", value.bytes);
+    secret_wipe(canonical.bytes, canonical.length); /* holds the session token */
 }
 
 void sign_request(const struct sign_input *input, struct store_fields *headers, struct sign_cache *cache)
