@@ -83,6 +83,9 @@ Test(store_s3, keeps_the_contract_of_the_store_door)
         BUF_SCOPED why = BUF_INIT;
         cr_expect(store_contract_run(i, &setup, &why), "%s: %s", store_contract_name(i), why.bytes);
     }
+    struct store_abilities abilities;
+    store_abilities(store, &abilities);
+    cr_expect_eq(abilities.checksum, ABILITY_YES, "its answers to bodies and parts repeat our checksums");
 }
 
 Test(store_s3, puts_heads_gets_lists_and_deletes)
