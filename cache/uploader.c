@@ -334,10 +334,12 @@ static bool under_way(const struct errand *errand)
                                        : atomic_load(&errand->begun);
 }
 
-/* The store itself ends calls that see no byte for io_timeout. So one that runs longer does get its bytes through. */
+/* The store itself ends calls that see no byte for io_timeout, but for one that the server may think about. So any other one
+ * that runs longer does get its bytes through. */
 static bool runs_slowly(const struct errand *errand, int64_t now, int64_t patience_ms)
 {
-    return under_way(errand) && now - errand->started_ms > patience_ms + patience_ms / 8;
+    return under_way(errand) && errand->call.op != STORE_COMPLETE &&
+           now - errand->started_ms > patience_ms + patience_ms / 8;
 }
 
 /* True when nothing of it is under way: it waits for others to give back memory or a place. */
@@ -353,12 +355,34 @@ static bool only_waits(struct uploader *uploader, struct upload *upload, int64_t
     return waits && (upload->busy || !list_empty(&upload->turn)) && upload->state != UPLOAD_PARKED;
 }
 
+/* Whoever waits for a COMPLETE that the server has not answered for io_timeout hears EIO; it goes on behind. */
+static int64_t ring_thinking(struct upload *upload, int64_t now, int64_t patience_ms)
+{
+    int64_t next = CLOCK_NEVER;
+    list_for_each (at, &upload->errands) {
+        struct errand *errand = container_of(at, struct errand, link);
+        int64_t due_ms = errand->started_ms + patience_ms;
+        if (errand->call.op != STORE_COMPLETE || errand->told)
+            continue;
+        if (due_ms > now) {
+            next = due_ms;
+        } else {
+            errand->told = true;
+            uploader_answer(upload->inode, -EIO);
+        }
+    }
+    return next;
+}
+
 /* Syncs whose upload waits behind others that move nothing hear EIO as those others do. */
 static int64_t ring_waiting(struct uploader *uploader)
 {
     int64_t now = clock_ms(), next = CLOCK_NEVER, patience_ms = uploader->cache->config.io_timeout_ms;
     list_for_each (at, &uploader->uploads) {
         struct upload *upload = container_of(at, struct upload, link);
+        int64_t thinking = ring_thinking(upload, now, patience_ms);
+        if (thinking < next)
+            next = thinking;
         if (!only_waits(uploader, upload, now))
             continue;
         int64_t since =

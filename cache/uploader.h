@@ -46,6 +46,7 @@ struct errand {
     struct store_part *complete; /* of a COMPLETE */
     size_t part;
     bool asked_memory, granted, canceled;
+    bool told; /* who waits for it has heard that it takes too long */
     bool slot; /* one of the uploads_max */
     struct memory_request request;
     void **pages;

@@ -55,7 +55,7 @@ Test(batch, all_calls_end_each_with_its_own_answer)
     run_heads(heads);
     cr_assert_eq(heads->rc, 0);
     for (int i = 0; i < CALLS; i++)
-        cr_assert_eq(heads->calls[i].rc, i == 7 ? -ENOENT : i == 11 ? -EACCES : 0, "%d", i);
+        cr_assert_eq(heads->calls[i].rc, (i == 7 ? -ENOENT : i == 11 ? -EACCES : 0), "%d", i);
     free_heads(heads);
 }
 

@@ -101,7 +101,7 @@ Test(content, fill_fetches_the_gaps_and_nothing_over_what_was_written)
     char *bytes = piece.iov_base;
     cr_assert_eq(disk_read(room_inode(handle)->local, bytes, 10 * MIB, 0), (ssize_t)(10 * MIB));
     for (uint64_t i = 0; i < 10 * MIB; i += 997)
-        cr_assert_eq(bytes[i], room_byte(i >= 5 * MIB && i < 6 * MIB ? 2 : 1, i));
+        cr_assert_eq(bytes[i], (room_byte(i >= 5 * MIB && i < 6 * MIB ? 2 : 1, i)));
     free(bytes);
     cr_assert_eq(room_close(&room, handle), 0);
 }
@@ -137,7 +137,7 @@ Test(content, more_ranges_than_fit_make_the_file_whole_and_lose_nothing)
         cr_assert(memory_store_peek(room.bucket, "p/a", NULL, &bytes));
         for (uint64_t at = 0; at + STEP < size; at += STEP) {
             cr_assert_eq(bytes.bytes[at], room_byte(2, at));
-            cr_assert_eq(bytes.bytes[at + 1], based && at + 1 < size / 2 ? room_byte(1, at + 1) : 0);
+            cr_assert_eq(bytes.bytes[at + 1], (based && at + 1 < size / 2 ? room_byte(1, at + 1) : 0));
         }
     }
 }

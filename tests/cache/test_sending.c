@@ -49,3 +49,25 @@ Test(sending, a_resumed_patch_asks_again_before_completing_where_conditions_are_
     cr_assert(tree_holds(&room, "p/f", "foreign"));
     cache_release(room.cache, handle);
 }
+
+static bool complete_went_through(void *context)
+{
+    struct room *room = context;
+    return memory_store_has(room->bucket, "p/f");
+}
+
+Test(sending, who_waits_for_a_complete_without_an_answer_hears_eio_and_it_goes_on_behind)
+{
+    struct room_config config = {.part_bytes = 5 * MIB, .io_timeout_ms = 300};
+    ROOM_SCOPED(room, &config);
+    struct handle *handle;
+    cr_assert_eq(room_create(&room, "f", &handle), 0);
+    cr_assert_eq(room_write(&room, handle, 0, 12 * MIB, 1), 0);
+    memory_store_fault(room.bucket, &(struct fault){.kind = FAULT_HANG, .op = STORE_COMPLETE, .times = 1});
+    cr_assert_eq(room_fsync(&room, handle), -EIO);
+    memory_store_faults_end(room.bucket);
+    memory_store_unhang(room.bucket, 0, NULL);
+    cr_assert(room_await(complete_went_through, &room));
+    cr_assert_eq(room_close(&room, handle), 0);
+    cr_assert_eq(memory_store_logged(room.bucket, STORE_COMPLETE, "p/f"), 1);
+}
