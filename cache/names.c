@@ -151,24 +151,28 @@ void names_hide_locked(struct names *names, const char *key)
     }
 }
 
-static void add_path_locked(const struct inode *inode, struct buf *ret_key)
+/* -ENOENT: the inode, or a directory above it, has no name any more. */
+static int add_path_locked(const struct inode *inode, struct buf *ret_key)
 {
-    if (!inode->parent)
-        return;
-    add_path_locked(inode->parent, ret_key);
+    if (inode == inode->cache->names.root)
+        return 0;
+    int rc = inode->parent ? add_path_locked(inode->parent, ret_key) : -ENOENT;
+    if (rc < 0)
+        return rc;
     buf_add_string(ret_key, inode->name);
     if (inode->type == S_IFDIR)
         buf_add_char(ret_key, '/');
+    return 0;
 }
 
 int names_key_locked(const struct inode *inode, struct buf *ret_key)
 {
     buf_reset(ret_key);
-    if (!inode->parent && inode != inode->cache->names.root)
-        return -ENOENT;
     buf_add_string(ret_key, inode->cache->prefix);
-    add_path_locked(inode, ret_key);
-    return ret_key->length > STORE_KEY_MAX ? -ENAMETOOLONG : 0;
+    int rc = add_path_locked(inode, ret_key);
+    if (rc < 0)
+        buf_reset(ret_key);
+    return rc == 0 && ret_key->length > STORE_KEY_MAX ? -ENAMETOOLONG : rc;
 }
 
 int names_child_key_locked(const struct inode *parent, const char *name, struct buf *ret_key)

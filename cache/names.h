@@ -73,8 +73,8 @@ void names_release(struct cache *cache);
 /* After names_release and the last inode_unref. */
 void names_end(struct cache *cache);
 
-/* The whole key of an inode by its wanted name ("p/a/b", directories "p/a/b/"). -ENOENT when it has no name any more,
- * -ENAMETOOLONG over 1024 bytes. Takes the lock of names. */
+/* The whole key of an inode by its wanted name ("p/a/b", directories "p/a/b/"). -ENOENT when it, or a directory above it,
+ * has no name any more, -ENAMETOOLONG over 1024 bytes. Takes the lock of names. */
 int names_key(struct inode *inode, struct buf *ret_key);
 /* The uploader's word: `inode` is in the bucket as `identity` under `key`, holding these versions. Takes names, inode. */
 void names_confirmed(struct inode *inode, const char *key, const struct identity *identity,

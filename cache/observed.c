@@ -221,8 +221,7 @@ static struct inode *apply_file_locked(struct cache *cache, struct inode *inode,
                                        const struct observed *observed, struct aftermath *aftermath)
 {
     if (inode->type == S_IFDIR)
-        return observed_unsent_below_locked(inode) ? inode
-                                                   : replace_locked(cache, inode, observed, aftermath);
+        return in_use_locked(inode) ? inode : replace_locked(cache, inode, observed, aftermath);
     lock_take(&inode->lock);
     enum verdict verdict = judge_file_locked(inode, observed);
     if (verdict == REPLACED)

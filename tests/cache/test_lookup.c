@@ -325,3 +325,85 @@ Test(lookup, a_node_that_a_foreign_version_replaced_is_not_opened_again)
     cr_assert(tree_holds(&room, "p/f", "foreign"));
     cache_release(room.cache, reader);
 }
+
+/* ---- A directory that becomes a file while somebody works in it. ---- */
+
+struct work {
+    pthread_t thread;
+    struct room *room;
+    struct inode *directory;
+    struct entry entry;
+    int rc;
+};
+
+static void *look_up_x(void *context)
+{
+    struct work *work = context;
+    WAITER_SCOPED(waiter);
+    work->rc = cache_lookup(work->room->cache, &waiter, work->directory, "x", &work->entry);
+    return NULL;
+}
+
+static void *make_x(void *context)
+{
+    struct work *work = context;
+    struct maker maker = {.mode = 0755, .process = ROOM_PROCESS};
+    WAITER_SCOPED(waiter);
+    work->rc = cache_mkdir(work->room->cache, &waiter, work->directory, "x", &maker, &work->entry);
+    return NULL;
+}
+
+/* The work's call about `key` hangs; meanwhile "d" is a file on the server, and is looked at. */
+static void replace_d_under(struct room *room, struct work *work, void *(*run)(void *), enum store_op op,
+                            const char *key)
+{
+    struct entry entry;
+    struct attributes attributes;
+    memory_store_put_text(room->bucket, "p/d/y", "y");
+    cr_assert_eq(tree_lookup(room, "d", &entry), 0);
+    *work = (struct work){.room = room, .directory = entry.inode};
+    memory_store_fault(room->bucket, &(struct fault){.kind = FAULT_HANG_REPLY, .op = op, .key = key});
+    pthread_create(&work->thread, NULL, run, work);
+    cr_assert(memory_store_await(room->bucket, op, key, 1));
+    memory_store_remove(room->bucket, key);
+    memory_store_remove(room->bucket, "p/d/y");
+    memory_store_put_text(room->bucket, "p/d", "a file now");
+    clock_fake_advance(1001);
+    cr_assert_eq(tree_stat(room, "d", &attributes), 0);
+    cr_assert(S_ISDIR(attributes.mode), "somebody works in it");
+    memory_store_faults_end(room->bucket);
+    memory_store_unhang(room->bucket, 0, NULL);
+    pthread_join(work->thread, NULL);
+}
+
+Test(lookup, a_directory_stays_one_while_a_name_in_it_is_looked_up)
+{
+    clock_fake_begin(INT64_C(1700000000000000000));
+    ROOM_SCOPED(room, NULL);
+    struct work work;
+    struct attributes attributes;
+    memory_store_put_text(room.bucket, "p/d/x", "x");
+    replace_d_under(&room, &work, look_up_x, STORE_HEAD, "p/d/x");
+    if (work.rc == 0)
+        inode_unref(work.entry.inode);
+    inode_unref(work.directory);
+    clock_fake_advance(1001);
+    cr_assert_eq(tree_stat(&room, "d", &attributes), 0);
+    cr_assert(S_ISREG(attributes.mode));
+    clock_fake_end();
+}
+
+Test(lookup, what_was_made_in_a_directory_that_is_gone_meanwhile_has_no_other_key)
+{
+    clock_fake_begin(INT64_C(1700000000000000000));
+    ROOM_SCOPED(room, NULL);
+    struct work work;
+    BUF_SCOPED key = BUF_INIT;
+    replace_d_under(&room, &work, make_x, STORE_PUT, "p/d/x/");
+    cr_assert_eq(work.rc, 0);
+    cr_assert_eq(names_key(work.entry.inode, &key), 0);
+    cr_assert_str_eq(key.bytes, "p/d/x/");
+    inode_unref(work.entry.inode);
+    inode_unref(work.directory);
+    clock_fake_end();
+}

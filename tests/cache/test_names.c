@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "cache/aftermath.h"
 #include "cache/content.h"
 #include "cache/core.h"
 #include "tests/support/tree.h"
@@ -242,4 +243,26 @@ Test(names, a_delete_behind_that_fails_keeps_the_object_hidden_here)
     cr_assert_str_eq(list.bytes, "");
     cr_assert_eq(tree_write(&room, "f", "new"), 0, "the name can be used again");
     cr_assert(tree_holds(&room, "p/f", "new"));
+}
+
+Test(names, below_a_directory_that_has_no_name_nothing_has_a_key)
+{
+    ROOM_SCOPED(room, NULL);
+    struct entry directory, child;
+    BUF_SCOPED key = BUF_INIT;
+    memory_store_put_text(room.bucket, "p/d/x", "x");
+    cr_assert_eq(tree_lookup(&room, "d", &directory), 0);
+    cr_assert_eq(tree_lookup(&room, "d/x", &child), 0);
+    {
+        AFTERMATH_SCOPED(aftermath, room.cache);
+        LOCK_SCOPED(&room.cache->names.lock);
+        names_detach_locked(directory.inode, &aftermath);
+        struct inode *late = names_make_locked(room.cache, directory.inode, "late", S_IFREG, 0, &aftermath);
+        cr_assert_eq(names_key_locked(late, &key), -ENOENT);
+        cr_assert_str_eq(key.bytes, "");
+        names_detach_locked(late, &aftermath);
+    }
+    cr_assert_eq(names_key(child.inode, &key), -ENOENT);
+    inode_unref(child.inode);
+    inode_unref(directory.inode);
 }
