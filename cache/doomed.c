@@ -64,6 +64,7 @@ struct doomed_job {
     struct job job;
     struct inode *inode; /* the reference that names->doomed had */
     struct names_deleting deleting;
+    struct identity identity; /* of what is to go under deleting.key */
 };
 
 /* True while somebody works on that very name, or renames or removes a directory above it. */
@@ -95,6 +96,7 @@ static bool begin_delete(struct names *names, struct doomed_job *doomed)
         lock_take(&inode->lock);
         free(doomed->deleting.key);
         doomed->deleting.key = xstrdup(inode->remote.key);
+        doomed->identity = inode->remote.identity;
         lock_drop(&inode->lock);
         if (!name_busy_locked(names, doomed->deleting.key))
             break;
@@ -118,7 +120,10 @@ static void run_doomed(struct job *job)
 
     if (begin_delete(names, doomed)) {
         WAITER_SCOPED(waiter);
-        rc = server_delete(cache, "delete after the last close", doomed->deleting.key, NULL, &waiter);
+        rc = server_delete_seen(cache, "delete after the last close", doomed->deleting.key, &doomed->identity,
+                                &waiter);
+        if (rc == -ESTALE)
+            rc = 0; /* replaced by another client meanwhile: a file of its own, that nobody here removed */
     }
     lock_take(&names->lock);
     list_remove(&doomed->deleting.link);

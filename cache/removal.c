@@ -15,13 +15,6 @@
 
 /* ---- unlink. ---- */
 
-static bool conditional_delete(struct cache *cache)
-{
-    struct store_abilities abilities;
-    store_abilities(cache->config.store, &abilities);
-    return abilities.conditional_delete == ABILITY_YES;
-}
-
 /* The object that stands under the name goes. -ESTALE: another client put another one there. */
 static int delete_object(struct change *change, struct inode *inode, struct waiter *waiter)
 {
@@ -34,8 +27,7 @@ static int delete_object(struct change *change, struct inode *inode, struct wait
     lock_drop(&inode->lock);
     if (!key)
         return 0;
-    return server_delete(change->cache, "unlink", key,
-                         conditional_delete(change->cache) ? identity.etag : NULL, waiter);
+    return server_delete(change->cache, "unlink", key, &identity, waiter);
 }
 
 /* True: it is open, so its name went at once and its object goes at the last close. */

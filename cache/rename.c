@@ -95,12 +95,8 @@ static int copy_file(struct rename *rename, struct moved *moved, struct waiter *
 
 static int delete_old(struct rename *rename, const struct moved *moved, struct waiter *waiter)
 {
-    struct store_abilities abilities;
-    int rc;
+    int rc = server_delete(rename->cache, "rename", moved->from_key, &moved->from, waiter);
 
-    store_abilities(rename->cache->config.store, &abilities);
-    rc = server_delete(rename->cache, "rename", moved->from_key,
-                       abilities.conditional_delete == ABILITY_YES ? moved->from.etag : NULL, waiter);
     if (rc == 0)
         return 0;
     /* Something stands there still: the next lookup asks. */

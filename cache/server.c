@@ -59,16 +59,51 @@ int server_wait(struct cache *cache, const char *what, struct store_call *call, 
     return server_settle(cache, what, call, expected);
 }
 
-int server_delete(struct cache *cache, const char *what, const char *key, const char *if_match,
+static bool deletes_by_condition(struct cache *cache)
+{
+    struct store_abilities abilities;
+
+    store_abilities(cache->config.store, &abilities);
+    return abilities.conditional_delete == ABILITY_YES;
+}
+
+int server_delete(struct cache *cache, const char *what, const char *key, const struct identity *only,
                   struct waiter *waiter)
 {
     struct store_call call = server_call(cache, STORE_DELETE, key);
     int rc;
 
-    call.if_match = if_match;
-    rc = server_wait(cache, what, &call, if_match ? -ESTALE : 0, waiter);
+    if (only && deletes_by_condition(cache))
+        call.if_match = only->etag;
+    rc = server_wait(cache, what, &call, call.if_match ? -ESTALE : 0, waiter);
     store_call_release(&call);
     return rc == -ENOENT ? 0 : rc;
+}
+
+/* 0, -ENOENT, -ESTALE: another version. */
+static int check_version(struct cache *cache, const char *what, const char *key,
+                         const struct identity *expected, struct waiter *waiter)
+{
+    struct store_call head = server_call(cache, STORE_HEAD, key);
+    struct identity seen;
+    int rc = server_wait(cache, what, &head, -ENOENT, waiter);
+
+    if (rc == 0) {
+        server_identity(&head.object, &seen);
+        rc = identity_equal(&seen, expected) ? 0 : -ESTALE;
+    }
+    store_call_release(&head);
+    return rc;
+}
+
+int server_delete_seen(struct cache *cache, const char *what, const char *key, const struct identity *only,
+                       struct waiter *waiter)
+{
+    int rc = deletes_by_condition(cache) ? 0 : check_version(cache, what, key, only, waiter);
+
+    if (rc < 0)
+        return rc == -ENOENT ? 0 : rc;
+    return server_delete(cache, what, key, only, waiter);
 }
 
 static bool settle_unknown(struct cache *cache, const char *key, const char *id,

@@ -18,9 +18,13 @@ int server_settle(struct cache *cache, const char *what, const struct store_call
 /* store_wait and server_settle. */
 int server_wait(struct cache *cache, const char *what, struct store_call *call, int expected,
                 struct waiter *waiter);
-/* if_match may be NULL. A missing key is success; -ESTALE: another version stands there. */
-int server_delete(struct cache *cache, const char *what, const char *key, const char *if_match,
+/* Only this version goes, where the endpoint honours conditions of a DELETE; `only` NULL: whatever stands there. A missing
+ * key is success; -ESTALE: another version stands there. */
+int server_delete(struct cache *cache, const char *what, const char *key, const struct identity *only,
                   struct waiter *waiter);
+/* The same, and where such conditions are not honoured a HEAD says first what stands there. */
+int server_delete_seen(struct cache *cache, const char *what, const char *key, const struct identity *only,
+                       struct waiter *waiter);
 /* A small object of our own making (a marker, a symlink): ret_identity is what stands there now. */
 int server_put_small(struct cache *cache, const char *what, const char *key, const char *bytes,
                      const struct store_fields *meta, const struct store_fields *headers,

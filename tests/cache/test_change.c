@@ -121,6 +121,27 @@ static bool nothing_is_doomed(void *context)
     return list_empty(&room->cache->names.doomed);
 }
 
+Test(change, the_last_close_deletes_the_unlinked_version_only)
+{
+    for (int honoured = 0; honoured < 2; honoured++) {
+        struct room_config config = {.bucket = {.ignore_delete_conditions = !honoured}};
+        ROOM_SCOPED(room, &config);
+        struct handle *handle;
+        struct attributes attributes;
+        cr_assert_eq(tree_write(&room, "a", "ours"), 0);
+        cr_assert_eq(tree_open(&room, "a", O_RDONLY, &handle), 0);
+        cr_assert_eq(tree_unlink(&room, "a"), 0);
+        memory_store_put_text(room.bucket, "p/a", "of another host");
+        cache_release(room.cache, handle);
+        cr_assert(room_await(nothing_is_doomed, &room));
+        cr_assert(tree_holds(&room, "p/a", "of another host"));
+        clock_fake_begin(clock_wall_ns());
+        clock_fake_advance(1001);
+        cr_assert_eq(tree_stat(&room, "a", &attributes), 0, "it is shown again");
+        clock_fake_end();
+    }
+}
+
 Test(change, a_new_file_that_goes_before_it_was_sent_takes_the_unlinked_one_along)
 {
     ROOM_SCOPED(room, NULL);
