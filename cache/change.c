@@ -44,18 +44,26 @@ void change_end(struct change *change)
     buf_release(&change->key);
 }
 
-void change_orphan_locked(struct inode *inode, bool remove, struct aftermath *aftermath)
+void change_orphan_locked(struct inode *inode, struct aftermath *aftermath)
 {
-    bool doomed;
-
     lock_take(&inode->lock);
     inode->orphan = true;
-    doomed = remove && inode->opens && inode->remote.exists;
-    inode->delete_at_release = doomed;
     lock_drop(&inode->lock);
     names_detach_locked(inode, aftermath);
+}
+
+bool change_doom_locked(struct inode *inode, struct aftermath *aftermath)
+{
+    lock_take(&inode->lock);
+    bool open = inode->opens > 0, doomed = open && inode->remote.exists;
+    inode->orphan = inode->orphan || open;
+    inode->delete_at_release = doomed; /* in the hold in which it is open: the last close sees it */
+    lock_drop(&inode->lock);
+    if (open)
+        names_detach_locked(inode, aftermath);
     if (doomed)
         names_doom_locked(inode);
+    return open;
 }
 
 /* ---- Making. ---- */

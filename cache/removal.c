@@ -37,12 +37,8 @@ static bool detach_open(struct change *change, struct inode *inode)
     AFTERMATH_SCOPED(aftermath, change->cache);
     LOCK_SCOPED(&names->lock);
 
-    lock_take(&inode->lock);
-    bool open = inode->opens > 0;
-    lock_drop(&inode->lock);
-    if (!open || !inode->parent)
+    if (!inode->parent || !change_doom_locked(inode, &aftermath))
         return false;
-    change_orphan_locked(inode, true, &aftermath);
     names_touched_locked(names, change->parent, change->name);
     marker_bump_locked(change->parent);
     return true;
@@ -55,7 +51,7 @@ static void detach_deleted(struct change *change, struct inode *inode)
     LOCK_SCOPED(&names->lock);
 
     if (inode->parent)
-        change_orphan_locked(inode, false, &aftermath);
+        change_orphan_locked(inode, &aftermath);
     names_touched_locked(names, change->parent, change->name);
     names_set_absent_locked(names, change->parent, change->name, clock_ms());
     marker_bump_locked(change->parent);

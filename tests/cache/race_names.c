@@ -1,5 +1,5 @@
-/* Many threads change one small tree at once: no deadlock, no race (run it under ThreadSanitizer), and at the end the tree
- * that a user sees is the tree that the bucket holds. */
+/* Unlinks race last closes; many threads change one small tree at once: no deadlock, no race (run it under
+ * ThreadSanitizer), and at the end the tree that a user sees is the tree that the bucket holds. */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -168,7 +168,51 @@ static bool check(struct room *room)
     return !wrong && rc == 0 && seen == there && !memory_store_upload_count(room->bucket);
 }
 
-int main(void)
+/* ---- Unlinks against last closes. ---- */
+
+#define UNLINKS 2000
+
+struct closing {
+    struct room *room;
+    struct handle *handle;
+};
+
+static void *close_last(void *context)
+{
+    struct closing *closing = context;
+    cache_release(closing->room->cache, closing->handle);
+    return NULL;
+}
+
+/* Whoever comes first, the object goes: with the unlink, or with the close. */
+static bool unlinks_race_last_closes(void)
+{
+    struct room_config config = {.attr_ttl_ms = 100000};
+    ROOM_SCOPED(room, &config);
+    bool good = true;
+
+    char name[16], key[20];
+    memory_store_put_text(room.bucket, "p/stays", "x");
+    for (int i = 0; i < UNLINKS; i++) {
+        snprintf(key, sizeof key, "p/f%d", i);
+        memory_store_put_text(room.bucket, key, "x");
+    }
+    for (int i = 0; good && i < UNLINKS; i++) {
+        struct closing closing = {.room = &room};
+        pthread_t thread;
+        snprintf(name, sizeof name, "f%d", i);
+        if (tree_open(&room, name, O_RDONLY, &closing.handle) < 0)
+            return false;
+        pthread_create(&thread, NULL, close_last, &closing);
+        for (volatile int spin = 0; spin < (i * 37) % 20000; spin++)
+            ;
+        good = tree_unlink(&room, name) == 0 && good;
+        pthread_join(thread, NULL);
+    }
+    return room_await(nothing_is_doomed, &room) && good && memory_store_object_count(room.bucket) == 1;
+}
+
+static bool many_change_one_tree(void)
 {
     struct room_config config = {.bucket = {.page_max = 4}, .attr_ttl_ms = 20};
     struct worker workers[THREADS];
@@ -189,5 +233,12 @@ int main(void)
     }
     printf("mkdir %u, remove %u, rename %u, list %u, set %u, lookup %u, make %u\n", done[0], done[1], done[2],
            done[3], done[4], done[5], done[6] + done[7]);
-    return good && check(&room) ? EXIT_SUCCESS : EXIT_FAILURE;
+    return good && check(&room);
+}
+
+int main(void)
+{
+    bool unlinked = unlinks_race_last_closes(), changed = many_change_one_tree();
+
+    return unlinked && changed ? EXIT_SUCCESS : EXIT_FAILURE;
 }
