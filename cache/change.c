@@ -44,14 +44,6 @@ void change_end(struct change *change)
     buf_release(&change->key);
 }
 
-void change_orphan_locked(struct inode *inode, struct aftermath *aftermath)
-{
-    lock_take(&inode->lock);
-    inode->orphan = true;
-    lock_drop(&inode->lock);
-    names_detach_locked(inode, aftermath);
-}
-
 bool change_doom_locked(struct inode *inode, struct aftermath *aftermath)
 {
     lock_take(&inode->lock);

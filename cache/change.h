@@ -20,10 +20,8 @@ struct change {
 int change_begin(struct change *change, struct cache *cache, struct inode *parent, const char *name,
                  struct waiter *waiter);
 void change_end(struct change *change);
-/* The inode, and all below it, loses its name by our will: nothing of it goes up any more. */
-void change_orphan_locked(struct inode *inode, struct aftermath *aftermath);
-/* The same for a file that is open; its object, if it has one, goes at the last close. False: nobody has it open, and it
- * keeps its name. */
+/* names_orphan_locked() for a file that is open; its object, if it has one, goes at the last close. False: nobody has it
+ * open, and it keeps its name. */
 bool change_doom_locked(struct inode *inode, struct aftermath *aftermath);
 
 #endif

@@ -292,6 +292,22 @@ void names_detach_locked(struct inode *inode, struct aftermath *aftermath)
     aftermath_unref(aftermath, inode);
 }
 
+static void mark_orphans_locked(struct inode *inode, bool lost)
+{
+    lock_take(&inode->lock);
+    inode->orphan = true;
+    inode->lost = inode->lost || lost;
+    lock_drop(&inode->lock);
+    list_for_each (at, &inode->children)
+        mark_orphans_locked(container_of(at, struct inode, sibling), lost);
+}
+
+void names_orphan_locked(struct inode *inode, bool lost, struct aftermath *aftermath)
+{
+    mark_orphans_locked(inode, lost);
+    names_detach_locked(inode, aftermath);
+}
+
 void names_move_locked(struct inode *inode, struct inode *to_parent, const char *to_name,
                        struct aftermath *aftermath)
 {

@@ -101,6 +101,8 @@ struct inode *names_make_locked(struct cache *cache, struct inode *parent, const
                                 uint64_t number, struct aftermath *aftermath);
 /* The inode, and all below it, loses its name; the reference of the tree goes to the aftermath. */
 void names_detach_locked(struct inode *inode, struct aftermath *aftermath);
+/* The same for good: none of them goes up any more. `lost`: by the word of the server, and none is opened any more. */
+void names_orphan_locked(struct inode *inode, bool lost, struct aftermath *aftermath);
 void names_move_locked(struct inode *inode, struct inode *to_parent, const char *to_name,
                        struct aftermath *aftermath);
 /* Another inode takes this number (a new version under the old name). */

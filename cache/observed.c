@@ -144,20 +144,10 @@ bool observed_unsent_below_locked(struct inode *inode)
     return false;
 }
 
-static void orphan_all_locked(struct inode *inode)
-{
-    lock_take(&inode->lock);
-    inode->orphan = inode->lost = true;
-    lock_drop(&inode->lock);
-    list_for_each (at, &inode->children)
-        orphan_all_locked(container_of(at, struct inode, sibling));
-}
-
 static void lose_name_locked(struct inode *inode, struct aftermath *aftermath)
 {
     aftermath_notify(aftermath, inode->parent->id, inode->name);
-    orphan_all_locked(inode);
-    names_detach_locked(inode, aftermath);
+    names_orphan_locked(inode, true, aftermath);
 }
 
 static struct inode *replace_locked(struct cache *cache, struct inode *old, const struct observed *observed,

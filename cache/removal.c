@@ -51,7 +51,7 @@ static void detach_deleted(struct change *change, struct inode *inode)
     LOCK_SCOPED(&names->lock);
 
     if (inode->parent)
-        change_orphan_locked(inode, &aftermath);
+        names_orphan_locked(inode, false, &aftermath);
     names_touched_locked(names, change->parent, change->name);
     names_set_absent_locked(names, change->parent, change->name, clock_ms());
     marker_bump_locked(change->parent);

@@ -27,7 +27,7 @@ void rename_edge_locked(struct rename *rename, struct aftermath *aftermath)
                      rename->to_key.bytes);
     }
     if (target)
-        change_orphan_locked(target, aftermath);
+        names_orphan_locked(target, false, aftermath);
     names_move_locked(rename->inode, rename->to_parent, rename->to_name, aftermath);
     names_touched_locked(names, rename->from_parent, rename->from_name);
     names_touched_locked(names, rename->to_parent, rename->to_name);

@@ -186,6 +186,26 @@ Test(change, rmdir_of_a_directory_with_children_or_hidden_keys_is_ENOTEMPTY_and_
     cr_assert_gt(room.cache->names.hidden, 0);
 }
 
+Test(change, who_reads_below_a_removed_directory_has_nothing_unsent)
+{
+    ROOM_SCOPED(room, NULL);
+    struct handle *handle;
+    struct attributes wanted = {.mode = 0600}, got;
+    size_t unsent = 1;
+    memory_store_put_text(room.bucket, "p/d/x", "x");
+    cr_assert_eq(tree_open(&room, "d/x", O_RDONLY, &handle), 0);
+    memory_store_remove(room.bucket, "p/d/x"); /* by another client */
+    memory_store_put_text(room.bucket, "p/d/", "");
+    cr_assert_eq(tree_rmdir(&room, "d"), 0);
+    cr_assert_eq(
+        cache_set_attributes(room.cache, &room.waiter, room_inode(handle), handle, SET_MODE, &wanted, &got),
+        0);
+    cr_assert_eq(got.nlink, 0);
+    cache_release(room.cache, handle);
+    cr_assert_eq(cache_drain(room.cache, &room.waiter, clock_ms() + 5000, &unsent), 0);
+    cr_assert_eq(unsent, 0);
+}
+
 Test(change, rmdir_sees_a_file_that_nobody_has_sent_yet)
 {
     ROOM_SCOPED(room, NULL);
