@@ -95,6 +95,11 @@ bool inode_dirty_locked(const struct inode *inode)
            inode->wanted.attribute_version != inode->remote.attribute_version;
 }
 
+bool inode_overlays_locked(const struct inode *inode)
+{
+    return inode_dirty_locked(inode) || inode->upload || inode->write_opens;
+}
+
 void inode_attributes_locked(const struct inode *inode, struct attributes *ret_attributes)
 {
     *ret_attributes = inode->wanted.attributes;

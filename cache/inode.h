@@ -138,6 +138,8 @@ struct inode *inode_new(struct cache *cache, uint32_t type, uint64_t number);
 /* The checks of the drawing above; aborts on a bug. Call with `lock` held. */
 void inode_check_locked(const struct inode *inode);
 bool inode_dirty_locked(const struct inode *inode); /* content or attributes differ from remote */
+/* The overlay: what is wanted here is the truth, whatever the server says: unsent, being sent, or open for writing. */
+bool inode_overlays_locked(const struct inode *inode);
 void inode_attributes_locked(const struct inode *inode, struct attributes *ret_attributes);
 
 #endif

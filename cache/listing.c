@@ -246,8 +246,7 @@ static bool list_from_memory(struct listing *listing)
 static bool attributes_known(struct inode *inode)
 {
     LOCK_SCOPED(&inode->lock);
-    return inode_dirty_locked(inode) || inode->write_opens ||
-           (inode->attributes_known && inode->remote.confirmed_ms);
+    return inode_overlays_locked(inode) || (inode->attributes_known && inode->remote.confirmed_ms);
 }
 
 static bool fill_known(struct listing *listing, struct listing_entry *entry, struct listed *listed)

@@ -212,14 +212,9 @@ int64_t lookup_valid_ms(const struct inode *inode)
     int64_t ttl_ms = inode->cache->config.attr_ttl_ms;
     int64_t left_ms = inode->remote.confirmed_ms + ttl_ms - clock_ms();
 
-    if (inode == inode->cache->names.root || inode_dirty_locked(inode) || inode->upload || inode->write_opens)
+    if (inode == inode->cache->names.root || inode_overlays_locked(inode))
         return ttl_ms;
     return left_ms > 0 ? left_ms : 0;
-}
-
-static bool overlay_locked(const struct inode *inode)
-{
-    return inode_dirty_locked(inode) || inode->upload || inode->write_opens;
 }
 
 bool lookup_known_locked(struct inode *parent, const char *name, struct inode **ret_inode,
@@ -233,7 +228,7 @@ bool lookup_known_locked(struct inode *parent, const char *name, struct inode **
     if (inode) {
         LOCK_SCOPED(&inode->lock);
         *ret_valid_ms = lookup_valid_ms(inode);
-        return overlay_locked(inode) || (inode->attributes_known && *ret_valid_ms > 0);
+        return inode_overlays_locked(inode) || (inode->attributes_known && *ret_valid_ms > 0);
     }
     if (names_absent_locked(&cache->names, parent, name, ret_valid_ms))
         return true;

@@ -125,15 +125,10 @@ static struct inode *make_inode_locked(struct cache *cache, struct inode *parent
 
 /* ---- Over what is known. ---- */
 
-static bool unsent_locked(const struct inode *inode)
-{
-    return inode_dirty_locked(inode) || inode->upload || inode->write_opens;
-}
-
 bool observed_unsent_below_locked(struct inode *inode)
 {
     lock_take(&inode->lock);
-    bool unsent = unsent_locked(inode);
+    bool unsent = inode_overlays_locked(inode);
     lock_drop(&inode->lock);
     if (unsent)
         return true;
@@ -179,7 +174,7 @@ static enum verdict judge_file_locked(struct inode *inode, const struct observed
 {
     struct identity identity;
 
-    if (unsent_locked(inode))
+    if (inode_overlays_locked(inode))
         return STAYS;
     if (observed->type != inode->type)
         return REPLACED;

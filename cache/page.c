@@ -154,7 +154,7 @@ static struct inode *apply_object_locked(struct page *page, struct page_entry *e
         return observed_apply_locked(cache, page->directory, entry->name, &observed, aftermath);
     server_identity(entry->object, &identity);
     LOCK_SCOPED(&inode->lock);
-    if (inode_dirty_locked(inode) || inode->upload || inode->write_opens)
+    if (inode_overlays_locked(inode))
         return inode;
     bool same =
         inode->type != S_IFDIR && inode->remote.exists && identity_equal(&identity, &inode->remote.identity);
@@ -165,7 +165,7 @@ static struct inode *apply_object_locked(struct page *page, struct page_entry *e
 uint32_t page_type(struct inode *inode)
 {
     LOCK_SCOPED(&inode->lock);
-    if (inode->type == S_IFDIR || inode_dirty_locked(inode) || inode->write_opens)
+    if (inode->type == S_IFDIR || inode_overlays_locked(inode))
         return inode->type;
     return inode->attributes_known && inode->remote.confirmed_ms ? inode->type : 0;
 }

@@ -126,14 +126,16 @@ static void thaw(struct change *change, struct inode *directory)
     gate_open(&change->cache->names.turn);
 }
 
-static bool unsent_children(struct inode *directory, size_t *ret_doomed)
+static size_t count_doomed(struct inode *directory, const char *key)
 {
-    struct names *names = &directory->cache->names;
-    BUF_SCOPED key = BUF_INIT;
-    LOCK_SCOPED(&names->lock);
+    LOCK_SCOPED(&directory->cache->names.lock);
+    return names_doomed_below_locked(&directory->cache->names, key);
+}
 
-    if (names_key_locked(directory, &key) == 0)
-        *ret_doomed = names_doomed_below_locked(names, key.bytes);
+static bool has_unsent_child(struct inode *directory)
+{
+    LOCK_SCOPED(&directory->cache->names.lock);
+
     list_for_each (at, &directory->children) {
         if (observed_unsent_below_locked(container_of(at, struct inode, sibling)))
             return true;
@@ -147,11 +149,11 @@ static int check_empty(struct change *change, struct inode *directory, const cha
 {
     struct cache *cache = change->cache;
     struct store_call list = server_call(cache, STORE_LIST, NULL);
-    size_t doomed = 0;
+    size_t doomed = count_doomed(directory, key);
     int rc;
 
     *ret_marker = false;
-    if (unsent_children(directory, &doomed))
+    if (has_unsent_child(directory))
         return -ENOTEMPTY;
     list.prefix = key;
     list.max_keys = 2 + (int)(doomed < STORE_LIST_MAX - 2 ? doomed : STORE_LIST_MAX - 2);
