@@ -1,6 +1,7 @@
 #include "cache/inode.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -63,6 +64,7 @@ static void free_inode(struct inode *inode)
         memory_give(inode->cache->config.memory, inode->charged, SHARE_NAMES);
     free(inode->name);
     free(inode->remote.key);
+    free(inode->maybe_key);
     store_fields_release(&inode->remote.meta);
     store_fields_release(&inode->remote.headers);
     extents_release(&inode->present);
@@ -87,6 +89,13 @@ void inode_unref(struct inode *inode)
 uint64_t inode_id(const struct inode *inode)
 {
     return inode->id;
+}
+
+void inode_set_maybe_locked(struct inode *inode, const char *key, const char *id)
+{
+    free(inode->maybe_key);
+    inode->maybe_key = key ? xstrdup(key) : NULL;
+    snprintf(inode->maybe_id, sizeof inode->maybe_id, "%s", id ? id : "");
 }
 
 bool inode_dirty_locked(const struct inode *inode)

@@ -38,6 +38,8 @@
 struct upload; /* upload.h */
 struct block;  /* block.h */
 
+#define UPLOAD_ID_MAX 33 /* 128 random bits in hex, and NUL */
+
 /* The version of an object as others can see it. */
 struct identity {
     char etag[STORE_ETAG_MAX];
@@ -114,13 +116,15 @@ struct inode {
         whole_replacement; /* created, O_TRUNC or truncate(0): nothing of the base remains, last writer wins */
     bool orphan;           /* its name is gone or belongs to another inode: nothing goes up any more */
     bool lost;             /* ... by the word of the server: what is opened by its name is another one */
-    bool delete_at_release; /* the object under remote.key goes at the last close */
-    struct upload *upload;  /* NULL: idle. The uploader's own */
-    bool upload_busy;       /* a try is under way: who holds waits at `changed` until it rests */
-    bool publish;           /* asked for, and no try has begun since */
-    int holds;              /* > 0: no upload starts (rename, unlink at work); see upload_hold() */
-    bool writers_held;      /* the last round of an upload: writers wait at `changed` */
-    int parked_rc;          /* why it stays here: 0, or the error of the last try */
+    bool delete_at_release;       /* the object under remote.key goes at the last close */
+    struct upload *upload;        /* NULL: idle. The uploader's own */
+    bool upload_busy;             /* a try is under way: who holds waits at `changed` until it rests */
+    char maybe_id[UPLOAD_ID_MAX]; /* a PUT, COPY or COMPLETE with this skyvol-id may have happened, */
+    char *maybe_key;              /* under this key; NULL: all is known. See settling.h */
+    bool publish;                 /* asked for, and no try has begun since */
+    int holds;                    /* > 0: no upload starts (rename, unlink at work); see upload_hold() */
+    bool writers_held;            /* the last round of an upload: writers wait at `changed` */
+    int parked_rc;                /* why it stays here: 0, or the error of the last try */
     char parked_why[160];
     struct list syncs;  /* struct cache_sync that wait for a version */
     struct list unsent; /* in uploader->unsent while dirty, under uploader's lock */
@@ -137,6 +141,8 @@ struct inode {
 struct inode *inode_new(struct cache *cache, uint32_t type, uint64_t number);
 /* The checks of the drawing above; aborts on a bug. Call with `lock` held. */
 void inode_check_locked(const struct inode *inode);
+/* NULL, NULL: nothing is in doubt. */
+void inode_set_maybe_locked(struct inode *inode, const char *key, const char *id);
 bool inode_dirty_locked(const struct inode *inode); /* content or attributes differ from remote */
 /* The overlay: what is wanted here is the truth, whatever the server says: unsent, being sent, or open for writing. */
 bool inode_overlays_locked(const struct inode *inode);

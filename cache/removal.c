@@ -10,6 +10,7 @@
 #include "cache/marker.h"
 #include "cache/observed.h"
 #include "cache/server.h"
+#include "cache/settling.h"
 
 #define REMOVE_TRIES 3
 
@@ -67,7 +68,7 @@ static void doubt(struct change *change, struct inode *inode)
 
 static int remove_file(struct change *change, struct inode *inode, struct waiter *waiter)
 {
-    int rc = upload_hold(inode, waiter);
+    int rc = settling_hold(inode, "unlink", waiter);
 
     if (rc < 0)
         return rc == -ETIMEDOUT ? -EIO : rc;

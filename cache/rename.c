@@ -12,6 +12,7 @@
 #include "cache/lookup.h"
 #include "cache/marker.h"
 #include "cache/server.h"
+#include "cache/settling.h"
 
 /* ---- The tree. ---- */
 
@@ -126,12 +127,12 @@ static int rename_held(struct rename *rename, struct waiter *waiter)
 static int rename_file(struct rename *rename, struct waiter *waiter)
 {
     struct inode *inode = rename->inode;
-    int rc = upload_hold(inode, waiter);
+    int rc = settling_hold(inode, "rename", waiter);
 
     if (rc < 0)
         return rc;
     if (rename->target)
-        rc = upload_hold(rename->target, waiter);
+        rc = settling_hold(rename->target, "rename", waiter);
     if (rc == 0) {
         rc = rename_held(rename, waiter);
         if (rename->target)

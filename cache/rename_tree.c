@@ -14,6 +14,7 @@
 #include "cache/observed.h"
 #include "cache/rename.h"
 #include "cache/server.h"
+#include "cache/settling.h"
 
 struct moved_key {
     char *key; /* the old one */
@@ -88,7 +89,7 @@ static int hold_all(struct tree *tree, struct waiter *waiter)
     collect_locked(tree, tree->rename->inode);
     lock_drop(&names->lock);
     for (size_t i = 0; i < tree->held_count; i++) {
-        int rc = upload_hold(tree->held[i], waiter);
+        int rc = settling_hold(tree->held[i], "rename", waiter);
         if (rc < 0) {
             unhold_all(tree, i);
             return rc;
@@ -305,7 +306,7 @@ static bool sent_meanwhile_locked(const struct tree *tree, const struct inode *i
 
     if (inode->type == S_IFDIR)
         return false;
-    if (inode->upload_busy)
+    if (inode->upload_busy || inode->maybe_key)
         return !is_held(tree, inode);
     return moved && inode->remote.confirmed_ms >= tree->started_ms &&
            !identity_equal(&moved->from, &inode->remote.identity);

@@ -269,10 +269,25 @@ static void halt(struct upload *upload)
     upload_halts(upload);
 }
 
+/* Told to the inode too: who works on its name asks before it acts (settling.h), and may have settled it meanwhile. */
+static void set_unsettled(struct upload *upload, bool unsettled)
+{
+    LOCK_SCOPED(&upload->inode->lock);
+    upload->unsettled = unsettled;
+    inode_set_maybe_locked(upload->inode, unsettled ? upload->key : NULL, upload->id);
+}
+
+static bool still_unsettled(struct upload *upload)
+{
+    LOCK_SCOPED(&upload->inode->lock);
+    return upload->unsettled && upload->inode->maybe_key;
+}
+
 static void confirm(struct upload *upload, const struct identity *identity)
 {
     struct inode *inode = upload->inode;
     upload_set_state(upload, UPLOAD_CONFIRMED);
+    set_unsettled(upload, false);
     lock_take(&inode->lock);
     /* Parts carry the metadata of Create: where its mtime is not the file's any more, a copy puts it right. */
     bool mtime_wrong = upload->multipart &&
@@ -299,7 +314,7 @@ static void confirm(struct upload *upload, const struct identity *identity)
     upload->upload_id = NULL;
     upload_drop_multipart(upload);
     upload->attempts = 0;
-    upload->unsettled = upload->halting = false;
+    upload->halting = false;
     upload->halt_rc = 0;
     upload_rest(upload);
     uploader_answer(inode, 0);
@@ -474,7 +489,7 @@ static void heard_settling(struct upload *upload, struct errand *errand)
             upload_fail_call(upload, rc, &error);
         return;
     }
-    upload->unsettled = false;
+    set_unsettled(upload, false);
     bool patched = upload->conditional || upload->copying;
     bool foreign = patched && (rc == -ENOENT || !identity_equal(&seen, &upload->base));
     upload->lost = cause == -ENOENT && upload->multipart; /* the upload is gone, and not ours is there */
@@ -510,7 +525,7 @@ static void heard_outcome(struct upload *upload, struct errand *errand)
     struct identity identity = identity_of(&errand->call.object);
     struct store_error error = errand->call.error;
     identity.size = upload->size;
-    upload->unsettled = is_unsettled(&errand->call);
+    set_unsettled(upload, is_unsettled(&errand->call));
     upload->unsettled_rc = rc;
     if (rc == 0 && op == STORE_PUT)
         uploader_count_sent(upload->uploader, 0, errand->bytes, 0);
@@ -597,8 +612,8 @@ static void prepare_locked(struct upload *upload)
 static void set_key(struct upload *upload, char *key)
 {
     if (upload->key && strcmp(upload->key, key) != 0) {
+        assert(!upload->unsettled);    /* no name moves away from an object in doubt */
         upload_drop_multipart(upload); /* it belongs to its key */
-        upload->unsettled = false;
     }
     free(upload->key);
     upload->key = key;
@@ -641,6 +656,7 @@ static void begin(struct upload *upload)
     }
     /* Busy first, then the key: from here on a rename waits at upload_hold(), so the name stays what it is. */
     int rc = names_key(upload->inode, &key);
+    upload->unsettled = still_unsettled(upload);
     if (rc == 0)
         set_key(upload, buf_take(&key));
     if (upload->lost)

@@ -69,7 +69,7 @@ bool uploader_sync_interrupt(struct cache_sync *sync);
 int uploader_sync_wait(struct inode *inode, struct waiter *waiter);
 
 /* While held, no upload of this inode runs: waits until the running one is idle or confirmed (parts already sent are
- * kept or aborted). Used by rename and unlink around their copies and deletes. 0, -EINTR, -ETIMEDOUT. */
+ * kept or aborted). Renames and unlinks hold by settling_hold(). 0, -EINTR, -ETIMEDOUT. */
 int upload_hold(struct inode *inode, struct waiter *waiter);
 void upload_unhold(struct inode *inode);
 

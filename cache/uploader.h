@@ -20,8 +20,7 @@
 #include "cache/part.h"
 
 #define UPLOADS_BUSY_MAX   64
-#define UPLOAD_JOBS        8  /* threads */
-#define UPLOAD_ID_MAX      33 /* 128 random bits in hex, and NUL */
+#define UPLOAD_JOBS        8 /* threads */
 #define UPLOAD_BACKOFF_MS  1000
 #define UPLOAD_BACKOFF_MAX 60000
 

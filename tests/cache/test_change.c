@@ -159,6 +159,50 @@ Test(change, a_new_file_that_goes_before_it_was_sent_takes_the_unlinked_one_alon
     assert_keys(&room, "");
 }
 
+/* Its PUT happened, but neither the reply nor the HEAD behind it said so. */
+static void write_in_doubt(struct room *room, const char *name, struct handle **ret_handle)
+{
+    cr_assert_eq(room_create(room, name, ret_handle), 0);
+    cr_assert_eq(cache_write(room->cache, &room->waiter, *ret_handle, "text", 4, 0), 0);
+    memory_store_fault(room->bucket, &(struct fault){.kind = FAULT_LOSE_REPLY, .op = STORE_PUT, .times = 1});
+    int fault = memory_store_fault(room->bucket, &(struct fault){.kind = FAULT_FAIL, .op = STORE_HEAD});
+    cr_assert_eq(room_flush(room, *ret_handle), -EIO);
+    memory_store_fault_end(room->bucket, fault);
+}
+
+Test(change, unlink_takes_an_object_along_whose_put_nobody_confirmed)
+{
+    for (int open = 0; open < 2; open++) {
+        ROOM_SCOPED(room, NULL);
+        struct handle *handle;
+        write_in_doubt(&room, "a", &handle);
+        assert_keys(&room, "p/a ");
+        if (!open)
+            cache_release(room.cache, handle);
+        cr_assert_eq(tree_unlink(&room, "a"), 0);
+        if (open)
+            cache_release(room.cache, handle);
+        room_close_cache(&room);
+        assert_keys(&room, "");
+    }
+}
+
+Test(change, unlink_fails_while_nobody_can_tell_what_stands_there)
+{
+    ROOM_SCOPED(room, NULL);
+    struct handle *handle;
+    struct attributes attributes;
+    write_in_doubt(&room, "a", &handle);
+    cache_release(room.cache, handle);
+    int fault =
+        memory_store_fault(room.bucket, &(struct fault){.kind = FAULT_FAIL, .op = STORE_HEAD, .rc = -EACCES});
+    cr_assert_eq(tree_unlink(&room, "a"), -EACCES);
+    cr_assert_eq(tree_stat(&room, "a", &attributes), 0);
+    memory_store_fault_end(room.bucket, fault);
+    cr_assert_eq(tree_unlink(&room, "a"), 0);
+    assert_keys(&room, "");
+}
+
 Test(change, the_last_child_leaves_a_marker_behind)
 {
     ROOM_SCOPED(room, NULL);

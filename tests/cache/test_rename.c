@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "cache/content.h"
 #include "cache/core.h"
@@ -139,6 +140,57 @@ Test(rename, unsent_changes_follow_their_file)
     cr_assert_eq(room_close(&room, handle), 0);
     cr_assert(tree_holds(&room, "p/b", "newer"));
     assert_keys(&room, "p/b ");
+}
+
+struct strikes {
+    struct room *room;
+    int fault;
+};
+
+static bool struck_twice(void *context)
+{
+    struct strikes *strikes = context;
+    return memory_store_fault_struck(strikes->room->bucket, strikes->fault) >= 2;
+}
+
+/* Its PUT happened, but neither the reply nor the HEADs behind it, of the close and of the next try, said so. */
+static void write_in_doubt(struct room *room, const char *path, const char *key)
+{
+    struct fault heads = {.kind = FAULT_FAIL, .op = STORE_HEAD, .key = key, .skip = 1 /* the lookup's */};
+    struct strikes strikes = {room, memory_store_fault(room->bucket, &heads)};
+    memory_store_fault(room->bucket,
+                       &(struct fault){.kind = FAULT_LOSE_REPLY, .op = STORE_PUT, .key = key, .times = 1});
+    cr_assert_eq(tree_write(room, path, "new"), -EIO);
+    cr_assert(room_await(struck_twice, &strikes));
+    memory_store_fault_end(room->bucket, strikes.fault);
+    cr_assert(tree_holds(room, key, "new"));
+}
+
+Test(rename, an_object_whose_put_nobody_confirmed_moves_along)
+{
+    static const char *const rows[][3] = {{"a/f", "a/g", "p/a/g p/a/x "}, {"a", "b", "p/b/f p/b/x "}};
+    for (int i = 0; i < 2; i++) {
+        ROOM_SCOPED(room, NULL);
+        size_t unsent;
+        memory_store_put_text(room.bucket, "p/a/x", "x");
+        write_in_doubt(&room, "a/f", "p/a/f");
+        cr_assert_eq(tree_rename(&room, rows[i][0], rows[i][1], 0), 0);
+        cr_assert_eq(cache_drain(room.cache, &room.waiter, clock_ms() + 5000, &unsent), 0);
+        assert_keys(&room, rows[i][2]);
+    }
+}
+
+Test(rename, an_object_whose_put_nobody_confirmed_goes_with_who_replaced_it)
+{
+    ROOM_SCOPED(room, NULL);
+    struct handle *handle;
+    write_in_doubt(&room, "b", "p/b");
+    cr_assert_eq(room_create(&room, "a", &handle), 0);
+    cr_assert_eq(tree_rename(&room, "a", "b", 0), 0);
+    cr_assert_eq(tree_unlink(&room, "b"), 0, "before it was sent");
+    cache_release(room.cache, handle);
+    room_close_cache(&room);
+    assert_keys(&room, "");
 }
 
 Test(rename, the_last_child_that_moves_away_leaves_a_marker_behind)
