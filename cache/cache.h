@@ -117,6 +117,8 @@ struct maker { /* who creates */
     pid_t process; /* thread group */
 };
 
+/* With O_EXCL the object stands in S3 when this returns 0, empty, and no other client made it too: -EEXIST for all but the
+ * first. (After -EINTR it may stand there.) */
 int cache_create(struct cache *cache, struct waiter *waiter, struct inode *parent, const char *name,
                  int flags, const struct maker *maker, struct entry *ret_entry, struct handle **ret_handle);
 int cache_mkdir(struct cache *cache, struct waiter *waiter, struct inode *parent, const char *name,

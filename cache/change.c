@@ -104,6 +104,42 @@ static void plant(struct change *change, uint32_t type, const struct maker *make
     lookup_fill_locked(inode, ret_entry);
 }
 
+/* A small object that carries everything: a directory's marker, a symlink, a file that is to be ours alone. if_absent: as in
+ * server.h. */
+static int make_object(struct change *change, const char *what, uint32_t type, const char *bytes,
+                       const struct maker *maker, bool if_absent, struct waiter *waiter,
+                       struct entry *ret_entry)
+{
+    struct store_fields meta = {0};
+    int64_t now_ns = clock_wall_ns();
+    struct attributes attributes = {.mode = type | (maker->mode & 07777),
+                                    .uid = maker->uid,
+                                    .gid = maker->gid,
+                                    .mtime_ns = now_ns,
+                                    .ctime_ns = now_ns};
+    struct identity identity;
+    int rc;
+
+    if (type == S_IFDIR)
+        buf_add_char(&change->key, '/');
+    if (change->key.length > STORE_KEY_MAX)
+        return -ENAMETOOLONG;
+    attr_to_meta(&attributes, true, &meta);
+    struct server_small small = {
+        .key = change->key.bytes, .bytes = bytes, .meta = &meta, .if_absent = if_absent};
+    rc = server_put_small(change->cache, what, &small, &identity, waiter);
+    if (rc == 0) {
+        uint64_t size = type == S_IFDIR ? 4096 : strlen(bytes);
+        plant(change, type, maker, size, change->key.bytes, &identity, &meta, ret_entry);
+    } else { /* it may stand there all the same, or another one: whoever asks next asks the server */
+        LOCK_SCOPED(&change->cache->names.lock);
+        names_touched_locked(&change->cache->names, change->parent, change->name);
+        change->parent->listed_ms = 0;
+    }
+    store_fields_release(&meta);
+    return rc;
+}
+
 /* ---- create. ---- */
 
 /* What stands there: with O_EXCL the server's word of this moment, unless the name is known to be taken. */
@@ -142,6 +178,21 @@ static int open_existing(struct change *change, struct inode *inode, int flags, 
     return 0;
 }
 
+/* A new file that was opened by nobody yet: an empty object that no other client can make as well where O_EXCL asks for
+ * that, else one that goes up at its close. */
+static int make_file(struct change *change, bool exclusive, const struct maker *maker, struct waiter *waiter,
+                     struct entry *ret_entry)
+{
+    if (!exclusive) {
+        plant(change, S_IFREG, maker, 0, NULL, NULL, NULL, ret_entry);
+        return 0;
+    }
+    int honoured = server_conditions(change->cache, waiter); /* else find_existing() has just asked */
+    if (honoured < 0)
+        return honoured;
+    return make_object(change, "create", S_IFREG, "", maker, honoured, waiter, ret_entry);
+}
+
 int cache_create(struct cache *cache, struct waiter *waiter, struct inode *parent, const char *name,
                  int flags, const struct maker *maker, struct entry *ret_entry, struct handle **ret_handle)
 {
@@ -157,8 +208,9 @@ int cache_create(struct cache *cache, struct waiter *waiter, struct inode *paren
         rc = open_existing(&change, inode, flags, maker, waiter, ret_entry, ret_handle);
         inode_unref(inode);
     } else if (rc == -ENOENT && change.asking && change.key.length) {
-        plant(&change, S_IFREG, maker, 0, NULL, NULL, NULL, ret_entry);
-        rc = content_open(ret_entry->inode, flags & ~O_TRUNC, maker->process, ret_handle, &opened);
+        rc = make_file(&change, flags & O_EXCL, maker, waiter, ret_entry);
+        if (rc == 0)
+            rc = content_open(ret_entry->inode, flags & ~O_TRUNC, maker->process, ret_handle, &opened);
         if (rc < 0) {
             inode_unref(ret_entry->inode);
             *ret_entry = (struct entry){0};
@@ -170,46 +222,16 @@ int cache_create(struct cache *cache, struct waiter *waiter, struct inode *paren
 
 /* ---- mkdir, symlink. ---- */
 
-static int check_free(struct change *change, struct waiter *waiter)
+/* `now`: by the server's word of this moment. */
+static int check_free(struct change *change, bool now, struct waiter *waiter)
 {
     struct inode *inode;
-    int rc = lookup_resolve_marked(change->cache, change->parent, change->name, waiter, &inode);
+    int rc = now ? lookup_ask(change->cache, change->parent, change->name, waiter, &inode)
+                 : lookup_resolve_marked(change->cache, change->parent, change->name, waiter, &inode);
 
     if (rc == 0)
         inode_unref(inode);
     return rc == 0 ? -EEXIST : rc == -ENOENT ? 0 : rc;
-}
-
-/* A small object that carries everything: a directory's marker, a symlink. */
-static int make_object(struct change *change, const char *what, uint32_t type, const char *bytes,
-                       const struct maker *maker, struct waiter *waiter, struct entry *ret_entry)
-{
-    struct store_fields meta = {0};
-    int64_t now_ns = clock_wall_ns();
-    struct attributes attributes = {.mode = type | (maker->mode & 07777),
-                                    .uid = maker->uid,
-                                    .gid = maker->gid,
-                                    .mtime_ns = now_ns,
-                                    .ctime_ns = now_ns};
-    struct identity identity;
-    int rc;
-
-    if (type == S_IFDIR)
-        buf_add_char(&change->key, '/');
-    if (change->key.length > STORE_KEY_MAX)
-        return -ENAMETOOLONG;
-    attr_to_meta(&attributes, true, &meta);
-    rc = server_put_small(change->cache, what, change->key.bytes, bytes, &meta, NULL, &identity, waiter);
-    if (rc == 0) {
-        uint64_t size = type == S_IFDIR ? 4096 : strlen(bytes);
-        plant(change, type, maker, size, change->key.bytes, &identity, &meta, ret_entry);
-    } else { /* it may stand there all the same: whoever asks next asks the server */
-        LOCK_SCOPED(&change->cache->names.lock);
-        names_touched_locked(&change->cache->names, change->parent, change->name);
-        change->parent->listed_ms = 0;
-    }
-    store_fields_release(&meta);
-    return rc;
 }
 
 int cache_mkdir(struct cache *cache, struct waiter *waiter, struct inode *parent, const char *name,
@@ -222,9 +244,9 @@ int cache_mkdir(struct cache *cache, struct waiter *waiter, struct inode *parent
     if (!waiter && rc == -EAGAIN)
         return rc;
     if (rc == 0)
-        rc = check_free(&change, waiter);
+        rc = check_free(&change, false, waiter);
     if (rc == 0)
-        rc = make_object(&change, "mkdir", S_IFDIR, "", maker, waiter, ret_entry);
+        rc = make_object(&change, "mkdir", S_IFDIR, "", maker, false, waiter, ret_entry);
     change_end(&change);
     return rc;
 }
@@ -234,7 +256,7 @@ int cache_symlink(struct cache *cache, struct waiter *waiter, struct inode *pare
 {
     struct maker open_maker = *maker;
     struct change change;
-    int rc;
+    int rc, honoured = 0;
 
     *ret_entry = (struct entry){0};
     if (!*target)
@@ -246,9 +268,11 @@ int cache_symlink(struct cache *cache, struct waiter *waiter, struct inode *pare
     open_maker.mode = 0777;
     rc = change_begin(&change, cache, parent, name, waiter);
     if (rc == 0)
-        rc = check_free(&change, waiter);
+        honoured = rc = server_conditions(cache, waiter);
+    if (rc >= 0)
+        rc = check_free(&change, !honoured, waiter);
     if (rc == 0)
-        rc = make_object(&change, "symlink", S_IFLNK, target, &open_maker, waiter, ret_entry);
+        rc = make_object(&change, "symlink", S_IFLNK, target, &open_maker, honoured, waiter, ret_entry);
     change_end(&change);
     return rc;
 }

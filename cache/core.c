@@ -40,6 +40,8 @@ int cache_new(const struct cache_config *config, struct cache **ret_cache)
     cache->prefix = xstrdup(config->prefix ? config->prefix : "");
     cache->config.prefix = cache->prefix;
     cache->started_ns = clock_wall_ns();
+    lock_init(&cache->probing, LOCK_LEAF, "probing");
+    gate_init(&cache->probe_ended);
     names_init(cache);
     cache->behind = pool_new("behind", BEHIND_THREADS, BEHIND_QUEUE_MAX);
     cache->blocks = blocks_new(cache);
@@ -59,6 +61,8 @@ void cache_free(struct cache *cache)
     names_release(cache);
     blocks_free(cache->blocks);
     names_end(cache);
+    gate_release(&cache->probe_ended);
+    lock_release(&cache->probing);
     free(cache->prefix);
     free(cache);
 }

@@ -18,6 +18,10 @@ struct cache {
     struct pool *behind; /* work that nobody waits for: deletes after the last close, notices to the kernel */
     atomic_uint_fast64_t next_local; /* names of local files */
     atomic_bool stopping;            /* cache_free has begun: no more notices */
+    /* Under `probing`: what the endpoint honours is asked once (server.h). */
+    struct lock probing;
+    struct gate probe_ended;
+    bool probe_runs, probed;
     /* Counters for status. */
     atomic_uint_fast64_t heads, lists, stale_reads;
 };

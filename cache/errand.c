@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "cache/content.h"
+#include "cache/server.h"
 #include "cache/uploader.h"
 
 #define ABORT_PATIENCE_MS    10000
@@ -40,7 +41,7 @@ static void run_job(struct job *job)
     if (errand->kind == ERRAND_FILL)
         errand->rc = content_fill(errand->upload->inode, &errand->waiter);
     else
-        errand->rc = store_probe(cache->config.store, cache->prefix, &errand->waiter);
+        errand->rc = server_probe(cache, &errand->waiter);
     post(errand, true);
 }
 

@@ -75,8 +75,9 @@ int marker_write(struct inode *directory, const char *what, struct waiter *waite
     uint64_t version = directory->wanted.attribute_version;
     lock_drop(&directory->lock);
     attr_to_meta(&attributes, true, &meta);
+    struct server_small small = {.key = key.bytes, .bytes = "", .meta = &meta, .headers = &headers};
     if (rc == 0)
-        rc = server_put_small(cache, what, key.bytes, "", &meta, &headers, &identity, waiter);
+        rc = server_put_small(cache, what, &small, &identity, waiter);
     if (rc == 0)
         record(directory, key.bytes, &identity, &meta, &headers, version);
     store_fields_release(&meta);

@@ -120,12 +120,11 @@ static bool settle_unknown(struct cache *cache, const char *key, const char *id,
     return ours;
 }
 
-int server_put_small(struct cache *cache, const char *what, const char *key, const char *bytes,
-                     const struct store_fields *meta, const struct store_fields *headers,
+int server_put_small(struct cache *cache, const char *what, const struct server_small *small,
                      struct identity *ret_identity, struct waiter *waiter)
 {
-    struct store_call call = server_call(cache, STORE_PUT, key);
-    struct iovec piece = {(void *)(uintptr_t)bytes, strlen(bytes)};
+    struct store_call call = server_call(cache, STORE_PUT, small->key);
+    struct iovec piece = {(void *)(uintptr_t)small->bytes, strlen(small->bytes)};
     struct store_fields own = {0};
     unsigned char random[8];
     BUF_SCOPED id = BUF_INIT;
@@ -133,22 +132,72 @@ int server_put_small(struct cache *cache, const char *what, const char *key, con
 
     digest_random(random, sizeof(random));
     buf_add_hex(&id, random, sizeof(random));
-    store_fields_copy(&own, meta);
+    store_fields_copy(&own, small->meta);
     store_fields_set(&own, "skyvol-id", id.bytes);
     call.from = &piece;
     call.from_count = piece.iov_len ? 1 : 0;
     call.meta = &own;
-    call.headers = headers;
-    rc = server_wait(cache, what, &call, 0, waiter);
+    call.headers = small->headers;
+    call.if_absent = small->if_absent;
+    rc = server_wait(cache, what, &call, small->if_absent ? -EEXIST : 0, waiter);
+    /* "It exists" may be the echo of our own first attempt. */
+    bool settle = rc == -EEXIST || (call.unknown && rc != -EINTR);
     if (rc == 0) {
         server_identity(&call.object, ret_identity);
         ret_identity->size = piece.iov_len;
-    } else if (call.unknown && rc != -EINTR && settle_unknown(cache, key, id.bytes, ret_identity, waiter)) {
+    } else if (settle && settle_unknown(cache, small->key, id.bytes, ret_identity, waiter)) {
         rc = 0;
     }
     store_fields_release(&own);
     store_call_release(&call);
     return rc;
+}
+
+/* ---- What the endpoint honours. ---- */
+
+/* 1: nobody asked yet, and the caller does now. */
+static int begin_probe(struct cache *cache, struct waiter *waiter)
+{
+    LOCK_SCOPED(&cache->probing);
+    int rc = waiter ? 0 : -EAGAIN;
+
+    while (rc == 0 && cache->probe_runs)
+        rc = gate_wait_locked(&cache->probe_ended, &cache->probing, waiter, CLOCK_NEVER);
+    if (rc < 0 || cache->probed)
+        return rc;
+    cache->probe_runs = true;
+    return 1;
+}
+
+int server_probe(struct cache *cache, struct waiter *waiter)
+{
+    int rc = begin_probe(cache, waiter);
+
+    if (rc <= 0)
+        return rc;
+    rc = store_probe(cache->config.store, cache->prefix, waiter);
+    if (rc < 0 && rc != -EINTR)
+        log_warn("probe of what the endpoint honours: %s: a HEAD goes before each conditional write",
+                 err_name(rc));
+    LOCK_SCOPED(&cache->probing);
+    cache->probe_runs = false;
+    cache->probed = rc != -EINTR;
+    gate_open(&cache->probe_ended);
+    return rc;
+}
+
+int server_conditions(struct cache *cache, struct waiter *waiter)
+{
+    struct store_abilities abilities;
+
+    store_abilities(cache->config.store, &abilities);
+    if (abilities.conditional_put == ABILITY_UNKNOWN) {
+        int rc = server_probe(cache, waiter);
+        if (rc == -EINTR || rc == -EAGAIN)
+            return rc;
+        store_abilities(cache->config.store, &abilities);
+    }
+    return abilities.conditional_put == ABILITY_YES;
 }
 
 void server_identity(const struct store_object *object, struct identity *ret_identity)

@@ -25,9 +25,22 @@ int server_delete(struct cache *cache, const char *what, const char *key, const 
 /* The same, and where such conditions are not honoured a HEAD says first what stands there. */
 int server_delete_seen(struct cache *cache, const char *what, const char *key, const struct identity *only,
                        struct waiter *waiter);
-/* A small object of our own making (a marker, a symlink): ret_identity is what stands there now. */
-int server_put_small(struct cache *cache, const char *what, const char *key, const char *bytes,
-                     const struct store_fields *meta, const struct store_fields *headers,
+/* Asks once what the endpoint honours, before the first write that depends on it; who comes meanwhile waits. 0 also when
+ * that was done before; after a failure (said in the log) nobody asks again. */
+int server_probe(struct cache *cache, struct waiter *waiter);
+/* Whether If-Match and If-None-Match are honoured on PUT, after a probe where that is not known. 1, 0 (then a HEAD before
+ * has to do), -EINTR, -EAGAIN. */
+int server_conditions(struct cache *cache, struct waiter *waiter);
+
+/* A small object of our own making: a marker, a symlink, an empty file. */
+struct server_small {
+    const char *key, *bytes;
+    const struct store_fields *meta;
+    const struct store_fields *headers; /* NULL: none */
+    bool if_absent;                     /* -EEXIST: another client was first */
+};
+/* ret_identity is what stands there now. An outcome that is not known is settled by HEAD and an id of its own. */
+int server_put_small(struct cache *cache, const char *what, const struct server_small *small,
                      struct identity *ret_identity, struct waiter *waiter);
 void server_identity(const struct store_object *object, struct identity *ret_identity);
 

@@ -286,6 +286,92 @@ Test(change, exclusive_create_asks_the_server_of_this_moment)
     cr_assert_eq(room_close(&room, handle), 0);
 }
 
+static int create_exclusive(struct room *room, const char *name, struct handle **ret_handle)
+{
+    struct maker maker = {.mode = 0600, .uid = 7, .process = ROOM_PROCESS};
+    struct entry entry;
+    int rc = cache_create(room->cache, &room->waiter, room->root, name, O_RDWR | O_EXCL, &maker, &entry,
+                          ret_handle);
+    inode_unref(entry.inode);
+    return rc;
+}
+
+static void put_foreign(struct memory_store *memory, const struct store_call *call, void *context)
+{
+    (void)context;
+    memory_store_put_text(memory, call->key, "foreign");
+}
+
+Test(change, an_exclusive_create_is_in_the_bucket_and_its_bytes_go_up_over_it_alone)
+{
+    for (int honoured = 0; honoured < 2; honoured++) {
+        struct room_config config = {.bucket = {.ignore_conditions = !honoured, .unprobed = true}};
+        ROOM_SCOPED(room, &config);
+        struct handle *handle;
+        struct store_object object;
+        cr_assert_eq(create_exclusive(&room, "a", &handle), 0);
+        cr_assert(memory_store_peek(room.bucket, "p/a", &object, NULL));
+        cr_assert_str_eq(store_fields_get(&object.meta, "mode"), "33152");
+        cr_assert_str_eq(store_fields_get(&object.meta, "uid"), "7");
+        store_object_release(&object);
+        cr_assert_eq(memory_store_log(room.bucket, memory_store_log_count(room.bucket) - 1)->if_absent,
+                     honoured);
+        cr_assert_eq(room_flush(&room, handle), 0, "nothing is unsent");
+        cr_assert_eq(memory_store_logged(room.bucket, STORE_PUT, "p/a"), 1);
+        cr_assert_eq(cache_write(room.cache, &room.waiter, handle, "ours", 4, 0), 0);
+        cr_assert_eq(room_flush(&room, handle), 0);
+        cr_assert(tree_holds(&room, "p/a", "ours"));
+        cr_assert_eq(cache_write(room.cache, &room.waiter, handle, "more", 4, 0), 0);
+        memory_store_put_text(room.bucket, "p/a", "foreign");
+        cr_assert_eq(room_close(&room, handle), -ESTALE);
+        cr_assert(tree_holds(&room, "p/a", "foreign"));
+    }
+}
+
+Test(change, of_two_exclusive_creates_the_second_one_fails_and_overwrites_nothing)
+{
+    ROOM_SCOPED(room, NULL);
+    struct handle *handle;
+    struct attributes attributes;
+    memory_store_fault(
+        room.bucket,
+        &(struct fault){.kind = FAULT_MEANWHILE, .op = STORE_PUT, .times = 1, .meanwhile = put_foreign});
+    cr_assert_eq(create_exclusive(&room, "a", &handle), -EEXIST);
+    cr_assert(tree_holds(&room, "p/a", "foreign"));
+    cr_assert_eq(tree_stat(&room, "a", &attributes), 0);
+    cr_assert_eq(attributes.size, 7);
+}
+
+/* The reply was lost, or told the second attempt that the first one's object exists. */
+Test(change, an_exclusive_create_in_doubt_is_settled_by_its_id)
+{
+    static const int rows[] = {-EIO, -EEXIST};
+    for (int i = 0; i < 2; i++) {
+        ROOM_SCOPED(room, NULL);
+        struct handle *handle;
+        memory_store_fault(
+            room.bucket,
+            &(struct fault){.kind = FAULT_LOSE_REPLY, .op = STORE_PUT, .times = 1, .rc = rows[i]});
+        cr_assert_eq(create_exclusive(&room, "a", &handle), 0);
+        cr_assert_eq(cache_write(room.cache, &room.waiter, handle, "ours", 4, 0), 0);
+        cr_assert_eq(room_close(&room, handle), 0);
+        cr_assert(tree_holds(&room, "p/a", "ours"));
+    }
+}
+
+Test(change, a_symlink_overwrites_nothing_that_came_meanwhile)
+{
+    for (int honoured = 0; honoured < 2; honoured++) {
+        struct room_config config = {.bucket = {.ignore_conditions = !honoured}};
+        ROOM_SCOPED(room, &config);
+        struct attributes attributes;
+        cr_assert_eq(tree_stat(&room, "l", &attributes), -ENOENT);
+        memory_store_put_text(room.bucket, "p/l", "precious");
+        cr_assert_eq(tree_symlink(&room, "l", "target"), -EEXIST);
+        cr_assert(tree_holds(&room, "p/l", "precious"));
+    }
+}
+
 Test(change, symlinks_are_objects_that_name_their_target)
 {
     ROOM_SCOPED(room, NULL);
