@@ -2,8 +2,10 @@
  *
  *      file       hold uploads -> COPY old key to new -> the tree -> DELETE old key
  *                 never sent: only the tree; it goes up under its new name
- *      directory  moving (all below wait) -> LIST all below, page by page: COPY them -> the tree (one edge) -> DELETE_MANY
- *                 a failure before the tree changes removes the copies made; the old tree is whole as it was
+ *      directory  moving (all below wait) -> LIST all below, page by page: COPY them -> the tree (one edge)
+ *                 -> LIST again, page by page: DELETE_MANY of what was copied
+ *                 a failure before the tree changes removes the copies made; the old tree is whole as it was;
+ *                 what another client wrote below meanwhile stays under the old name
  *
  * A file with unsent data takes the object it had along and publishes over it, under the new name. A copy of an own object is
  * the same content, whatever its ETag: open handles and caches follow it (remote.key and identity of every inode below).

@@ -155,7 +155,7 @@ static int settle_copy(struct tree *tree, struct moved_key *moved, struct store_
         moved->copied = rc == 0;
         return rc;
     }
-    moved->tried = rc == 0 || call->unknown || rc == -ECANCELED;
+    moved->tried = rc == 0 || call->unknown;
     if (rc == -ECANCELED)
         return 0; /* not begun, or stopped for the error of another one */
     rc = server_settle(tree->rename->cache, "rename", call, 0);
@@ -208,6 +208,23 @@ static int copy_all(struct tree *tree, struct waiter *waiter)
     return rc;
 }
 
+static struct moved_key *find_moved(const struct tree *tree, const char *key)
+{
+    size_t low = 0, high = tree->count;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        int order = strcmp(key, tree->keys[middle].key);
+        if (order == 0)
+            return &tree->keys[middle];
+        if (order < 0)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return NULL;
+}
+
 /* ---- Many deletes. ---- */
 
 static int delete_keys(struct cache *cache, const char *what, char **keys, size_t count, int64_t patience_ms,
@@ -233,16 +250,53 @@ static int delete_keys(struct cache *cache, const char *what, char **keys, size_
     return rc;
 }
 
-static int delete_old(struct tree *tree, struct waiter *waiter)
+/* One page of what stands under the old name, from `*place` on: what was copied goes; what another client wrote there
+ * since is left out. *place is NULL after the last page. */
+static int delete_page(struct tree *tree, char **place, size_t *ret_left, struct waiter *waiter)
 {
-    char **keys = xcalloc(tree->count + 1, sizeof(*keys));
+    struct cache *cache = tree->rename->cache;
+    struct store_call list = server_call(cache, STORE_LIST, NULL);
+    char *keys[STORE_LIST_MAX], *last = NULL;
+    size_t count = 0;
+
+    list.prefix = tree->from.bytes;
+    list.start_after = *place;
+    int rc = server_wait(cache, "rename", &list, 0, waiter);
+    for (size_t i = 0; rc == 0 && i < list.object_count; i++) {
+        struct moved_key *moved = find_moved(tree, list.objects[i].key);
+        struct identity now;
+        server_identity(&list.objects[i], &now);
+        if (moved && identity_equal(&moved->from, &now))
+            keys[count++] = moved->key;
+        else
+            ++*ret_left;
+    }
+    if (rc == 0 && list.next_token && list.object_count)
+        last = xstrdup(list.objects[list.object_count - 1].key);
+    store_call_release(&list);
+    if (rc == 0)
+        rc = delete_keys(cache, "rename: remove the old names", keys, count, cache->config.io_timeout_ms,
+                         waiter);
+    free(*place);
+    *place = last;
+    return rc;
+}
+
+/* `ret_left`: keys of other clients that stay under the old name. */
+static int delete_old(struct tree *tree, size_t *ret_left, struct waiter *waiter)
+{
+    STRING_SCOPED *place = NULL;
     int rc;
 
-    for (size_t i = 0; i < tree->count; i++)
-        keys[i] = tree->keys[i].key;
-    rc = delete_keys(tree->rename->cache, "rename: remove the old names", keys, tree->count,
-                     tree->rename->cache->config.io_timeout_ms, waiter);
-    free(keys);
+    *ret_left = 0;
+    do {
+        rc = delete_page(tree, &place, ret_left, waiter);
+    } while (rc == 0 && place);
+    if (*ret_left)
+        log_warn(
+            "rename of %s to %s: %zu keys were written there by another client meanwhile: kept under the "
+            "old name",
+            tree->from.bytes, tree->to.bytes, *ret_left);
     return rc;
 }
 
@@ -273,23 +327,6 @@ static void remove_copies(struct tree *tree, bool interrupted)
 }
 
 /* ---- The tree. ---- */
-
-static struct moved_key *find_moved(const struct tree *tree, const char *key)
-{
-    size_t low = 0, high = tree->count;
-
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        int order = strcmp(key, tree->keys[middle].key);
-        if (order == 0)
-            return &tree->keys[middle];
-        if (order < 0)
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    return NULL;
-}
 
 static bool is_held(const struct tree *tree, const struct inode *inode)
 {
@@ -416,6 +453,7 @@ static int keep_empty(struct tree *tree, struct waiter *waiter)
 static int move_all(struct tree *tree, struct waiter *waiter)
 {
     struct rename *rename = tree->rename;
+    size_t left;
     int rc;
 
     tree->started_ms = clock_ms();
@@ -436,8 +474,8 @@ static int move_all(struct tree *tree, struct waiter *waiter)
         remove_copies(tree, rc == -EINTR);
         return rc;
     }
-    rc = delete_old(tree, waiter);
-    if (rc < 0) { /* what is left stands under the old name, whole; the new one has it all */
+    rc = delete_old(tree, &left, waiter);
+    if (rc < 0 || left) { /* what is left stands under the old name, whole; the new one has all that we had */
         LOCK_SCOPED(&rename->cache->names.lock);
         names_touched_locked(&rename->cache->names, rename->from_parent, rename->from_name);
         rename->from_parent->listed_ms = 0;

@@ -382,6 +382,32 @@ Test(rename, a_lost_reply_of_a_copy_leaves_no_copy_behind)
     assert_keys(&room, OLD);
 }
 
+static void put_foreign(struct memory_store *memory, const struct store_call *call, void *context)
+{
+    (void)call;
+    memory_store_put_text(memory, context, "foreign");
+}
+
+Test(rename, what_others_write_below_after_its_copy_stays_under_the_old_name)
+{
+    ROOM_SCOPED(room, &(struct room_config){.bucket = {.page_max = 2}});
+    struct attributes attributes;
+    char first[] = "p/a/1", second[] = "p/a/new";
+    fill_directory(&room);
+    struct fault last_copy = {.kind = FAULT_MEANWHILE,
+                              .op = STORE_COPY,
+                              .key = "p/b/sub/2",
+                              .meanwhile = put_foreign,
+                              .context = first};
+    memory_store_fault(room.bucket, &last_copy);
+    last_copy.context = second;
+    memory_store_fault(room.bucket, &last_copy);
+    cr_assert_eq(tree_rename(&room, "a", "b", 0), 0);
+    assert_keys(&room, "p/a/1 p/a/new " NEW);
+    cr_assert(tree_holds(&room, "p/a/1", "foreign") && tree_holds(&room, "p/b/1", "one"));
+    cr_assert_eq(tree_stat(&room, "a/1", &attributes), 0, "and is shown at once");
+}
+
 /* ---- Others meanwhile. ---- */
 
 static void *rename_a_to_b(void *context)
@@ -450,4 +476,41 @@ Test(rename, an_interrupt_ends_it_and_the_old_directory_is_whole)
     pthread_join(mover, &moved);
     cr_assert_eq((intptr_t)moved, -EINTR);
     assert_keys(&room, OLD);
+}
+
+struct interrupted {
+    struct room *room;
+    struct waiter waiter;
+};
+
+static void *rename_until_interrupted(void *context)
+{
+    struct interrupted *interrupted = context;
+    struct cache *cache = interrupted->room->cache;
+    struct inode *root = interrupted->room->root;
+    return (void *)(intptr_t)cache_rename(cache, &interrupted->waiter, root, "a", root, "b", 0);
+}
+
+Test(rename, an_interrupted_one_removes_nothing_that_it_did_not_begin_to_copy)
+{
+    ROOM_SCOPED(room, NULL);
+    struct interrupted interrupted = {.room = &room};
+    pthread_t mover;
+    void *moved;
+    for (int i = 0; i < 30; i++) {
+        char key[16];
+        snprintf(key, sizeof key, "p/a/%02d", i);
+        memory_store_put_text(room.bucket, key, "x");
+    }
+    memory_store_fault(room.bucket, &(struct fault){.kind = FAULT_HANG, .op = STORE_COPY});
+    waiter_init(&interrupted.waiter);
+    pthread_create(&mover, NULL, rename_until_interrupted, &interrupted);
+    cr_assert(memory_store_await(room.bucket, STORE_COPY, NULL, 16));
+    memory_store_put_text(room.bucket, "p/b/29", "foreign");
+    waiter_interrupt(&interrupted.waiter);
+    pthread_join(mover, &moved);
+    waiter_release(&interrupted.waiter);
+    cr_assert_eq((intptr_t)moved, -EINTR);
+    cr_assert(tree_holds(&room, "p/b/29", "foreign"));
+    cr_assert_eq(memory_store_object_count(room.bucket), 31);
 }
