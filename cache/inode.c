@@ -1,6 +1,7 @@
 #include "cache/inode.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -107,6 +108,11 @@ bool inode_dirty_locked(const struct inode *inode)
 bool inode_overlays_locked(const struct inode *inode)
 {
     return inode_dirty_locked(inode) || inode->upload || inode->write_opens;
+}
+
+bool inode_conflicts_locked(const struct inode *inode)
+{
+    return inode->wanted.content_version != inode->remote.content_version && inode->parked_rc == -ESTALE;
 }
 
 void inode_attributes_locked(const struct inode *inode, struct attributes *ret_attributes)

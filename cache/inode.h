@@ -141,6 +141,8 @@ struct inode {
 struct inode *inode_new(struct cache *cache, uint32_t type, uint64_t number);
 /* The checks of the drawing above; aborts on a bug. Call with `lock` held. */
 void inode_check_locked(const struct inode *inode);
+/* What is unsent cannot go up: another client replaced or removed the object that it was made from. */
+bool inode_conflicts_locked(const struct inode *inode);
 /* NULL, NULL: nothing is in doubt. */
 void inode_set_maybe_locked(struct inode *inode, const char *key, const char *id);
 bool inode_dirty_locked(const struct inode *inode); /* content or attributes differ from remote */

@@ -16,19 +16,44 @@
 
 /* ---- unlink. ---- */
 
+/* Whatever another client put there in the place of what was changed here: nobody can see it under this name but as ours. */
+static int delete_foreign(struct change *change, struct waiter *waiter)
+{
+    struct store_call head = server_call(change->cache, STORE_HEAD, change->key.bytes);
+    struct identity identity;
+    int rc = server_wait(change->cache, "unlink", &head, -ENOENT, waiter);
+
+    if (rc == 0) {
+        server_identity(&head.object, &identity);
+        rc = server_delete(change->cache, "unlink", change->key.bytes, &identity, waiter);
+    }
+    store_call_release(&head);
+    return rc == -ENOENT ? 0 : rc;
+}
+
+static bool has_conflict(struct inode *inode)
+{
+    LOCK_SCOPED(&inode->lock);
+    return inode_conflicts_locked(inode);
+}
+
 /* The object that stands under the name goes. -ESTALE: another client put another one there. */
 static int delete_object(struct change *change, struct inode *inode, struct waiter *waiter)
 {
     STRING_SCOPED *key = NULL;
     struct identity identity;
 
+    if (has_conflict(inode))
+        return delete_foreign(change, waiter);
     lock_take(&inode->lock);
     key = inode->remote.exists ? xstrdup(inode->remote.key) : NULL;
     identity = inode->remote.identity;
+    bool overlays = inode_overlays_locked(inode); /* then a second look would not show what stands there */
     lock_drop(&inode->lock);
     if (!key)
         return 0;
-    return server_delete(change->cache, "unlink", key, &identity, waiter);
+    int rc = server_delete(change->cache, "unlink", key, &identity, waiter);
+    return rc == -ESTALE && overlays ? delete_foreign(change, waiter) : rc;
 }
 
 /* True: it is open, so its name went at once and its object goes at the last close. */
@@ -73,7 +98,8 @@ static int remove_file(struct change *change, struct inode *inode, struct waiter
     if (rc < 0)
         return rc == -ETIMEDOUT ? -EIO : rc;
     rc = marker_keep(change->parent, inode, waiter);
-    if (rc == 0 && !detach_open(change, inode)) {
+    /* The object of a conflict is not what its openers read: it need not wait for them. */
+    if (rc == 0 && (has_conflict(inode) || !detach_open(change, inode))) {
         rc = delete_object(change, inode, waiter);
         if (rc == 0)
             detach_deleted(change, inode);

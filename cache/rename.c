@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "cache/content.h"
 #include "cache/copying.h"
 #include "cache/lookup.h"
 #include "cache/marker.h"
@@ -40,23 +41,54 @@ void rename_edge_locked(struct rename *rename, struct aftermath *aftermath)
 /* ---- A file, or a symlink. ---- */
 
 struct moved {
-    char *from_key; /* NULL: it was never sent */
+    char *from_key; /* goes at the end; NULL: nothing does */
     struct identity from, to;
+    bool apart;    /* what stands under the old name is no part of what goes up under the new one */
+    bool conflict; /* ... it is another client's, and stays */
+    bool copied;
 };
 
-static void move_file(struct rename *rename, const struct moved *moved)
+static int plan(struct rename *rename, struct moved *moved)
 {
-    struct cache *cache = rename->cache;
     struct inode *inode = rename->inode;
-    AFTERMATH_SCOPED(aftermath, cache);
-    LOCK_SCOPED(&cache->names.lock);
-
-    if (!moved->from_key && rename->target)
-        names_inherit_locked(inode, rename->target);
-    rename_edge_locked(rename, &aftermath);
-    if (!moved->from_key)
-        return;
+    struct remote *remote = &inode->remote;
     LOCK_SCOPED(&inode->lock);
+    bool unsent = inode->wanted.content_version != remote->content_version;
+
+    moved->conflict = inode_conflicts_locked(inode);
+    /* An empty object is not worth to stand in another one's place until the bytes come. */
+    moved->apart = remote->exists && (moved->conflict || (unsent && remote->identity.size == 0));
+    if (moved->conflict && content_gaps_locked(inode)) {
+        log_error("rename of %s: the object that it was made from is gone, and parts of it are not here: "
+                  "returned ESTALE",
+                  remote->key);
+        return -ESTALE;
+    }
+    moved->from_key = remote->exists && !moved->conflict ? xstrdup(remote->key) : NULL;
+    moved->from = remote->identity;
+    return 0;
+}
+
+/* From now on it is a file that nobody sent: all of the base that is still part of it is here. */
+static void forget_base(struct inode *inode)
+{
+    LOCK_SCOPED(&inode->lock);
+    free(inode->remote.key);
+    inode->remote.key = NULL;
+    inode->remote.exists = false;
+    inode->remote.identity = inode->cached_identity = (struct identity){0};
+    inode->base_size = 0;
+    inode->whole_replacement = true;
+    inode->parked_rc = 0;
+    inode->parked_why[0] = '\0';
+    inode_check_locked(inode);
+}
+
+static void follow_copy(struct rename *rename, const struct moved *moved)
+{
+    struct inode *inode = rename->inode;
+    LOCK_SCOPED(&inode->lock);
+
     free(inode->remote.key);
     inode->remote.key = xstrdup(rename->to_key.bytes);
     if (identity_equal(&inode->cached_identity, &inode->remote.identity))
@@ -65,19 +97,39 @@ static void move_file(struct rename *rename, const struct moved *moved)
     inode->remote.confirmed_ms = clock_ms();
 }
 
+/* Something stands under the old name: the next lookup asks. */
+static void doubt_old_locked(struct rename *rename)
+{
+    names_touched_locked(&rename->cache->names, rename->from_parent, rename->from_name);
+    rename->from_parent->listed_ms = 0;
+}
+
+static void move_file(struct rename *rename, const struct moved *moved)
+{
+    AFTERMATH_SCOPED(aftermath, rename->cache);
+    LOCK_SCOPED(&rename->cache->names.lock);
+
+    if (moved->apart)
+        forget_base(rename->inode);
+    if (!moved->copied && rename->target)
+        names_inherit_locked(rename->inode, rename->target);
+    rename_edge_locked(rename, &aftermath);
+    if (moved->copied)
+        follow_copy(rename, moved);
+    if (moved->conflict)
+        doubt_old_locked(rename);
+}
+
 static int copy_file(struct rename *rename, struct moved *moved, struct waiter *waiter)
 {
     struct inode *inode = rename->inode;
     int rc;
 
-    lock_take(&inode->lock);
-    moved->from_key = inode->remote.exists ? xstrdup(inode->remote.key) : NULL;
-    moved->from = inode->remote.identity;
-    lock_drop(&inode->lock);
-    if (!moved->from_key)
+    if (!moved->from_key || moved->apart)
         return 0;
     rc = copying_run(rename->cache, "rename", moved->from_key, &moved->from, rename->to_key.bytes, &moved->to,
                      waiter);
+    moved->copied = rc == 0;
     if (rc == 0)
         return 0;
     /* What stands under either name is the server's to say. */
@@ -100,19 +152,17 @@ static int delete_old(struct rename *rename, const struct moved *moved, struct w
 
     if (rc == 0)
         return 0;
-    /* Something stands there still: the next lookup asks. */
     LOCK_SCOPED(&rename->cache->names.lock);
-    names_touched_locked(&rename->cache->names, rename->from_parent, rename->from_name);
-    rename->from_parent->listed_ms = 0;
+    doubt_old_locked(rename);
     return rc == -ESTALE ? 0 : rc; /* -ESTALE: written by another client meanwhile, a file of its own now */
 }
 
 static int rename_held(struct rename *rename, struct waiter *waiter)
 {
     struct moved moved = {0};
-    int rc = 0;
+    int rc = plan(rename, &moved);
 
-    if (rename->from_parent != rename->to_parent)
+    if (rc == 0 && rename->from_parent != rename->to_parent)
         rc = marker_keep(rename->from_parent, rename->inode, waiter);
     if (rc == 0)
         rc = copy_file(rename, &moved, waiter);
@@ -122,6 +172,12 @@ static int rename_held(struct rename *rename, struct waiter *waiter)
         rc = delete_old(rename, &moved, waiter);
     free(moved.from_key);
     return rc;
+}
+
+static bool is_closed_unsent(struct inode *inode)
+{
+    LOCK_SCOPED(&inode->lock);
+    return inode_dirty_locked(inode) && !inode->write_opens;
 }
 
 static int rename_file(struct rename *rename, struct waiter *waiter)
@@ -138,7 +194,10 @@ static int rename_file(struct rename *rename, struct waiter *waiter)
         if (rename->target)
             upload_unhold(rename->target);
     }
-    upload_unhold(inode); /* what it has unsent goes up under the name it has now, at its close or behind */
+    bool goes_up = rc == 0 && is_closed_unsent(inode);
+    upload_unhold(inode);
+    if (goes_up) /* what it has unsent, under the name it has now; else at its close */
+        uploader_publish(inode);
     return rc;
 }
 

@@ -1,14 +1,17 @@
 /* rename: one name becomes another. At every moment one of the two names holds the whole data.
  *
  *      file       hold uploads -> COPY old key to new -> the tree -> DELETE old key
- *                 never sent: only the tree; it goes up under its new name
+ *                 never sent, or sent only as an empty object: the tree alone; it goes up under its new name
+ *                 a conflict (another client replaced what it was made from): so does it, and theirs keeps the old name;
+ *                 -ESTALE when parts of what it was made from are not here
  *      directory  moving (all below wait) -> LIST all below, page by page: COPY them -> the tree (one edge)
  *                 -> LIST again, page by page: DELETE_MANY of what was copied
  *                 a failure before the tree changes removes the copies made; the old tree is whole as it was;
  *                 what another client wrote below meanwhile stays under the old name
  *
- * A file with unsent data takes the object it had along and publishes over it, under the new name. A copy of an own object is
- * the same content, whatever its ETag: open handles and caches follow it (remote.key and identity of every inode below).
+ * Else a file with unsent data takes the object it had along and publishes over it, under the new name. A copy of an own
+ * object is the same content, whatever its ETag: open handles and caches follow it (remote.key and identity of every inode
+ * below).
  * What was overwritten while open lost its object: reads of ranges that are not here get ESTALE.
  * A delete that fails leaves the old key, whole, and is the error of the call; the new name holds the data too.
  */

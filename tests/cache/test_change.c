@@ -203,6 +203,45 @@ Test(change, unlink_fails_while_nobody_can_tell_what_stands_there)
     assert_keys(&room, "");
 }
 
+Test(change, a_file_with_a_conflict_can_be_removed_and_the_foreign_object_goes_with_it)
+{
+    for (int open = 0; open < 2; open++) {
+        ROOM_SCOPED(room, NULL);
+        struct handle *handle;
+        struct attributes attributes;
+        size_t unsent;
+        memory_store_put_text(room.bucket, "p/a", "0123456789");
+        cr_assert_eq(tree_open(&room, "a", O_RDWR, &handle), 0);
+        cr_assert_eq(cache_write(room.cache, &room.waiter, handle, "ab", 2, 3), 0);
+        memory_store_put_text(room.bucket, "p/a", "foreign");
+        cr_assert_eq(room_flush(&room, handle), -ESTALE);
+        if (!open)
+            cache_release(room.cache, handle);
+        cr_assert_eq(tree_unlink(&room, "a"), 0);
+        cr_assert_eq(tree_stat(&room, "a", &attributes), -ENOENT);
+        assert_keys(&room, "");
+        if (open)
+            cache_release(room.cache, handle);
+        cr_assert_eq(cache_drain(room.cache, &room.waiter, clock_ms() + 5000, &unsent), 0);
+        cr_assert_eq(unsent, 0);
+    }
+}
+
+Test(change, a_file_whose_conflict_nobody_met_yet_can_be_removed)
+{
+    ROOM_SCOPED(room, NULL);
+    struct handle *handle;
+    memory_store_put_text(room.bucket, "p/a", "0123456789");
+    cr_assert_eq(tree_open(&room, "a", O_RDWR, &handle), 0);
+    cr_assert_eq(cache_write(room.cache, &room.waiter, handle, "0123456789", 10, 0), 0);
+    int fault = memory_store_fault(room.bucket, &(struct fault){.kind = FAULT_FAIL, .op = STORE_PUT});
+    cr_assert_eq(room_close(&room, handle), -EIO);
+    memory_store_fault_end(room.bucket, fault);
+    memory_store_put_text(room.bucket, "p/a", "foreign");
+    cr_assert_eq(tree_unlink(&room, "a"), 0);
+    assert_keys(&room, "");
+}
+
 Test(change, the_last_child_leaves_a_marker_behind)
 {
     ROOM_SCOPED(room, NULL);

@@ -193,6 +193,65 @@ Test(rename, an_object_whose_put_nobody_confirmed_goes_with_who_replaced_it)
     assert_keys(&room, "");
 }
 
+/* "a" was opened, `text` written into it at 0, and another client replaced it meanwhile. */
+static void make_conflict(struct room *room, const char *text)
+{
+    struct handle *handle;
+    memory_store_put_text(room->bucket, "p/a", "0123456789");
+    cr_assert_eq(tree_open(room, "a", O_RDWR, &handle), 0);
+    cr_assert_eq(cache_write(room->cache, &room->waiter, handle, text, strlen(text), 0), 0);
+    memory_store_put_text(room->bucket, "p/a", "foreign");
+    cr_assert_eq(room_close(room, handle), -ESTALE);
+}
+
+Test(rename, a_file_with_a_conflict_goes_up_under_its_new_name_and_theirs_keeps_the_old_one)
+{
+    for (int taken = 0; taken < 2; taken++) {
+        ROOM_SCOPED(room, NULL);
+        struct attributes attributes;
+        size_t unsent;
+        if (taken)
+            memory_store_put_text(room.bucket, "p/b", "old");
+        make_conflict(&room, "abcdefghij");
+        cr_assert_eq(tree_rename(&room, "a", "b", 0), 0);
+        cr_assert_eq(cache_drain(room.cache, &room.waiter, clock_ms() + 5000, &unsent), 0);
+        cr_assert(tree_holds(&room, "p/b", "abcdefghij"));
+        cr_assert(tree_holds(&room, "p/a", "foreign"));
+        cr_assert_eq(tree_stat(&room, "a", &attributes), 0);
+        cr_assert_eq(attributes.size, 7);
+    }
+}
+
+Test(rename, a_conflict_that_lacks_bytes_of_its_base_keeps_its_name)
+{
+    ROOM_SCOPED(room, NULL);
+    struct attributes attributes;
+    make_conflict(&room, "ab");
+    cr_assert_eq(tree_rename(&room, "a", "b", 0), -ESTALE);
+    cr_assert_eq(tree_stat(&room, "a", &attributes), 0);
+    cr_assert_eq(attributes.size, 10);
+    assert_keys(&room, "p/a ");
+    cr_assert_eq(tree_unlink(&room, "a"), 0);
+}
+
+Test(rename, an_empty_object_of_an_exclusive_create_replaces_nothing_before_the_bytes_come)
+{
+    ROOM_SCOPED(room, NULL);
+    struct maker maker = {.mode = 0644, .process = ROOM_PROCESS};
+    struct handle *handle;
+    struct entry entry;
+    memory_store_put_text(room.bucket, "p/b", "old");
+    cr_assert_eq(
+        cache_create(room.cache, &room.waiter, room.root, "a", O_RDWR | O_EXCL, &maker, &entry, &handle), 0);
+    inode_unref(entry.inode);
+    cr_assert_eq(cache_write(room.cache, &room.waiter, handle, "new", 3, 0), 0);
+    cr_assert_eq(tree_rename(&room, "a", "b", 0), 0);
+    cr_assert(tree_holds(&room, "p/b", "old"));
+    assert_keys(&room, "p/b ");
+    cr_assert_eq(room_close(&room, handle), 0);
+    cr_assert(tree_holds(&room, "p/b", "new"));
+}
+
 Test(rename, the_last_child_that_moves_away_leaves_a_marker_behind)
 {
     ROOM_SCOPED(room, NULL);
