@@ -141,7 +141,7 @@ struct listed {
     uint64_t next_offset;
     uint32_t type; /* S_IFMT bits */
     uint64_t number;
-    struct entry entry; /* filled when with_entries; inode is a reference when the sink takes it */
+    struct entry entry; /* with_entries: inode is a reference when the sink takes it; NULL: not known now */
 };
 /* sink returns false when it has no room: that entry was not taken. with_entries: attributes too (readdirplus). */
 int cache_list(struct cache *cache, struct waiter *waiter, struct listing *listing, uint64_t offset,

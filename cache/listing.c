@@ -23,6 +23,8 @@ struct listing_entry {
     const char *name; /* in a chunk */
     uint64_t number;
     uint32_t type; /* 0: not known yet */
+    bool asked;    /* for its attributes, in vain where they are not known */
+    bool gone;
 };
 
 struct listing {
@@ -65,7 +67,8 @@ static void add_entry(struct listing *listing, const char *name, uint32_t type, 
         listing->room = listing->room ? listing->room * 2 : 32;
         listing->entries = xrealloc(listing->entries, listing->room * sizeof(*listing->entries));
     }
-    listing->entries[listing->count++] = (struct listing_entry){keep_name(listing, name), number, type};
+    listing->entries[listing->count++] =
+        (struct listing_entry){.name = keep_name(listing, name), .number = number, .type = type};
 }
 
 static void clear_snapshot(struct listing *listing)
@@ -123,6 +126,7 @@ static bool turn_into_directory(struct listing *listing, const char *name, uint6
         if (!listing->entries[i].name[length]) {
             listing->entries[i].type = S_IFDIR;
             listing->entries[i].number = number;
+            listing->entries[i].asked = listing->entries[i].gone = false;
             return true;
         }
     return false;
@@ -270,6 +274,7 @@ static int ask_attributes(struct listing *listing, size_t first, struct waiter *
     struct cache *cache = listing->cache;
     struct names *names = &cache->names;
     struct page_question questions[LISTING_HEADS_MAX];
+    struct listing_entry *asked[LISTING_HEADS_MAX];
     size_t count = 0;
     struct asking *asking;
     AFTERMATH_SCOPED(aftermath, cache);
@@ -281,15 +286,21 @@ static int ask_attributes(struct listing *listing, size_t first, struct waiter *
     for (size_t i = first; i < listing->count && i < first + LISTING_HEADS_MAX; i++) {
         struct listing_entry *entry = &listing->entries[i];
         struct inode *inode = names_find_locked(names, listing->directory, entry->name);
-        if (!inode || !attributes_known(inode))
-            questions[count++] = (struct page_question){entry->name, entry->type == S_IFDIR};
+        if (entry->asked || (inode && attributes_known(inode)))
+            continue;
+        questions[count] = (struct page_question){entry->name, entry->type == S_IFDIR, false};
+        asked[count++] = entry;
     }
     rc = page_ask_locked(cache, listing->directory, questions, count, waiter, &aftermath);
+    for (size_t i = 0; rc == 0 && i < count; i++) {
+        asked[i]->asked = true;
+        asked[i]->gone = questions[i].gone;
+    }
     asking_drop_locked(names, asking, &aftermath);
     return rc;
 }
 
-/* 1: filled; 0: the name is gone; -EAGAIN, -EINTR ... */
+/* 1: filled, or a name alone, whose attributes cannot be told now; 0: the name is gone; -EAGAIN, -EINTR ... */
 static int fill_entry(struct listing *listing, size_t index, bool with_entry, struct waiter *waiter,
                       struct listed *listed)
 {
@@ -300,14 +311,16 @@ static int fill_entry(struct listing *listing, size_t index, bool with_entry, st
         .name = entry->name, .next_offset = index + DOTS + 1, .type = entry->type, .number = entry->number};
     if (!with_entry || fill_known(listing, entry, listed))
         return 1;
-    if (!waiter)
-        return -EAGAIN;
-    rc = ask_attributes(listing, index, waiter);
-    if (rc == -ENOENT)
-        return 0; /* the directory itself is gone */
-    if (rc < 0)
-        return rc;
-    return fill_known(listing, entry, listed);
+    if (!entry->asked) {
+        if (!waiter)
+            return -EAGAIN;
+        rc = ask_attributes(listing, index, waiter);
+        if (rc == -ENOENT)
+            return 0; /* the directory itself is gone */
+        if (rc < 0)
+            return rc;
+    }
+    return fill_known(listing, entry, listed) || !entry->gone;
 }
 
 static bool give_dot(struct listing *listing, uint64_t offset,

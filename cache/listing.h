@@ -5,6 +5,7 @@
  *
  * A page is one LIST with delimiter "/" laid over the tree (observed.h), in the order of keys ("b-1" < "b/"); names of its
  * range that the server does not have stay when they are unsent, or changed since the LIST began, and go otherwise.
+ * Whose attributes were asked for in vain (a HEAD failed) is given as a name alone: an error is no absence.
  * A directory that was listed whole within attr_ttl is listed from memory.
  *
  * Bounds: a snapshot costs about 40 bytes a name, until release, outside the budget.

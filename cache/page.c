@@ -328,7 +328,7 @@ static void apply_head_locked(struct cache *cache, struct inode *directory,
     observed_apply_locked(cache, directory, question->name, &observed, aftermath);
 }
 
-int page_ask_locked(struct cache *cache, struct inode *directory, const struct page_question *questions,
+int page_ask_locked(struct cache *cache, struct inode *directory, struct page_question *questions,
                     size_t count, struct waiter *waiter, struct aftermath *aftermath)
 {
     struct names *names = &cache->names;
@@ -350,6 +350,7 @@ int page_ask_locked(struct cache *cache, struct inode *directory, const struct p
         lock_take(&names->lock);
         for (size_t i = 0; rc == 0 && i < count; i++) {
             int one = server_settle(cache, "list", &calls[i], -ENOENT);
+            questions[i].gone = one == -ENOENT && !questions[i].folder;
             bool ours = names_watch_touched(&watch, questions[i].name) ||
                         asking_changing_locked(names, directory, questions[i].name);
             if ((one == 0 || one == -ENOENT) && !ours)

@@ -58,10 +58,11 @@ uint32_t page_type(struct inode *inode);
 struct page_question {
     const char *name;
     bool folder;
+    bool gone; /* the answer: nothing is there */
 };
 
 /* HEADs of many names at once, laid over the tree. 0; an error of a single name is logged and leaves it unknown. */
-int page_ask_locked(struct cache *cache, struct inode *directory, const struct page_question *questions,
+int page_ask_locked(struct cache *cache, struct inode *directory, struct page_question *questions,
                     size_t count, struct waiter *waiter, struct aftermath *aftermath);
 
 #endif

@@ -120,6 +120,18 @@ Test(list, names_unsent_here_are_listed_and_names_deleted_elsewhere_are_not)
     cr_assert_eq(room_close(&room, handle), 0);
 }
 
+Test(list, a_name_whose_HEAD_failed_is_given_without_attributes)
+{
+    ROOM_SCOPED(room, NULL);
+    put_some(&room);
+    memory_store_fault(room.bucket, &(struct fault){.kind = FAULT_FAIL, .op = STORE_HEAD, .key = "p/c"});
+    memory_store_fault(room.bucket, &(struct fault){.kind = FAULT_FAIL, .op = STORE_HEAD, .key = "p/d"});
+    assert_list(&room, "", true, "b-1 b/ c? d? e/ z ");
+    cr_assert_eq(memory_store_logged(room.bucket, STORE_HEAD, NULL), 6, "asked once each");
+    memory_store_faults_end(room.bucket);
+    assert_list(&room, "", true, "b-1 b/ c@ d e/ z ");
+}
+
 /* ---- Against changes of our own. ---- */
 
 static void *list_root(void *context)
