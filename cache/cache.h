@@ -55,6 +55,7 @@ struct cache_config {
     uint64_t read_ahead_max;      /* bytes of one stream; 0: by the budget */
     uint32_t uploads_max;         /* requests in flight that carry data up; 0: 16 */
     uint64_t part_bytes;          /* 0: 8 MiB; grows with the file (10 000 parts) */
+    uint64_t copy_bytes_max;      /* larger objects are copied by parts of a quarter; 0: 1 GiB */
     struct cache_notify notify;
 };
 

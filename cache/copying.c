@@ -4,35 +4,38 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "cache/batch.h"
 #include "cache/server.h"
 
-#define PART_BYTES    ((uint64_t)512 << 20) /* few requests, and each well inside any server's patience */
 #define PARTS_AT_ONCE 8
 
-struct copying {
-    struct cache *cache;
-    const char *what, *source_key, *key;
-    const struct identity *source;
+/* ---- By parts. ---- */
+
+struct parts {
+    struct copying *copying;
     char *upload_id;
-    uint64_t part_bytes;
+    struct buf id; /* ours, in the copy's metadata */
+    uint64_t bytes;
     size_t count;
-    struct store_part *parts;
+    struct store_part *all;
 };
 
-static int create_upload(struct copying *copying, struct waiter *waiter)
+static int create_upload(struct parts *parts, struct waiter *waiter)
 {
+    struct copying *copying = parts->copying;
     struct store_call head = server_call(copying->cache, STORE_HEAD, copying->source_key);
     struct store_call create = server_call(copying->cache, STORE_CREATE, copying->key);
     int rc = server_wait(copying->cache, copying->what, &head, -ENOENT, waiter);
 
     if (rc == 0) {
+        server_add_id(&head.object.meta, &parts->id);
         create.meta = &head.object.meta;
         create.headers = &head.object.headers;
         rc = server_wait(copying->cache, copying->what, &create, 0, waiter);
     }
     if (rc == 0) {
-        copying->upload_id = create.new_upload_id;
+        parts->upload_id = create.new_upload_id;
         create.new_upload_id = NULL;
     }
     store_call_release(&head);
@@ -40,26 +43,27 @@ static int create_upload(struct copying *copying, struct waiter *waiter)
     return rc;
 }
 
-static int copy_parts(struct copying *copying, struct waiter *waiter)
+static int copy_parts(struct parts *parts, struct waiter *waiter)
 {
+    struct copying *copying = parts->copying;
     struct batch_options options = {.in_flight_max = PARTS_AT_ONCE, .stop_on_error = true};
-    struct store_call *calls = xcalloc(copying->count, sizeof(*calls));
+    struct store_call *calls = xcalloc(parts->count, sizeof(*calls));
     int rc;
 
-    for (size_t i = 0; i < copying->count; i++) {
+    for (size_t i = 0; i < parts->count; i++) {
         struct store_call *call = &calls[i];
-        uint64_t offset = i * copying->part_bytes, left = copying->source->size - offset;
+        uint64_t offset = i * parts->bytes, left = copying->source->size - offset;
         *call = server_call(copying->cache, STORE_PART_COPY, copying->key);
-        call->upload_id = copying->upload_id;
+        call->upload_id = parts->upload_id;
         call->part_number = (int)i + 1;
         call->source_key = copying->source_key;
         call->source_if_match = copying->source->etag;
         call->offset = offset;
-        call->length = left < copying->part_bytes ? left : copying->part_bytes;
+        call->length = left < parts->bytes ? left : parts->bytes;
     }
-    rc = batch_run(copying->cache->config.store, calls, copying->count, &options, waiter);
-    for (size_t i = 0; i < copying->count; i++) {
-        struct store_part *part = &copying->parts[i];
+    rc = batch_run(copying->cache->config.store, calls, parts->count, &options, waiter);
+    for (size_t i = 0; i < parts->count; i++) {
+        struct store_part *part = &parts->all[i];
         int one =
             calls[i].rc == -ECANCELED ? 0 : server_settle(copying->cache, copying->what, &calls[i], -ESTALE);
         if (one < 0)
@@ -68,90 +72,165 @@ static int copy_parts(struct copying *copying, struct waiter *waiter)
         part->size = calls[i].length;
         memcpy(part->etag, calls[i].object.etag, sizeof(part->etag));
     }
-    batch_release(calls, copying->count);
+    batch_release(calls, parts->count);
     free(calls);
     return rc;
 }
 
-static int complete(struct copying *copying, struct identity *ret_identity, struct waiter *waiter)
+static int complete(struct parts *parts, struct waiter *waiter)
 {
+    struct copying *copying = parts->copying;
     struct store_call call = server_call(copying->cache, STORE_COMPLETE, copying->key);
-    int rc;
 
-    call.upload_id = copying->upload_id;
-    call.parts = copying->parts;
-    call.part_count = copying->count;
-    rc = server_wait(copying->cache, copying->what, &call, 0, waiter);
+    call.upload_id = parts->upload_id;
+    call.parts = parts->all;
+    call.part_count = parts->count;
+    int rc = server_wait(copying->cache, copying->what, &call, 0, waiter);
     if (rc == 0) {
-        server_identity(&call.object, ret_identity);
-        ret_identity->size = copying->source->size;
+        server_identity(&call.object, &copying->to);
+        copying->to.size = copying->source->size;
+    } else if (call.unknown ||
+               rc == -ENOENT) { /* "no such upload": the echo of a first attempt that did it? */
+        int found = server_find_id(copying->cache, copying->key, parts->id.bytes, &copying->to, waiter);
+        copying->maybe = found < 0;
+        rc = found == 1 ? 0 : rc;
     }
     store_call_release(&call);
     return rc;
 }
 
-static void abort_upload(struct copying *copying)
+static void abort_upload(struct parts *parts)
 {
+    struct copying *copying = parts->copying;
     struct store_call call = server_call(copying->cache, STORE_ABORT, copying->key);
     WAITER_SCOPED(waiter); /* the user may be gone: parts that nobody names cost money */
 
-    call.upload_id = copying->upload_id;
+    call.upload_id = parts->upload_id;
     server_wait(copying->cache, copying->what, &call, -ENOENT, &waiter);
     store_call_release(&call);
 }
 
-int copying_by_parts(struct cache *cache, const char *what, const char *source_key,
-                     const struct identity *source, const char *key, struct identity *ret_identity,
-                     struct waiter *waiter)
+static int run_by_parts(struct copying *copying, struct waiter *waiter)
 {
-    struct copying copying = {.cache = cache,
-                              .what = what,
-                              .source_key = source_key,
-                              .key = key,
-                              .source = source,
-                              .part_bytes = PART_BYTES};
+    struct parts parts = {
+        .copying = copying, .id = BUF_INIT, .bytes = copying->cache->config.copy_bytes_max / 4};
+    uint64_t size = copying->source->size;
     int rc;
 
-    while (source->size / copying.part_bytes >= STORE_PARTS_MAX)
-        copying.part_bytes *= 2;
-    copying.count = (source->size + copying.part_bytes - 1) / copying.part_bytes;
-    if (!copying.count)
+    while (size / parts.bytes >= STORE_PARTS_MAX)
+        parts.bytes *= 2;
+    parts.count = (size + parts.bytes - 1) / parts.bytes;
+    if (!parts.count)
         return -EINVAL;
-    copying.parts = xcalloc(copying.count, sizeof(*copying.parts));
-    rc = create_upload(&copying, waiter);
+    parts.all = xcalloc(parts.count, sizeof(*parts.all));
+    rc = create_upload(&parts, waiter);
     if (rc == 0) {
-        rc = copy_parts(&copying, waiter);
+        rc = copy_parts(&parts, waiter);
         if (rc == 0)
-            rc = complete(&copying, ret_identity, waiter);
+            rc = complete(&parts, waiter);
         if (rc < 0)
-            abort_upload(&copying);
+            abort_upload(&parts);
     }
-    free(copying.upload_id);
-    free(copying.parts);
+    buf_release(&parts.id);
+    free(parts.upload_id);
+    free(parts.all);
     return rc;
 }
 
-int copying_run(struct cache *cache, const char *what, const char *source_key, const struct identity *source,
-                const char *key, struct identity *ret_identity, struct waiter *waiter)
+/* ---- At once. ---- */
+
+void copying_prepare(const struct copying *copying, struct store_call *ret_call)
 {
-    struct store_call call = server_call(cache, STORE_COPY, key);
+    *ret_call = server_call(copying->cache, STORE_COPY, copying->key);
+    ret_call->source_key = copying->source_key;
+    ret_call->source_if_match = copying->source->etag;
+}
+
+/* 1: it is, 0: it is not, -EIO: cannot be told. */
+static int compare(const struct store_object *there, const struct store_object *source)
+{
+    bool same = there->size == source->size && there->meta.count == source->meta.count;
+
+    for (size_t i = 0; same && i < source->meta.count; i++) {
+        const char *value = store_fields_get(&there->meta, source->meta.all[i].name);
+        same = value && strcmp(value, source->meta.all[i].value) == 0;
+    }
+    if (!same)
+        return 0;
+    bool told = strcmp(there->etag, source->etag) == 0 || store_fields_get(&source->meta, SERVER_ID_FIELD);
+    return told ? 1 : -EIO;
+}
+
+static int head(struct copying *copying, const char *key, struct store_call *call, struct waiter *waiter)
+{
+    *call = server_call(copying->cache, STORE_HEAD, key);
+    return server_wait(copying->cache, "settle an unknown outcome", call, -ENOENT, waiter);
+}
+
+/* 1: it was done, 0: it was not, -errno: nobody can tell. */
+static int settle(struct copying *copying, struct waiter *waiter)
+{
+    struct store_call there, source;
+    struct identity now;
+    int rc = head(copying, copying->key, &there, waiter);
+    bool absent = rc == -ENOENT;
+
+    source = (struct store_call){0};
+    if (rc == 0)
+        rc = head(copying, copying->source_key, &source, waiter);
+    if (rc == 0) {
+        server_identity(&source.object, &now);
+        rc = identity_equal(&now, copying->source) ? compare(&there.object, &source.object)
+                                                   : -ESTALE; /* what would the copy look like? */
+    }
+    if (rc == 1)
+        server_identity(&there.object, &copying->to);
+    store_call_release(&there);
+    store_call_release(&source);
+    return absent ? 0 : rc;
+}
+
+int copying_heard(struct copying *copying, struct store_call *call, struct waiter *waiter)
+{
+    if (call->rc == -EFBIG)
+        return run_by_parts(copying, waiter);
+    copying->maybe = call->rc < 0 && call->unknown;
+    if (copying->maybe && call->rc != -ECANCELED && call->rc != -EINTR) {
+        int done = settle(copying, waiter);
+        copying->maybe = done < 0;
+        if (done == 1)
+            return 0;
+    }
+    int rc = server_settle(copying->cache, copying->what, call, 0);
+    if (rc == 0) {
+        server_identity(&call->object, &copying->to);
+        copying->to.size = copying->source->size;
+    }
+    return rc;
+}
+
+bool copying_is_large(const struct copying *copying)
+{
+    struct store_abilities abilities;
+
+    store_abilities(copying->cache->config.store, &abilities);
+    return copying->source->size > copying->cache->config.copy_bytes_max && abilities.part_copy != ABILITY_NO;
+}
+
+int copying_run(struct copying *copying, struct waiter *waiter)
+{
+    struct store_call call;
     int rc;
 
-    call.source_key = source_key;
-    call.source_if_match = source->etag;
-    rc = store_wait(cache->config.store, &call, waiter);
-    if (rc == -EFBIG) {
-        store_call_release(&call);
-        return copying_by_parts(cache, what, source_key, source, key, ret_identity, waiter);
+    if (copying_is_large(copying)) {
+        rc = run_by_parts(copying, waiter);
+        if (rc != -EOPNOTSUPP)
+            return rc;
     }
-    if (rc == -EAGAIN)
-        return rc;
+    copying_prepare(copying, &call);
+    rc = store_wait(copying->cache->config.store, &call, waiter);
     call.rc = rc;
-    rc = server_settle(cache, what, &call, rc == -ENOENT ? -ENOENT : -ESTALE);
-    if (rc == 0) {
-        server_identity(&call.object, ret_identity);
-        ret_identity->size = source->size;
-    }
+    rc = rc == -EAGAIN && !waiter ? rc : copying_heard(copying, &call, waiter);
     store_call_release(&call);
     return rc;
 }

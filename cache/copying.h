@@ -1,20 +1,40 @@
-/* copying: an object copied on the server under another key, whole: at once, or by parts where it is too large for that.
+/* copying: an object copied on the server under another key, whole, with its metadata and headers.
  *
- * Metadata and headers go with it. ret_identity is the copy's. A failed copy by parts leaves nothing behind (its upload is
- * aborted).
+ *      up to copy_bytes_max         one COPY
+ *      larger, or -EFBIG            CREATE with the source's metadata, PART_COPY of a quarter of copy_bytes_max each, COMPLETE:
+ *                                   no request takes longer than the mount's patience
  *
- * Errors: as server.h; -ESTALE: the source is another version now; -ENOENT: it is gone.
+ * In doubt (the reply was lost) a HEAD tells what stands under the key. A COMPLETE: our own id, that CREATE carried. A COPY
+ * carries the source's metadata and nothing of ours; it counts as done when what stands there is what it would have
+ * made: the source's size and all its metadata, and its ETag, or the skyvol-id of its upload, which no other content has.
+ * (Where the ETag of a copy is another one, and the source is not of ours, it cannot be told: the error stays, `maybe`.)
+ *
+ * Use: fill in the inputs; copying_run(), or, for many at once, copying_prepare() each that is not copying_is_large(), run
+ *      the calls, copying_heard() each.
+ * Errors: as server.h; -ESTALE: the source is another version now; -ENOENT: it is gone. A failed copy by parts leaves no
+ *         upload behind (it is aborted).
  */
 #ifndef CACHE_COPYING_H
 #define CACHE_COPYING_H
 
 #include "cache/core.h"
 
-int copying_run(struct cache *cache, const char *what, const char *source_key, const struct identity *source,
-                const char *key, struct identity *ret_identity, struct waiter *waiter);
-/* For what STORE_COPY refused with -EFBIG. */
-int copying_by_parts(struct cache *cache, const char *what, const char *source_key,
-                     const struct identity *source, const char *key, struct identity *ret_identity,
-                     struct waiter *waiter);
+struct copying {
+    struct cache *cache;
+    const char *what; /* for the log */
+    const char *source_key, *key;
+    const struct identity *source; /* only this version is copied */
+    /* Results. */
+    struct identity to; /* what the copy is */
+    bool maybe;         /* it failed, and a copy may stand under the key all the same */
+};
+
+int copying_run(struct copying *copying, struct waiter *waiter);
+
+bool copying_is_large(const struct copying *copying);
+/* The call of a copy that is not large. */
+void copying_prepare(const struct copying *copying, struct store_call *ret_call);
+/* The end of that call, which stays the caller's to release. */
+int copying_heard(struct copying *copying, struct store_call *call, struct waiter *waiter);
 
 #endif

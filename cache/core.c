@@ -23,6 +23,8 @@ static void set_defaults(struct cache_config *config)
         config->uploads_max = 16;
     if (!config->part_bytes)
         config->part_bytes = (uint64_t)8 << 20;
+    if (!config->copy_bytes_max)
+        config->copy_bytes_max = (uint64_t)1 << 30;
 }
 
 int cache_new(const struct cache_config *config, struct cache **ret_cache)

@@ -123,12 +123,16 @@ static void move_file(struct rename *rename, const struct moved *moved)
 static int copy_file(struct rename *rename, struct moved *moved, struct waiter *waiter)
 {
     struct inode *inode = rename->inode;
-    int rc;
+    struct copying copying = {.cache = rename->cache,
+                              .what = "rename",
+                              .source_key = moved->from_key,
+                              .source = &moved->from,
+                              .key = rename->to_key.bytes};
 
     if (!moved->from_key || moved->apart)
         return 0;
-    rc = copying_run(rename->cache, "rename", moved->from_key, &moved->from, rename->to_key.bytes, &moved->to,
-                     waiter);
+    int rc = copying_run(&copying, waiter);
+    moved->to = copying.to;
     moved->copied = rc == 0;
     if (rc == 0)
         return 0;

@@ -143,55 +143,61 @@ static int list_keys(struct tree *tree, struct waiter *waiter)
     return rc;
 }
 
-static int settle_copy(struct tree *tree, struct moved_key *moved, struct store_call *call,
-                       struct waiter *waiter)
+static int note_copy(struct moved_key *moved, const struct copying *copying, int rc)
 {
-    int rc = call->rc;
-
-    if (rc == -EFBIG) {
-        moved->tried = true;
-        rc = copying_by_parts(tree->rename->cache, "rename", moved->key, &moved->from, call->key, &moved->to,
-                              waiter);
-        moved->copied = rc == 0;
-        return rc;
-    }
-    moved->tried = rc == 0 || call->unknown;
-    if (rc == -ECANCELED)
-        return 0; /* not begun, or stopped for the error of another one */
-    rc = server_settle(tree->rename->cache, "rename", call, 0);
-    if (rc < 0)
-        return rc;
-    server_identity(&call->object, &moved->to);
-    moved->to.size = moved->from.size;
-    moved->copied = true;
-    return 0;
+    moved->copied = rc == 0;
+    moved->tried = rc == 0 || copying->maybe;
+    moved->to = copying->to;
+    return rc == -ENOENT ? -ESTALE : rc; /* gone since it was listed */
 }
 
-/* One batch of copies, each only of the version that was listed. */
+/* The small ones at once, the large ones one after the other; each only of the version that was listed. */
+static int run_copies(struct tree *tree, struct moved_key *keys, struct copying *copyings, size_t count,
+                      struct waiter *waiter)
+{
+    struct store_call *calls = xcalloc(count, sizeof(*calls));
+    size_t *which = xcalloc(count, sizeof(*which)), small = 0;
+    int rc;
+
+    for (size_t i = 0; i < count; i++)
+        if (!copying_is_large(&copyings[i])) {
+            copying_prepare(&copyings[i], &calls[small]);
+            which[small++] = i;
+        }
+    rc = batch_run(tree->rename->cache->config.store, calls, small, NULL, waiter);
+    for (size_t i = 0; i < small; i++) {
+        bool begun = calls[i].rc != -ECANCELED || calls[i].unknown;
+        int one = begun ? copying_heard(&copyings[which[i]], &calls[i], waiter) : -EINTR;
+        one = note_copy(&keys[which[i]], &copyings[which[i]], one);
+        rc = rc < 0 ? rc : one;
+    }
+    for (size_t i = 0; rc == 0 && i < count; i++)
+        if (copying_is_large(&copyings[i]))
+            rc = note_copy(&keys[i], &copyings[i], copying_run(&copyings[i], waiter));
+    batch_release(calls, small);
+    free(calls);
+    free(which);
+    return rc;
+}
+
 static int copy_some(struct tree *tree, struct moved_key *keys, size_t count, struct waiter *waiter)
 {
-    struct batch_options options = {.stop_on_error = false};
-    struct store_call *calls = xcalloc(count, sizeof(*calls));
+    struct copying *copyings = xcalloc(count, sizeof(*copyings));
     char **targets = xcalloc(count, sizeof(*targets));
-    int rc;
 
     for (size_t i = 0; i < count; i++) {
         targets[i] = new_key(tree, keys[i].key);
-        calls[i] = server_call(tree->rename->cache, STORE_COPY, targets[i]);
-        calls[i].source_key = keys[i].key;
-        calls[i].source_if_match = keys[i].from.etag;
+        copyings[i] = (struct copying){.cache = tree->rename->cache,
+                                       .what = "rename",
+                                       .source_key = keys[i].key,
+                                       .source = &keys[i].from,
+                                       .key = targets[i]};
     }
-    rc = batch_run(tree->rename->cache->config.store, calls, count, &options, waiter);
-    for (size_t i = 0; i < count; i++) {
-        int one = settle_copy(tree, &keys[i], &calls[i], waiter);
-        if (one < 0 && rc == 0)
-            rc = one == -ENOENT ? -ESTALE : one; /* gone since it was listed */
-    }
+    int rc = run_copies(tree, keys, copyings, count, waiter);
     for (size_t i = 0; i < count; i++)
         free(targets[i]);
     free(targets);
-    batch_release(calls, count);
-    free(calls);
+    free(copyings);
     return rc;
 }
 

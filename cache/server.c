@@ -106,18 +106,28 @@ int server_delete_seen(struct cache *cache, const char *what, const char *key, c
     return server_delete(cache, what, key, only, waiter);
 }
 
-static bool settle_unknown(struct cache *cache, const char *key, const char *id,
-                           struct identity *ret_identity, struct waiter *waiter)
+void server_add_id(struct store_fields *meta, struct buf *ret_id)
+{
+    unsigned char random[8];
+
+    digest_random(random, sizeof(random));
+    buf_reset(ret_id);
+    buf_add_hex(ret_id, random, sizeof(random));
+    store_fields_set(meta, SERVER_ID_FIELD, ret_id->bytes);
+}
+
+int server_find_id(struct cache *cache, const char *key, const char *id, struct identity *ret_identity,
+                   struct waiter *waiter)
 {
     struct store_call head = server_call(cache, STORE_HEAD, key);
     int rc = server_wait(cache, "settle an unknown outcome", &head, -ENOENT, waiter);
-    const char *there = rc == 0 ? store_fields_get(&head.object.meta, "skyvol-id") : NULL;
+    const char *there = rc == 0 ? store_fields_get(&head.object.meta, SERVER_ID_FIELD) : NULL;
     bool ours = there && strcmp(there, id) == 0;
 
     if (ours)
         server_identity(&head.object, ret_identity);
     store_call_release(&head);
-    return ours;
+    return ours ? 1 : rc == -ENOENT ? 0 : rc;
 }
 
 int server_put_small(struct cache *cache, const char *what, const struct server_small *small,
@@ -126,14 +136,11 @@ int server_put_small(struct cache *cache, const char *what, const struct server_
     struct store_call call = server_call(cache, STORE_PUT, small->key);
     struct iovec piece = {(void *)(uintptr_t)small->bytes, strlen(small->bytes)};
     struct store_fields own = {0};
-    unsigned char random[8];
     BUF_SCOPED id = BUF_INIT;
     int rc;
 
-    digest_random(random, sizeof(random));
-    buf_add_hex(&id, random, sizeof(random));
     store_fields_copy(&own, small->meta);
-    store_fields_set(&own, "skyvol-id", id.bytes);
+    server_add_id(&own, &id);
     call.from = &piece;
     call.from_count = piece.iov_len ? 1 : 0;
     call.meta = &own;
@@ -145,7 +152,7 @@ int server_put_small(struct cache *cache, const char *what, const struct server_
     if (rc == 0) {
         server_identity(&call.object, ret_identity);
         ret_identity->size = piece.iov_len;
-    } else if (settle && settle_unknown(cache, small->key, id.bytes, ret_identity, waiter)) {
+    } else if (settle && server_find_id(cache, small->key, id.bytes, ret_identity, waiter) == 1) {
         rc = 0;
     }
     store_fields_release(&own);

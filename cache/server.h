@@ -32,6 +32,13 @@ int server_probe(struct cache *cache, struct waiter *waiter);
  * has to do), -EINTR, -EAGAIN. */
 int server_conditions(struct cache *cache, struct waiter *waiter);
 
+#define SERVER_ID_FIELD "skyvol-id"
+/* A fresh id goes into the metadata of what is to be written: by it an outcome in doubt is told. */
+void server_add_id(struct store_fields *meta, struct buf *ret_id);
+/* Whether the object under the key carries it: 1 (and ret_identity), 0, or the error of the HEAD. */
+int server_find_id(struct cache *cache, const char *key, const char *id, struct identity *ret_identity,
+                   struct waiter *waiter);
+
 /* A small object of our own making: a marker, a symlink, an empty file. */
 struct server_small {
     const char *key, *bytes;

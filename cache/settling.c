@@ -26,7 +26,7 @@ static void take_ours_locked(struct inode *inode, const struct store_object *obj
 static void record(struct inode *inode, const struct store_object *object)
 {
     LOCK_SCOPED(&inode->lock);
-    const char *id = object ? store_fields_get(&object->meta, "skyvol-id") : NULL;
+    const char *id = object ? store_fields_get(&object->meta, SERVER_ID_FIELD) : NULL;
 
     if (id && strcmp(id, inode->maybe_id) == 0)
         take_ours_locked(inode, object);

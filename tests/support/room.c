@@ -36,6 +36,7 @@ void room_init(struct room *room, const struct room_config *config)
         .attr_ttl_ms = config->attr_ttl_ms ? config->attr_ttl_ms : 1000,
         .io_timeout_ms = config->io_timeout_ms,
         .part_bytes = config->part_bytes,
+        .copy_bytes_max = config->copy_bytes_max,
         .uploads_max = config->uploads_max,
     };
     if (cache_new(&cache, &room->cache) < 0)

@@ -12,10 +12,11 @@
 
 struct room_config {
     struct memory_store_config bucket;
-    size_t memory_bytes;   /* 0: 64 MiB */
-    uint64_t part_bytes;   /* 0: 8 MiB */
-    int64_t attr_ttl_ms;   /* 0: 1000 */
-    int64_t io_timeout_ms; /* 0: 60 s */
+    size_t memory_bytes;     /* 0: 64 MiB */
+    uint64_t part_bytes;     /* 0: 8 MiB */
+    int64_t attr_ttl_ms;     /* 0: 1000 */
+    int64_t io_timeout_ms;   /* 0: 60 s */
+    uint64_t copy_bytes_max; /* 0: 1 GiB */
     uint32_t uploads_max;
     bool read_only;
 };
