@@ -97,6 +97,8 @@ static void plant(struct change *change, uint32_t type, const struct maker *make
         uploader_note_dirty_locked(inode);
     }
     lock_drop(&inode->lock);
+    if (identity)
+        names_undoom_locked(names, key, &aftermath);
     if (type == S_IFDIR)
         inode->listed_ms = clock_ms(); /* it is empty, we made it */
     names_touched_locked(names, change->parent, change->name);
@@ -104,10 +106,31 @@ static void plant(struct change *change, uint32_t type, const struct maker *make
     lookup_fill_locked(inode, ret_entry);
 }
 
-/* A small object that carries everything: a directory's marker, a symlink, a file that is to be ours alone. if_absent: as in
- * server.h. */
+/* Over nothing but the object, if any, of a file that was removed here and is open still: hidden, but there. -EEXIST. */
+static int put_exclusive(struct change *change, const char *what, struct server_small *small,
+                         struct identity *ret_identity, struct waiter *waiter)
+{
+    struct names *names = &change->cache->names;
+    struct identity doomed;
+
+    lock_take(&names->lock);
+    bool over = names_doomed_version_locked(names, small->key, &doomed);
+    lock_drop(&names->lock);
+    if (over) {
+        small->if_match = doomed.etag;
+        int rc = server_put_small(change->cache, what, small, ret_identity, waiter);
+        small->if_match = NULL;
+        if (rc != -ESTALE)
+            return rc;
+    }
+    small->if_absent = true;
+    return server_put_small(change->cache, what, small, ret_identity, waiter);
+}
+
+/* A small object that carries everything: a directory's marker, a symlink, a file that is to be ours alone. exclusive: it
+ * overwrites nothing, by a condition that the endpoint honours. */
 static int make_object(struct change *change, const char *what, uint32_t type, const char *bytes,
-                       const struct maker *maker, bool if_absent, struct waiter *waiter,
+                       const struct maker *maker, bool exclusive, struct waiter *waiter,
                        struct entry *ret_entry)
 {
     struct store_fields meta = {0};
@@ -125,9 +148,9 @@ static int make_object(struct change *change, const char *what, uint32_t type, c
     if (change->key.length > STORE_KEY_MAX)
         return -ENAMETOOLONG;
     attr_to_meta(&attributes, true, &meta);
-    struct server_small small = {
-        .key = change->key.bytes, .bytes = bytes, .meta = &meta, .if_absent = if_absent};
-    rc = server_put_small(change->cache, what, &small, &identity, waiter);
+    struct server_small small = {.key = change->key.bytes, .bytes = bytes, .meta = &meta};
+    rc = exclusive ? put_exclusive(change, what, &small, &identity, waiter)
+                   : server_put_small(change->cache, what, &small, &identity, waiter);
     if (rc == 0) {
         uint64_t size = type == S_IFDIR ? 4096 : strlen(bytes);
         plant(change, type, maker, size, change->key.bytes, &identity, &meta, ret_entry);

@@ -15,28 +15,60 @@ void names_doom_locked(struct inode *inode)
     list_append(&inode->cache->names.doomed, &inode_ref(inode)->idle);
 }
 
-static size_t count_doomed_locked(struct names *names, const char *key, bool below)
+bool names_doomed_locked(struct names *names, const struct store_object *object)
 {
-    size_t found = 0, length = strlen(key);
+    struct identity seen;
 
+    server_identity(object, &seen);
     list_for_each (at, &names->doomed) {
         struct inode *inode = container_of(at, struct inode, idle);
         LOCK_SCOPED(&inode->lock);
-        if (!inode->remote.key)
+        if (strcmp(inode->remote.key, object->key) == 0 && identity_equal(&inode->remote.identity, &seen))
+            return true;
+    }
+    return false;
+}
+
+bool names_doomed_version_locked(struct names *names, const char *key, struct identity *ret_identity)
+{
+    bool found = false;
+
+    list_for_each (at, &names->doomed) { /* the last one stands there */
+        struct inode *inode = container_of(at, struct inode, idle);
+        LOCK_SCOPED(&inode->lock);
+        if (strcmp(inode->remote.key, key) != 0)
             continue;
-        found += below ? strncmp(inode->remote.key, key, length) == 0 : strcmp(inode->remote.key, key) == 0;
+        *ret_identity = inode->remote.identity;
+        found = true;
     }
     return found;
 }
 
-bool names_doomed_locked(struct names *names, const char *key)
-{
-    return count_doomed_locked(names, key, false) > 0;
-}
-
 size_t names_doomed_below_locked(struct names *names, const char *prefix)
 {
-    return count_doomed_locked(names, prefix, true);
+    size_t found = 0, length = strlen(prefix);
+
+    list_for_each (at, &names->doomed) {
+        struct inode *inode = container_of(at, struct inode, idle);
+        LOCK_SCOPED(&inode->lock);
+        found += strncmp(inode->remote.key, prefix, length) == 0;
+    }
+    return found;
+}
+
+void names_undoom_locked(struct names *names, const char *key, struct aftermath *aftermath)
+{
+    list_for_each_safe (at, after, &names->doomed) {
+        struct inode *inode = container_of(at, struct inode, idle);
+        lock_take(&inode->lock);
+        bool same = strcmp(inode->remote.key, key) == 0;
+        inode->delete_at_release = inode->delete_at_release && !same;
+        lock_drop(&inode->lock);
+        if (!same)
+            continue;
+        list_remove(&inode->idle);
+        aftermath_unref(aftermath, inode);
+    }
 }
 
 void names_inherit_locked(struct inode *inode, struct inode *old)
@@ -62,7 +94,7 @@ void names_inherit_locked(struct inode *inode, struct inode *old)
 
 struct doomed_job {
     struct job job;
-    struct inode *inode; /* the reference that names->doomed had */
+    struct inode *inode; /* a reference */
     struct names_deleting deleting;
     struct identity identity; /* of what is to go under deleting.key */
 };
@@ -93,6 +125,8 @@ static bool begin_delete(struct names *names, struct doomed_job *doomed)
     LOCK_SCOPED(&names->lock);
 
     for (;;) {
+        if (list_empty(&inode->idle))
+            return false; /* overwritten meanwhile */
         lock_take(&inode->lock);
         free(doomed->deleting.key);
         doomed->deleting.key = xstrdup(inode->remote.key);
@@ -114,7 +148,8 @@ static bool begin_delete(struct names *names, struct doomed_job *doomed)
 static void run_doomed(struct job *job)
 {
     struct doomed_job *doomed = container_of(job, struct doomed_job, job);
-    struct cache *cache = doomed->inode->cache;
+    struct inode *inode = doomed->inode;
+    struct cache *cache = inode->cache;
     struct names *names = &cache->names;
     int rc = 0;
 
@@ -128,12 +163,14 @@ static void run_doomed(struct job *job)
     lock_take(&names->lock);
     list_remove(&doomed->deleting.link);
     /* After a failure the object stays, and stays hidden here: unmounting shows it again, as the log said. */
-    if (rc == 0)
-        list_remove(&doomed->inode->idle);
+    bool settled = rc == 0 && !list_empty(&inode->idle);
+    if (settled)
+        list_remove(&inode->idle);
     gate_open(&names->turn);
     lock_drop(&names->lock);
-    if (rc == 0)
-        inode_unref(doomed->inode);
+    if (settled)
+        inode_unref(inode); /* the list's */
+    inode_unref(inode);
     free(doomed->deleting.key);
     free(doomed);
 }
@@ -144,6 +181,7 @@ void names_delete_behind(struct inode *inode)
     struct doomed_job *doomed = xcalloc(1, sizeof(*doomed));
     bool known;
 
+    list_init(&doomed->deleting.link);
     lock_take(&names->lock);
     known = !inode->parent && !list_empty(&inode->idle);
     lock_take(&inode->lock);
@@ -155,7 +193,7 @@ void names_delete_behind(struct inode *inode)
         free(doomed);
         return;
     }
-    doomed->inode = inode;
+    doomed->inode = inode_ref(inode);
     doomed->job.run = run_doomed;
     if (pool_post(inode->cache->behind, &doomed->job) < 0)
         run_doomed(&doomed->job); /* 65 536 wait already: this close does it itself */

@@ -26,11 +26,11 @@ struct look {
     uint32_t known_type;    /* of the inode under the name; 0: none */
     bool known_attributes;  /* of a directory */
     struct identity marker; /* of a known directory; etag "" when it has none */
-    bool key_doomed;
     size_t doomed_below;
     int64_t started_ms;
     struct store_call calls[2]; /* HEAD key, LIST folder */
     bool headed, listed;
+    bool found_file;
     struct store_call marker_head;
     struct observed observed;
 };
@@ -55,10 +55,9 @@ static int begin_look(struct look *look)
         if (inode->type == S_IFDIR && inode->remote.exists)
             look->marker = inode->remote.identity;
     }
-    look->key_doomed = names_doomed_locked(names, look->key.bytes);
     look->doomed_below = names_doomed_below_locked(names, look->folder.bytes);
     look->started_ms = clock_ms();
-    look->headed = look->listed = false;
+    look->headed = look->listed = look->found_file = false;
     names_watch_locked(names, &look->watch, look->parent, look->name);
     return 0;
 }
@@ -81,6 +80,12 @@ static void end_look(struct look *look)
     store_call_release(&look->marker_head);
 }
 
+static bool shows_file(struct look *look)
+{
+    LOCK_SCOPED(&look->cache->names.lock);
+    return look->calls[0].rc == 0 && !names_doomed_locked(&look->cache->names, &look->calls[0].object);
+}
+
 static int run_calls(struct look *look, bool head, bool list, struct waiter *waiter)
 {
     size_t first = head ? 0 : 1, count = (size_t)head + (size_t)list;
@@ -95,12 +100,8 @@ static int run_calls(struct look *look, bool head, bool list, struct waiter *wai
         if (one < 0 && one != -ENOENT)
             rc = one;
     }
+    look->found_file = look->headed && shows_file(look);
     return rc;
-}
-
-static bool found_file(const struct look *look)
-{
-    return look->headed && look->calls[0].rc == 0 && !look->key_doomed;
 }
 
 static bool found_folder(struct look *look)
@@ -112,7 +113,7 @@ static bool found_folder(struct look *look)
         return false;
     LOCK_SCOPED(&look->cache->names.lock);
     for (size_t i = 0; i < list->object_count && !found; i++)
-        found = !names_doomed_locked(&look->cache->names, list->objects[i].key);
+        found = !names_doomed_locked(&look->cache->names, &list->objects[i]);
     return found;
 }
 
@@ -143,7 +144,7 @@ static int observe(struct look *look, struct waiter *waiter)
          known_folder = look->known_type == S_IFDIR;
     int rc = run_calls(look, !known_folder, !known_file, waiter);
 
-    if (rc == 0 && known_file && !found_file(look))
+    if (rc == 0 && known_file && !look->found_file)
         rc = run_calls(look, false, true, waiter);
     if (rc == 0 && known_folder && !found_folder(look))
         rc = run_calls(look, true, false, waiter);
@@ -151,7 +152,7 @@ static int observe(struct look *look, struct waiter *waiter)
         return rc;
     if (found_folder(look))
         return observe_folder(look, waiter);
-    if (found_file(look))
+    if (look->found_file)
         look->observed = observed_file(look->cache, &look->calls[0].object, look->started_ms);
     else
         look->observed = (struct observed){.started_ms = look->started_ms};
@@ -167,7 +168,7 @@ static int apply_look(struct look *look, bool last, struct inode **ret_inode)
     struct inode *inode;
 
     if (!names_watch_touched(&look->watch, look->name)) {
-        if (look->observed.type == S_IFDIR && found_file(look) && look->known_type != S_IFDIR)
+        if (look->observed.type == S_IFDIR && look->found_file && look->known_type != S_IFDIR)
             names_hide_locked(names, look->key.bytes);
         inode = observed_apply_locked(look->cache, look->parent, look->name, &look->observed, &aftermath);
     } else if (last) {

@@ -505,8 +505,10 @@ void names_confirmed(struct inode *inode, const char *key, const struct identity
                      uint64_t content_version, uint64_t attribute_version)
 {
     struct names *names = &inode->cache->names;
+    AFTERMATH_SCOPED(aftermath, inode->cache);
     LOCK_SCOPED(&names->lock);
 
+    names_undoom_locked(names, key, &aftermath);
     lock_take(&inode->lock);
     record_confirmed_locked(inode, key, identity, content_version, attribute_version);
     lock_drop(&inode->lock);

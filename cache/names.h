@@ -124,10 +124,15 @@ bool names_absent_locked(struct names *names, const struct inode *parent, const 
                          int64_t *ret_valid_ms);
 void names_set_absent_locked(struct names *names, const struct inode *parent, const char *name,
                              int64_t seen_ms);
-/* The object of an unlinked open file: hidden from listings and lookups. */
-bool names_doomed_locked(struct names *names, const char *key);
+/* This version of the object is of an unlinked open file: hidden from listings and lookups. */
+bool names_doomed_locked(struct names *names, const struct store_object *object);
 size_t names_doomed_below_locked(struct names *names, const char *prefix);
+/* The version that is doomed under this very key; false: none is. */
+bool names_doomed_version_locked(struct names *names, const char *key, struct identity *ret_identity);
 void names_doom_locked(struct inode *inode);
+/* An object of ours stands under the key now, in the place of what was doomed there: nothing of that is left to hide or
+ * to delete. */
+void names_undoom_locked(struct names *names, const char *key, struct aftermath *aftermath);
 /* `inode`, never sent, has the name of `old` now: the object of `old` stands under it until the data come, and goes if
  * the name goes. Nothing happens when `inode` has an object of its own, or `old` has none. */
 void names_inherit_locked(struct inode *inode, struct inode *old);

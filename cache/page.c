@@ -188,7 +188,7 @@ static void apply_entry_locked(struct page *page, struct page_entry *entry, cons
         names_hide_locked(&cache->names, entry->object->key);
         entry->shown = false;
     } else if (entry->object) {
-        entry->shown = !names_doomed_locked(&cache->names, entry->object->key);
+        entry->shown = !names_doomed_locked(&cache->names, entry->object);
         inode = entry->shown ? apply_object_locked(page, entry, started_ms, aftermath) : NULL;
     } else {
         struct observed observed = {S_IFDIR, NULL, cache->config.list_attributes_only, started_ms};

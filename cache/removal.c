@@ -190,7 +190,7 @@ static int check_empty(struct change *change, struct inode *directory, const cha
         for (size_t i = 0; i < list.object_count; i++) {
             if (strcmp(list.objects[i].key, key) == 0)
                 *ret_marker = true;
-            else if (!names_doomed_locked(&cache->names, list.objects[i].key))
+            else if (!names_doomed_locked(&cache->names, &list.objects[i]))
                 rc = -ENOTEMPTY;
         }
     }

@@ -114,8 +114,10 @@ static void move_file(struct rename *rename, const struct moved *moved)
     if (!moved->copied && rename->target)
         names_inherit_locked(rename->inode, rename->target);
     rename_edge_locked(rename, &aftermath);
-    if (moved->copied)
+    if (moved->copied) {
+        names_undoom_locked(&rename->cache->names, rename->to_key.bytes, &aftermath);
         follow_copy(rename, moved);
+    }
     if (moved->conflict)
         doubt_old_locked(rename);
 }

@@ -398,6 +398,19 @@ static void follow_below_locked(const struct tree *tree, struct inode *inode)
         follow_below_locked(tree, container_of(at, struct inode, sibling));
 }
 
+/* Copies went over objects that were doomed under the new name. */
+static void undoom_copied_locked(struct tree *tree, struct aftermath *aftermath)
+{
+    struct names *names = &tree->rename->cache->names;
+
+    if (!names_doomed_below_locked(names, tree->to.bytes))
+        return;
+    for (size_t i = 0; i < tree->count; i++) {
+        STRING_SCOPED *key = new_key(tree, tree->keys[i].key);
+        names_undoom_locked(names, key, aftermath);
+    }
+}
+
 static int change_tree(struct tree *tree)
 {
     struct rename *rename = tree->rename;
@@ -412,6 +425,7 @@ static int change_tree(struct tree *tree)
         log_warn("rename of %s: a file below was sent meanwhile: returned EBUSY", tree->from.bytes);
         return -EBUSY;
     }
+    undoom_copied_locked(tree, &aftermath);
     follow_below_locked(tree, rename->inode);
     list_for_each (at, &names->doomed)
         follow(tree, container_of(at, struct inode, idle));
@@ -442,7 +456,7 @@ static int check_target(struct tree *tree, struct waiter *waiter)
     for (size_t i = 0; rc == 0 && i < list.object_count; i++) {
         if (strcmp(list.objects[i].key, tree->to.bytes) == 0)
             tree->target_marker = true;
-        else if (!names_doomed_locked(&cache->names, list.objects[i].key))
+        else if (!names_doomed_locked(&cache->names, &list.objects[i]))
             rc = -ENOTEMPTY;
     }
     lock_drop(&cache->names.lock);

@@ -146,9 +146,11 @@ int server_put_small(struct cache *cache, const char *what, const struct server_
     call.meta = &own;
     call.headers = small->headers;
     call.if_absent = small->if_absent;
-    rc = server_wait(cache, what, &call, small->if_absent ? -EEXIST : 0, waiter);
-    /* "It exists" may be the echo of our own first attempt. */
-    bool settle = rc == -EEXIST || (call.unknown && rc != -EINTR);
+    call.if_match = small->if_match;
+    int refused = small->if_absent ? -EEXIST : small->if_match ? -ESTALE : 0;
+    rc = server_wait(cache, what, &call, refused, waiter);
+    /* A condition that failed may be the echo of our own first attempt. */
+    bool settle = (refused && rc == refused) || (call.unknown && rc != -EINTR);
     if (rc == 0) {
         server_identity(&call.object, ret_identity);
         ret_identity->size = piece.iov_len;

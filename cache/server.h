@@ -45,6 +45,7 @@ struct server_small {
     const struct store_fields *meta;
     const struct store_fields *headers; /* NULL: none */
     bool if_absent;                     /* -EEXIST: another client was first */
+    const char *if_match; /* an ETag, or NULL; -ESTALE: another version, or none, stands there */
 };
 /* ret_identity is what stands there now. An outcome that is not known is settled by HEAD and an id of its own. */
 int server_put_small(struct cache *cache, const char *what, const struct server_small *small,

@@ -1,6 +1,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -119,6 +120,54 @@ static bool nothing_is_doomed(void *context)
     struct room *room = context;
     LOCK_SCOPED(&room->cache->names.lock);
     return list_empty(&room->cache->names.doomed);
+}
+
+/* Also of the same bytes, which no ETag tells apart. */
+Test(change, a_new_file_under_the_name_of_an_unlinked_open_one_is_seen_and_stays)
+{
+    static const char *const rows[] = {"two", "one"};
+    for (int i = 0; i < 2; i++) {
+        clock_fake_begin(INT64_C(1700000000000000000));
+        ROOM_SCOPED(room, NULL);
+        struct handle *handle;
+        struct attributes attributes;
+        cr_assert_eq(tree_write(&room, "a", "one"), 0);
+        cr_assert_eq(tree_open(&room, "a", O_RDONLY, &handle), 0);
+        cr_assert_eq(tree_unlink(&room, "a"), 0);
+        cr_assert_eq(tree_write(&room, "a", rows[i]), 0);
+        clock_fake_advance(1001);
+        cr_assert_eq(tree_stat(&room, "a", &attributes), 0);
+        assert_list(&room, "", "a ");
+        cache_release(room.cache, handle);
+        room_close_cache(&room);
+        cr_assert(tree_holds(&room, "p/a", rows[i]));
+        clock_fake_end();
+    }
+}
+
+Test(change, an_object_that_could_not_be_deleted_at_the_last_close_hides_no_later_one)
+{
+    static int (*const make[])(struct room *, const char *, const char *) = {tree_write, tree_symlink};
+    for (int i = 0; i < 3; i++) {
+        clock_fake_begin(INT64_C(1700000000000000000));
+        ROOM_SCOPED(room, NULL);
+        struct handle *handle;
+        struct attributes attributes;
+        cr_assert_eq(tree_write(&room, "a", "text"), 0);
+        cr_assert_eq(tree_write(&room, "b", "text"), 0);
+        cr_assert_eq(tree_open(&room, "a", O_RDONLY, &handle), 0);
+        cr_assert_eq(tree_unlink(&room, "a"), 0);
+        int fault = memory_store_fault(room.bucket, &(struct fault){.kind = FAULT_FAIL, .op = STORE_DELETE});
+        cache_release(room.cache, handle);
+        while (!memory_store_fault_struck(room.bucket, fault))
+            sched_yield();
+        memory_store_fault_end(room.bucket, fault);
+        memory_store_settle(room.bucket);
+        cr_assert_eq(i < 2 ? make[i](&room, "a", "text") : tree_rename(&room, "b", "a", 0), 0);
+        clock_fake_advance(1001);
+        cr_assert_eq(tree_stat(&room, "a", &attributes), 0);
+        clock_fake_end();
+    }
 }
 
 Test(change, the_last_close_deletes_the_unlinked_version_only)
@@ -408,6 +457,28 @@ Test(change, a_symlink_overwrites_nothing_that_came_meanwhile)
         memory_store_put_text(room.bucket, "p/l", "precious");
         cr_assert_eq(tree_symlink(&room, "l", "target"), -EEXIST);
         cr_assert(tree_holds(&room, "p/l", "precious"));
+    }
+}
+
+Test(change, an_exclusive_create_takes_the_name_of_an_unlinked_open_file)
+{
+    for (int foreign = 0; foreign < 2; foreign++) {
+        ROOM_SCOPED(room, NULL);
+        struct handle *old, *handle;
+        cr_assert_eq(tree_write(&room, "a", "old"), 0);
+        cr_assert_eq(tree_open(&room, "a", O_RDONLY, &old), 0);
+        cr_assert_eq(tree_unlink(&room, "a"), 0);
+        if (foreign)
+            memory_store_fault(room.bucket, &(struct fault){.kind = FAULT_MEANWHILE,
+                                                            .op = STORE_PUT,
+                                                            .times = 1,
+                                                            .meanwhile = put_foreign});
+        cr_assert_eq(create_exclusive(&room, "a", &handle), foreign ? -EEXIST : 0);
+        if (!foreign)
+            cache_release(room.cache, handle);
+        cache_release(room.cache, old);
+        room_close_cache(&room);
+        cr_assert(tree_holds(&room, "p/a", foreign ? "foreign" : ""));
     }
 }
 
