@@ -156,8 +156,7 @@ static int make_object(struct change *change, const char *what, uint32_t type, c
         plant(change, type, maker, size, change->key.bytes, &identity, &meta, ret_entry);
     } else { /* it may stand there all the same, or another one: whoever asks next asks the server */
         LOCK_SCOPED(&change->cache->names.lock);
-        names_touched_locked(&change->cache->names, change->parent, change->name);
-        change->parent->listed_ms = 0;
+        names_doubt_locked(&change->cache->names, change->parent, change->name);
     }
     store_fields_release(&meta);
     return rc;

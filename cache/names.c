@@ -481,6 +481,13 @@ void names_touched_locked(struct names *names, const struct inode *parent, const
     }
 }
 
+void names_doubt_locked(struct names *names, struct inode *parent, const char *name)
+{
+    names_touched_locked(names, parent, name);
+    parent->listed_ms = 0;
+    parent->forgotten++;
+}
+
 /* ---- The uploader's word. ---- */
 
 static void record_confirmed_locked(struct inode *inode, const char *key, const struct identity *identity,

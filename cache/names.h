@@ -120,6 +120,9 @@ void names_unwatch_locked(struct names_watch *watch);
 bool names_watch_touched(const struct names_watch *watch, const char *name);
 /* This name was changed here: looks at the server that are in flight do not know it. */
 void names_touched_locked(struct names *names, const struct inode *parent, const char *name);
+/* What stands under this name is the server's to say: nothing that is known of it, or that a listing in flight will tell
+ * without it, is believed. */
+void names_doubt_locked(struct names *names, struct inode *parent, const char *name);
 bool names_absent_locked(struct names *names, const struct inode *parent, const char *name,
                          int64_t *ret_valid_ms);
 void names_set_absent_locked(struct names *names, const struct inode *parent, const char *name,

@@ -97,13 +97,6 @@ static void follow_copy(struct rename *rename, const struct moved *moved)
     inode->remote.confirmed_ms = clock_ms();
 }
 
-/* Something stands under the old name: the next lookup asks. */
-static void doubt_old_locked(struct rename *rename)
-{
-    names_touched_locked(&rename->cache->names, rename->from_parent, rename->from_name);
-    rename->from_parent->listed_ms = 0;
-}
-
 static void move_file(struct rename *rename, const struct moved *moved)
 {
     AFTERMATH_SCOPED(aftermath, rename->cache);
@@ -119,7 +112,7 @@ static void move_file(struct rename *rename, const struct moved *moved)
         follow_copy(rename, moved);
     }
     if (moved->conflict)
-        doubt_old_locked(rename);
+        names_doubt_locked(&rename->cache->names, rename->from_parent, rename->from_name);
 }
 
 static int copy_file(struct rename *rename, struct moved *moved, struct waiter *waiter)
@@ -140,8 +133,7 @@ static int copy_file(struct rename *rename, struct moved *moved, struct waiter *
         return 0;
     /* What stands under either name is the server's to say. */
     LOCK_SCOPED(&rename->cache->names.lock);
-    names_touched_locked(&rename->cache->names, rename->to_parent, rename->to_name);
-    rename->to_parent->listed_ms = 0;
+    names_doubt_locked(&rename->cache->names, rename->to_parent, rename->to_name);
     lock_take(&inode->lock);
     inode->remote.confirmed_ms = 0;
     lock_drop(&inode->lock);
@@ -159,7 +151,7 @@ static int delete_old(struct rename *rename, const struct moved *moved, struct w
     if (rc == 0)
         return 0;
     LOCK_SCOPED(&rename->cache->names.lock);
-    doubt_old_locked(rename);
+    names_doubt_locked(&rename->cache->names, rename->from_parent, rename->from_name);
     return rc == -ESTALE ? 0 : rc; /* -ESTALE: written by another client meanwhile, a file of its own now */
 }
 

@@ -311,7 +311,8 @@ static int delete_old(struct tree *tree, size_t *ret_left, struct waiter *waiter
 /* The copies go, and the old tree stays as it was. Not the marker of an empty directory that stood there before. */
 static void remove_copies(struct tree *tree, bool interrupted)
 {
-    struct cache *cache = tree->rename->cache;
+    struct rename *rename = tree->rename;
+    struct cache *cache = rename->cache;
     char **keys = xcalloc(tree->count + 1, sizeof(*keys));
     size_t count = 0;
     WAITER_SCOPED(waiter);
@@ -324,6 +325,10 @@ static void remove_copies(struct tree *tree, bool interrupted)
     }
     rc = delete_keys(cache, "rename: remove the copies of a failed one", keys, count,
                      interrupted ? UNDO_PATIENCE_MS : cache->config.io_timeout_ms, &waiter);
+    if (rc < 0) {
+        LOCK_SCOPED(&cache->names.lock);
+        names_doubt_locked(&cache->names, rename->to_parent, rename->to_name);
+    }
     if (count)
         log_warn("rename of %s to %s failed: %zu copies %s; the old directory is whole", tree->from.bytes,
                  tree->to.bytes, count, rc < 0 ? "are left under the new name" : "were removed again");
@@ -497,8 +502,7 @@ static int move_all(struct tree *tree, struct waiter *waiter)
     rc = delete_old(tree, &left, waiter);
     if (rc < 0 || left) { /* what is left stands under the old name, whole; the new one has all that we had */
         LOCK_SCOPED(&rename->cache->names.lock);
-        names_touched_locked(&rename->cache->names, rename->from_parent, rename->from_name);
-        rename->from_parent->listed_ms = 0;
+        names_doubt_locked(&rename->cache->names, rename->from_parent, rename->from_name);
     }
     return rc;
 }

@@ -180,6 +180,28 @@ Test(list, a_listing_that_began_before_our_changes_does_not_undo_them)
     free(list);
 }
 
+Test(list, a_listing_that_began_before_a_change_in_doubt_tells_no_absence)
+{
+    ROOM_SCOPED(room, NULL);
+    pthread_t lister;
+    void *list;
+    struct attributes attributes;
+    memory_store_fault(room.bucket, &(struct fault){.kind = FAULT_HANG_REPLY, .op = STORE_LIST, .key = "p/"});
+    pthread_create(&lister, NULL, list_root, &room);
+    while (memory_store_logged(room.bucket, STORE_LIST, "p/") == 0)
+        sched_yield();
+    cr_assert(memory_store_settle(room.bucket));
+    memory_store_fault(room.bucket, &(struct fault){.kind = FAULT_LOSE_REPLY, .op = STORE_PUT});
+    memory_store_fault(room.bucket, &(struct fault){.kind = FAULT_FAIL, .op = STORE_HEAD, .key = "p/d/"});
+    cr_assert_eq(tree_mkdir(&room, "d"), -EIO);
+    memory_store_faults_end(room.bucket);
+    memory_store_unhang(room.bucket, 0, NULL);
+    pthread_join(lister, &list);
+    cr_assert_eq(tree_stat(&room, "d", &attributes), 0);
+    buf_release(list);
+    free(list);
+}
+
 /* ---- Offsets. ---- */
 
 struct few {
