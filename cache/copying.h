@@ -2,7 +2,7 @@
  *
  *      up to copy_bytes_max         one COPY
  *      larger, or -EFBIG            CREATE with the source's metadata, PART_COPY of a quarter of copy_bytes_max each, COMPLETE:
- *                                   no request takes longer than the mount's patience
+ *                                   no part takes longer than the mount's patience
  *
  * In doubt (the reply was lost) a HEAD tells what stands under the key. A COMPLETE: our own id, that CREATE carried. A COPY
  * carries the source's metadata and nothing of ours; it counts as done when what stands there is what it would have

@@ -8,8 +8,7 @@
 #include "cache/server.h"
 #include "cache/uploader.h"
 
-#define ABORT_PATIENCE_MS    10000
-#define COMPLETE_PATIENCE_MS (10 * 60 * 1000)
+#define ABORT_PATIENCE_MS 10000
 
 /* ---- What arrives from other threads. ---- */
 
@@ -75,14 +74,6 @@ struct errand *errand_new_call(struct upload *upload, enum store_op op, bool slo
     return errand;
 }
 
-/* Some servers put a large object together for minutes without a word. */
-static int64_t errand_patience(const struct errand *errand)
-{
-    int64_t patience_ms = errand->uploader->cache->config.io_timeout_ms;
-    bool thinks = errand->call.op == STORE_COMPLETE && patience_ms < COMPLETE_PATIENCE_MS;
-    return thinks ? COMPLETE_PATIENCE_MS : patience_ms;
-}
-
 void errand_start(struct errand *errand)
 {
     struct cache *cache = errand->uploader->cache;
@@ -92,7 +83,7 @@ void errand_start(struct errand *errand)
     lock_drop(&errand->uploader->lock);
     if (errand->kind == ERRAND_CALL) {
         if (!errand->call.patience_ms)
-            errand->call.patience_ms = errand_patience(errand);
+            errand->call.patience_ms = server_patience(cache, errand->call.op);
         store_start(cache->config.store, &errand->call);
         return;
     }

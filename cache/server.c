@@ -8,9 +8,19 @@
 #include "base/err.h"
 #include "base/log.h"
 
+#define COMPLETE_PATIENCE_MS (10 * 60 * 1000)
+
+int64_t server_patience(const struct cache *cache, enum store_op op)
+{
+    int64_t patience_ms = cache->config.io_timeout_ms;
+    bool thinks = op == STORE_COMPLETE && patience_ms < COMPLETE_PATIENCE_MS;
+
+    return thinks ? COMPLETE_PATIENCE_MS : patience_ms;
+}
+
 struct store_call server_call(struct cache *cache, enum store_op op, const char *key)
 {
-    return (struct store_call){.op = op, .key = key, .patience_ms = cache->config.io_timeout_ms};
+    return (struct store_call){.op = op, .key = key, .patience_ms = server_patience(cache, op)};
 }
 
 void server_count(struct cache *cache, const struct store_call *call)

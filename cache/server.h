@@ -1,5 +1,5 @@
 /* server: the calls that names make, each blocking, with the mount's patience, one log line a failure, and the errno
- * that the user shall see: no answer within io_timeout is -EIO, an interrupt -EINTR.
+ * that the user shall see: no answer in time is -EIO, an interrupt -EINTR.
  *
  * Errors: -EAGAIN (waiter NULL, nothing sent), -EINTR (it may have happened), -ENOENT (said by nobody: expected), else
  *         logged as "what key: words of the server, outcome".
@@ -9,7 +9,9 @@
 
 #include "cache/core.h"
 
-/* A zeroed call of this op with the mount's patience. */
+/* io_timeout, but for a COMPLETE: some servers put a large object together for minutes without a word. */
+int64_t server_patience(const struct cache *cache, enum store_op op);
+/* A zeroed call of this op with that patience. */
 struct store_call server_call(struct cache *cache, enum store_op op, const char *key);
 /* Counts it for status; for calls that are run by a batch. */
 void server_count(struct cache *cache, const struct store_call *call);

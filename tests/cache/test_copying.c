@@ -82,6 +82,17 @@ Test(copying, where_parts_cannot_be_copied_a_large_object_goes_at_once)
     }
 }
 
+Test(copying, a_large_object_may_be_put_together_for_longer_than_io_timeout)
+{
+    struct room_config config = {.bucket = {.part_bytes_min = 1}, .copy_bytes_max = 8, .io_timeout_ms = 100};
+    ROOM_SCOPED(room, &config);
+    memory_store_put_text(room.bucket, "p/a", "0123456789");
+    memory_store_fault(room.bucket,
+                       &(struct fault){.kind = FAULT_DELAY, .op = STORE_COMPLETE, .delay_ms = 400});
+    cr_assert_eq(tree_rename(&room, "a", "b", 0), 0);
+    cr_assert(tree_holds(&room, "p/b", "0123456789"));
+}
+
 /* ---- In doubt. ---- */
 
 static void lose_reply(struct room *room, enum store_op op)
