@@ -242,13 +242,14 @@ Test(change, unlink_fails_while_nobody_can_tell_what_stands_there)
     struct handle *handle;
     struct attributes attributes;
     write_in_doubt(&room, "a", &handle);
-    cache_release(room.cache, handle);
     int fault =
         memory_store_fault(room.bucket, &(struct fault){.kind = FAULT_FAIL, .op = STORE_HEAD, .rc = -EACCES});
     cr_assert_eq(tree_unlink(&room, "a"), -EACCES);
     cr_assert_eq(tree_stat(&room, "a", &attributes), 0);
     memory_store_fault_end(room.bucket, fault);
     cr_assert_eq(tree_unlink(&room, "a"), 0);
+    cache_release(room.cache, handle);
+    room_close_cache(&room);
     assert_keys(&room, "");
 }
 
