@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "mount/option.h"
+#include "mount/words.h"
 
 static const struct command {
     const char *name;
@@ -54,7 +55,8 @@ int command_usage(const char *name, const char *format, ...)
     BUF_SCOPED message = BUF_INIT;
     buf_vprintf(&message, format, list);
     va_end(list);
-    fprintf(stderr, "skyvol %s: %s\nTry: skyvol %s --help\n", name, message.bytes, name);
+    words_line(stderr, "skyvol %s: %s", name, message.bytes);
+    words_line(stderr, "Try: skyvol %s --help", name);
     return 2;
 }
 
@@ -64,10 +66,9 @@ static int refuse_command(const char *word)
     for (size_t i = 0; i < COMMAND_COUNT; i++)
         names[i] = commands[i].name;
     const char *nearest = option_nearest(word, names, COMMAND_COUNT);
-    fprintf(stderr, "skyvol: there is no command '%s'", word);
-    if (nearest)
-        fprintf(stderr, "; did you mean '%s'?", nearest);
-    fputs("\nTry: skyvol --help\n", stderr);
+    words_say("there is no command '%s'%s%s%s", word, nearest ? "; did you mean '" : "",
+              nearest ? nearest : "", nearest ? "'?" : "");
+    words_line(stderr, "Try: skyvol --help");
     return 2;
 }
 

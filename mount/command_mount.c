@@ -7,6 +7,7 @@
 #include "mount/place.h"
 #include "mount/session.h"
 #include "mount/source.h"
+#include "mount/words.h"
 
 struct words {
     const char *source, *directory;
@@ -82,14 +83,6 @@ static int prepare(struct settings *settings, const struct words *said, struct b
     return rc < 0 ? rc : place_prepare(settings->mount_point, settings->nonempty, why);
 }
 
-static void print_lines(const char *lines)
-{
-    for (const char *end; *lines; lines = *end ? end + 1 : end) {
-        end = strchrnul(lines, '\n');
-        fprintf(stderr, "skyvol: %.*s\n", (int)(end - lines), lines);
-    }
-}
-
 int command_mount(int count, char **words)
 {
     struct words said = {.options = BUF_INIT};
@@ -99,10 +92,10 @@ int command_mount(int count, char **words)
         BUF_SCOPED why = BUF_INIT;
         struct daemon daemon;
         if (prepare(&settings, &said, &why) < 0) {
-            print_lines(why.bytes);
+            words_complain(why.bytes);
             status = 1;
         } else if (daemon_start(&daemon, settings.foreground) < 0) {
-            print_lines("no process can be started: out of memory, or too many processes");
+            words_complain("no process can be started: out of memory, or too many processes");
             status = 1;
         } else {
             status = session_run(&settings, &daemon);

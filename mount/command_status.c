@@ -7,6 +7,7 @@
 #include "mount/command.h"
 #include "mount/control.h"
 #include "mount/place.h"
+#include "mount/words.h"
 
 #define STATUS_TIMEOUT_MS 10000
 
@@ -22,29 +23,30 @@ static void print_words(const struct json *status)
     bool read_only = false;
     json_get_bool(status, "read_only", &read_only);
     const struct json *unsent = json_get(status, "unsent");
-    printf("%s on %s (pid %lld, version %s)\n", json_get_string(status, "source"),
-           json_get_string(status, "mount_point"), number(status, "pid"), json_get_string(status, "version"));
-    printf("  server      %s\n", json_get_string(status, "server"));
-    printf("  mode        %s, durability=%s\n", read_only ? "read-only" : "writable",
-           json_get_string(status, "durability"));
-    printf("  up          %lld s\n", number(status, "uptime_s"));
-    printf("  memory      %lld of %lld MiB\n",
-           (number(status, "memory_used") + number(status, "memory_idle")) >> 20,
-           number(status, "memory_limit") >> 20);
-    printf("  traffic     %lld MiB in, %lld MiB out, %lld retries, %lld failures\n",
-           number(status, "bytes_in") >> 20, number(status, "bytes_out") >> 20, number(status, "retries"),
-           number(status, "failures"));
-    printf("  cache_dir   %s\n", json_get_string(status, "cache_dir"));
+    words_line(stdout, "%s on %s (pid %lld, version %s)", json_get_string(status, "source"),
+               json_get_string(status, "mount_point"), number(status, "pid"),
+               json_get_string(status, "version"));
+    words_line(stdout, "  server      %s", json_get_string(status, "server"));
+    words_line(stdout, "  mode        %s, durability=%s", read_only ? "read-only" : "writable",
+               json_get_string(status, "durability"));
+    words_line(stdout, "  up          %lld s", number(status, "uptime_s"));
+    words_line(stdout, "  memory      %lld of %lld MiB",
+               (number(status, "memory_used") + number(status, "memory_idle")) >> 20,
+               number(status, "memory_limit") >> 20);
+    words_line(stdout, "  traffic     %lld MiB in, %lld MiB out, %lld retries, %lld failures",
+               number(status, "bytes_in") >> 20, number(status, "bytes_out") >> 20, number(status, "retries"),
+               number(status, "failures"));
+    words_line(stdout, "  cache_dir   %s", json_get_string(status, "cache_dir"));
     if (number(status, "hidden_keys"))
-        printf("  hidden      %lld keys are no file names, such as %s\n", number(status, "hidden_keys"),
-               json_get_string(status, "hidden_example"));
+        words_line(stdout, "  hidden      %lld keys are no file names, such as %s",
+                   number(status, "hidden_keys"), json_get_string(status, "hidden_example"));
     if (json_count(unsent) == 0)
-        puts("  unsent      nothing: all that was closed is in the bucket");
+        words_line(stdout, "  unsent      nothing: all that was closed is in the bucket");
     for (size_t i = 0; i < json_count(unsent); i++) {
         const struct json *file = json_at(unsent, i);
         const char *why = json_get_string(file, "why");
-        printf("  unsent      %s (%lld bytes)%s%s\n", json_get_string(file, "key"), number(file, "bytes"),
-               why && *why ? ": " : "", why ? why : "");
+        words_line(stdout, "  unsent      %s (%lld bytes)%s%s", json_get_string(file, "key"),
+                   number(file, "bytes"), why && *why ? ": " : "", why ? why : "");
     }
 }
 
@@ -78,7 +80,7 @@ static int ask(const char *directory, struct buf *answer, struct buf *why)
         rc = control_receive(socket, STATUS_TIMEOUT_MS, answer);
     close(socket);
     if (rc < 0)
-        buf_printf(why, "the daemon of %s does not answer (%s); see its log\n", path, err_text(rc));
+        buf_printf(why, "the daemon of %s does not answer (%s); see its log", path, err_text(rc));
     return rc;
 }
 
@@ -96,7 +98,7 @@ int command_status(int count, char **words)
     if (rc == 0)
         rc = json_parse(answer.bytes, answer.length, &status, &why);
     if (rc < 0) {
-        fprintf(stderr, "skyvol: %s", why.bytes);
+        words_complain(why.bytes);
         return 1;
     }
     if (as_json) {

@@ -8,6 +8,7 @@
 #include "mount/command.h"
 #include "mount/control.h"
 #include "mount/place.h"
+#include "mount/words.h"
 
 static int print_unsent(const struct json *last)
 {
@@ -17,9 +18,8 @@ static int print_unsent(const struct json *last)
         const struct json *file = json_at(unsent, i);
         int64_t bytes = 0;
         json_get_integer(file, "bytes", &bytes);
-        fprintf(stderr, "skyvol: %s was not sent (%s): its %lld bytes are kept in %s\n",
-                json_get_string(file, "key"), json_get_string(file, "why"), (long long)bytes,
-                json_get_string(file, "path"));
+        words_say("%s was not sent (%s): its %lld bytes are kept in %s", json_get_string(file, "key"),
+                  json_get_string(file, "why"), (long long)bytes, json_get_string(file, "path"));
     }
     return count ? 1 : 0;
 }
@@ -32,8 +32,7 @@ static int read_last_words(int socket, const char *path)
     if (rc == 0)
         rc = json_parse(answer.bytes, answer.length, &last, NULL);
     if (rc < 0) {
-        fprintf(stderr, "skyvol: the daemon of %s ended without a word (%s); see its log\n", path,
-                err_text(rc));
+        words_say("the daemon of %s ended without a word (%s); see its log", path, err_text(rc));
         return 1;
     }
     int status = print_unsent(last);
@@ -47,14 +46,14 @@ static int unmount_dead(const char *path, const struct place_mount *mount, const
     BUF_SCOPED why = BUF_INIT;
     bool dead = access(path, F_OK) < 0 && (errno == ENOTCONN || errno == ECONNABORTED);
     if (!mount->found || strncmp(mount->type, "fuse.skyvol", 11) != 0 || !dead) {
-        fprintf(stderr, "skyvol: %s", words);
+        words_complain(words);
         return 1;
     }
     if (place_unmount(path, false, &why) < 0) {
-        fprintf(stderr, "skyvol: %s", why.bytes);
+        words_complain(why.bytes);
         return 1;
     }
-    fprintf(stderr, "skyvol: the daemon of %s had died; the mount is taken away\n", path);
+    words_say("the daemon of %s had died; the mount is taken away", path);
     return 0;
 }
 
@@ -65,7 +64,7 @@ int command_umount(int count, char **words)
     BUF_SCOPED why = BUF_INIT;
     STRING_SCOPED *path = NULL;
     if (place_resolve(words[1], &path, &why) < 0) {
-        fprintf(stderr, "skyvol: %s", why.bytes);
+        words_complain(why.bytes);
         return 1;
     }
     struct place_mount mount;
@@ -75,7 +74,7 @@ int command_umount(int count, char **words)
     if (control_connect(path, &socket, &why) < 0) {
         status = unmount_dead(path, &mount, why.bytes);
     } else if (control_send(socket, "umount") < 0 || place_unmount(path, false, &why) < 0) {
-        fprintf(stderr, "skyvol: %s", why.length ? why.bytes : "the daemon went away\n");
+        words_complain(why.length ? why.bytes : "the daemon went away");
         status = 1;
     } else {
         status = read_last_words(socket, path);

@@ -167,7 +167,7 @@ static int bind_socket(struct control *control, struct buf *why)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     if (strlen(control->path) >= sizeof(address.sun_path)) {
-        buf_printf(why, "the control socket's path is too long: %s\n", control->path);
+        buf_printf(why, "the control socket's path is too long: %s", control->path);
         return -ENAMETOOLONG;
     }
     strcpy(address.sun_path, control->path);
@@ -176,7 +176,7 @@ static int bind_socket(struct control *control, struct buf *why)
     if (control->listener < 0 || bind(control->listener, (struct sockaddr *)&address, sizeof(address)) < 0 ||
         chmod(control->path, 0600) < 0 || listen(control->listener, CONTROL_CONNECTIONS) < 0) {
         int rc = -errno;
-        buf_printf(why, "the control socket %s cannot be made: %s\n", control->path, err_text(rc));
+        buf_printf(why, "the control socket %s cannot be made: %s", control->path, err_text(rc));
         return rc;
     }
     return 0;
@@ -187,7 +187,7 @@ int control_new(const struct control_config *config, struct control **ret_contro
     STRING_SCOPED *directory = place_runtime_directory(getuid());
     if (!directory) {
         buf_printf(why,
-                   "there is no place for a control socket; set XDG_RUNTIME_DIR to a directory of yours\n");
+                   "there is no place for a control socket; set XDG_RUNTIME_DIR to a directory of yours");
         return -ENOENT;
     }
     struct control *control = xcalloc(1, sizeof(*control));
@@ -283,13 +283,13 @@ int control_connect(const char *mount_point, int *ret_socket, struct buf *why)
     if (rc < 0 && mount.found && mount.owner != getuid())
         rc = try_connect(mount.owner, mount_point, ret_socket);
     if (rc < 0 && !mount.found)
-        buf_printf(why, "%s is not mounted\n", mount_point);
+        buf_printf(why, "%s is not mounted", mount_point);
     else if (rc < 0 && strncmp(mount.type, "fuse.skyvol", 11) != 0)
-        buf_printf(why, "%s is a mount of %s (%s), not of skyvol\n", mount_point, mount.source, mount.type);
+        buf_printf(why, "%s is a mount of %s (%s), not of skyvol", mount_point, mount.source, mount.type);
     else if (rc == -EACCES || rc == -EPERM)
-        buf_printf(why, "%s is another user's mount; ask as that user or as root\n", mount_point);
+        buf_printf(why, "%s is another user's mount; ask as that user or as root", mount_point);
     else if (rc < 0)
-        buf_printf(why, "the daemon of %s does not answer (%s); if it is dead: umount -l %s\n", mount_point,
+        buf_printf(why, "the daemon of %s does not answer (%s); if it is dead: umount -l %s", mount_point,
                    err_text(rc), mount_point);
     place_mount_release(&mount);
     return rc;

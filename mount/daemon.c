@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "mount/words.h"
 
 /* The first byte of the child's word. */
 enum { WORD_READY = 'R', WORD_FAILED = 'F' };
@@ -30,16 +31,15 @@ static _Noreturn void wait_for_child(int channel, pid_t child)
 {
     BUF_SCOPED word = BUF_INIT;
     if (read_word(channel, &word) > 0) {
-        fputs(word.bytes + 1, stderr);
+        words_complain(word.bytes + 1);
         _exit(word.bytes[0] == WORD_READY ? 0 : 1);
     }
     int status = 0;
     waitpid(child, &status, 0);
     if (WIFSIGNALED(status))
-        fprintf(stderr, "skyvol: the daemon was killed by signal %d before it was ready; see its log\n",
-                WTERMSIG(status));
+        words_say("the daemon was killed by signal %d before it was ready; see its log", WTERMSIG(status));
     else
-        fprintf(stderr, "skyvol: the daemon ended before it was ready; try again with -f to see why\n");
+        words_say("the daemon ended before it was ready; try again with -f to see why");
     _exit(1);
 }
 
@@ -72,7 +72,7 @@ int daemon_start(struct daemon *daemon, bool foreground)
 static void tell(struct daemon *daemon, char word, const char *words)
 {
     if (daemon->channel < 0) {
-        fputs(words, stderr);
+        words_complain(words);
         return;
     }
     BUF_SCOPED message = BUF_INIT;

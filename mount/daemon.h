@@ -4,7 +4,7 @@
  *      child:  daemon_start() returns 0; ... daemon_ready() | daemon_failed() once
  *
  * Call it before any thread is made. With `foreground` nothing is forked and the words go to stderr.
- * A child that dies without a word is reported as such.
+ * A child that dies without a word is reported as such. Words are lines without "skyvol: " and without an end.
  */
 #ifndef MOUNT_DAEMON_H
 #define MOUNT_DAEMON_H

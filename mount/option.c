@@ -7,9 +7,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/err.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "mount/toml.h"
+#include "mount/words.h"
 #include "s3/store.h"
 
 enum kind { TEXT, SWITCH, SIZE, TIME, NUMBER, OCTAL, CHOICE };
@@ -220,7 +222,8 @@ static void *field_of(struct settings *settings, const struct option *option)
 
 static int refuse(struct buf *why, const char *where, const char *name, const char *value, const char *wants)
 {
-    buf_printf(why, "%s: %s=%s: %s\n", where, name, value, wants);
+    words_next(why);
+    buf_printf(why, "%s: %s=%s: %s", where, name, value, wants);
     return -EINVAL;
 }
 
@@ -292,11 +295,12 @@ static int refuse_unknown(const char *name, const char *where, struct buf *why)
     for (size_t i = 0; i < OPTION_COUNT; i++)
         names[i] = options[i].name;
     const char *nearest = option_nearest(name, names, OPTION_COUNT);
+    words_next(why);
     buf_printf(why, "%s: there is no option '%s'", where, name);
     if (nearest)
-        buf_printf(why, "; did you mean '%s'?\n", nearest);
+        buf_printf(why, "; did you mean '%s'?", nearest);
     else
-        buf_printf(why, "; `skyvol mount --help` lists them\n");
+        buf_printf(why, "; `skyvol mount --help` lists them");
     return -EINVAL;
 }
 
@@ -307,10 +311,11 @@ int option_set(struct settings *settings, const char *name, const char *value, c
         stands_in(name, passed_over, sizeof(passed_over) / sizeof(*passed_over)))
         return 0;
     if (stands_in(name, secrets, sizeof(secrets) / sizeof(*secrets))) {
+        words_next(why);
         buf_printf(
             why,
             "%s: %s must not be an option (options are seen by everybody in /proc); put it into "
-            "~/.aws/credentials (chmod 600) or AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN\n",
+            "~/.aws/credentials (chmod 600) or AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN",
             where, name);
         return -EINVAL;
     }
@@ -390,16 +395,18 @@ static int set_from_file(void *context, const char *name, const char *value, int
 static int read_file(struct settings *settings, const char *path, bool must_exist, struct buf *why)
 {
     struct file_reading reading = {settings, path, why, 0};
-    int rc = toml_each(path, "mount", set_from_file, &reading, why);
+    BUF_SCOPED words = BUF_INIT;
+    int rc = toml_each(path, "mount", set_from_file, &reading, &words);
     if (rc == -ENOENT && !must_exist)
         return 0;
+    if (rc == 0)
+        return reading.rc;
+    words_next(why);
     if (rc == -EBADMSG)
-        return -EINVAL;
-    if (rc < 0) {
-        buf_printf(why, "%s: %s\n", path, strerror(-rc));
-        return -EINVAL;
-    }
-    return reading.rc;
+        buf_add_string(why, words.bytes);
+    else
+        buf_printf(why, "%s: %s", path, err_text(rc));
+    return -EINVAL;
 }
 
 int option_from_file(struct settings *settings, const char *path, struct buf *why)

@@ -5,7 +5,7 @@
  *
  * Sizes take K M G T (powers of 1024), times take ms s m h d (bare numbers are seconds), switches take yes/no
  * or nothing. Options that mount(8) and systemd use for themselves (_netdev, nofail, x-..., noauto, user ...)
- * are passed over. Errors: -EINVAL, with one line per problem in `why`: what, where it stood, and the nearest
+ * are passed over. Errors: -EINVAL, with one line per problem in `why` (words.h): what, where it stood, and the nearest
  * name or the allowed values.
  */
 #ifndef MOUNT_OPTION_H

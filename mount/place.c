@@ -38,7 +38,7 @@ static int resolve_by_parent(const char *text, char **ret_path)
 int place_resolve(const char *text, char **ret_path, struct buf *why)
 {
     if (!*text) {
-        buf_printf(why, "the mount point is empty: name a directory\n");
+        buf_printf(why, "the mount point is empty: name a directory");
         return -EINVAL;
     }
     /* The last component is left to the mount table when it cannot be looked at: a dead or hanging mount. */
@@ -58,9 +58,9 @@ int place_resolve(const char *text, char **ret_path, struct buf *why)
     }
     rc = -errno;
     if (rc == -ENOENT)
-        buf_printf(why, "%s does not exist; make it with: mkdir -p %s\n", text, text);
+        buf_printf(why, "%s does not exist; make it with: mkdir -p %s", text, text);
     else
-        buf_printf(why, "%s: %s\n", text, err_text(rc));
+        buf_printf(why, "%s: %s", text, err_text(rc));
     return rc;
 }
 
@@ -148,7 +148,7 @@ static int take_away_dead(const char *path, struct buf *why)
     int rc = place_find(path, &mount);
     bool ours = rc == 0 && mount.found && strncmp(mount.type, "fuse.skyvol", 11) == 0;
     if (!ours) {
-        buf_printf(why, "%s is a dead mount of %s; take it away with: umount -l %s\n", path,
+        buf_printf(why, "%s is a dead mount of %s; take it away with: umount -l %s", path,
                    mount.found ? mount.type : "something else", path);
         place_mount_release(&mount);
         return -ENOTCONN;
@@ -162,14 +162,14 @@ static int check_free(const char *path, bool nonempty, struct buf *why)
     struct place_mount mount;
     int rc = place_find(path, &mount);
     if (rc == 0 && mount.found) {
-        buf_printf(why, "%s is busy: %s (%s) is mounted there; take it away first with: %s %s\n", path,
+        buf_printf(why, "%s is busy: %s (%s) is mounted there; take it away first with: %s %s", path,
                    mount.source, mount.type,
                    strncmp(mount.type, "fuse.skyvol", 11) == 0 ? "skyvol umount" : "umount", path);
         place_mount_release(&mount);
         return -EBUSY;
     }
     if (!nonempty && !directory_is_empty(path)) {
-        buf_printf(why, "%s is not empty; its files would be hidden: use another directory, or -o nonempty\n",
+        buf_printf(why, "%s is not empty; its files would be hidden: use another directory, or -o nonempty",
                    path);
         return -ENOTEMPTY;
     }
@@ -187,11 +187,11 @@ int place_prepare(const char *path, bool nonempty, struct buf *why)
         rc = stat(path, &facts) < 0 ? -errno : 0;
     }
     if (rc == -ENOENT)
-        buf_printf(why, "%s does not exist; make it with: mkdir -p %s\n", path, path);
+        buf_printf(why, "%s does not exist; make it with: mkdir -p %s", path, path);
     else if (rc < 0)
-        buf_printf(why, "%s: %s\n", path, err_text(rc));
+        buf_printf(why, "%s: %s", path, err_text(rc));
     else if (!S_ISDIR(facts.st_mode)) {
-        buf_printf(why, "%s is not a directory; name an empty directory\n", path);
+        buf_printf(why, "%s is not a directory; name an empty directory", path);
         rc = -ENOTDIR;
     }
     return rc < 0 ? rc : check_free(path, nonempty, why);
@@ -204,7 +204,7 @@ static int run_fusermount(const char *path, bool lazy, struct buf *why)
     pid_t pid;
     int rc = posix_spawnp(&pid, "fusermount3", NULL, NULL, (char *const *)(uintptr_t)arguments, environ);
     if (rc) {
-        buf_printf(why, "fusermount3 cannot be started (%s); install it with: apt-get install fuse3\n",
+        buf_printf(why, "fusermount3 cannot be started (%s); install it with: apt-get install fuse3",
                    err_text(rc));
         return -rc;
     }
@@ -213,7 +213,7 @@ static int run_fusermount(const char *path, bool lazy, struct buf *why)
     }
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
         return 0;
-    buf_printf(why, "%s cannot be unmounted: it is in use, or not yours (see: fuser -vm %s)\n", path, path);
+    buf_printf(why, "%s cannot be unmounted: it is in use, or not yours (see: fuser -vm %s)", path, path);
     return -EBUSY;
 }
 
@@ -225,11 +225,11 @@ int place_unmount(const char *path, bool lazy, struct buf *why)
     if (rc == -EPERM)
         return run_fusermount(path, lazy, why);
     if (rc == -EBUSY)
-        buf_printf(why, "%s is in use; end what uses it (see: fuser -vm %s) and try again\n", path, path);
+        buf_printf(why, "%s is in use; end what uses it (see: fuser -vm %s) and try again", path, path);
     else if (rc == -EINVAL)
-        buf_printf(why, "%s is not mounted\n", path);
+        buf_printf(why, "%s is not mounted", path);
     else
-        buf_printf(why, "%s cannot be unmounted: %s\n", path, err_text(rc));
+        buf_printf(why, "%s cannot be unmounted: %s", path, err_text(rc));
     return rc;
 }
 

@@ -20,6 +20,7 @@
 #include "mount/diagnosis.h"
 #include "mount/home.h"
 #include "mount/place.h"
+#include "mount/words.h"
 #include "s3/credentials.h"
 #include "s3/store.h"
 
@@ -65,7 +66,7 @@ static int start_log(const struct settings *settings, struct buf *why)
     else
         rc = log_open(LOG_TO_FILE, target);
     if (rc < 0)
-        buf_printf(why, "log=%s: %s\n", target, err_text(rc));
+        buf_printf(why, "log=%s: %s", target, err_text(rc));
     return rc;
 }
 
@@ -122,8 +123,9 @@ static int build_rooms(struct session *session, struct buf *why)
     if (rc < 0)
         return rc;
     if (disk_is_tmpfs(session->home.disk))
-        buf_printf(&session->warnings, "%s is in memory (tmpfs): unsent data there is lost at a power cut\n",
-                   session->home.path);
+        words_next(&session->warnings);
+    buf_printf(&session->warnings, "%s is in memory (tmpfs): unsent data there is lost at a power cut",
+               session->home.path);
     session->memory = memory_new((size_t)settings->memory);
     struct fs_config mounting = {
         .mount_point = settings->mount_point,
@@ -157,7 +159,7 @@ static int build_rooms(struct session *session, struct buf *why)
     };
     rc = cache_new(&caching, &session->cache);
     if (rc < 0)
-        buf_printf(why, "the cache cannot be set up: %s\n", err_text(rc));
+        buf_printf(why, "the cache cannot be set up: %s", err_text(rc));
     else
         fs_attach(session->fs, session->cache);
     return rc;
@@ -278,14 +280,18 @@ static void say_ready(void *context)
     struct session *session = context;
     log_info("%s is mounted at %s", session->settings->source, session->settings->mount_point);
     BUF_SCOPED words = BUF_INIT;
-    for (char *line = session->warnings.bytes, *end; *line; line = end + 1) {
-        end = strchrnul(line, '\n');
-        buf_printf(&words, "skyvol: warning: %.*s\n", (int)(end - line), line);
-        log_warn("%.*s", (int)(end - line), line);
-        if (!*end)
-            break;
+    for (const char *line = session->warnings.bytes; *line;) {
+        int length = (int)strcspn(line, "\n");
+        words_next(&words);
+        buf_printf(&words, "warning: %.*s", length, line);
+        log_warn("%.*s", length, line);
+        line += length + (line[length] == '\n');
     }
-    daemon_ready(session->daemon, words.bytes);
+    /* In the foreground the log is seen already, unless it goes elsewhere. */
+    const struct settings *settings = session->settings;
+    bool seen =
+        settings->foreground && (!settings->log_target || strcmp(settings->log_target, "stderr") == 0);
+    daemon_ready(session->daemon, seen ? "" : words.bytes);
 }
 
 static void log_unsent(void *context, const char *key, const char *path, uint64_t bytes, const char *why)
@@ -383,8 +389,7 @@ int session_run(struct settings *settings, struct daemon *daemon)
     int status = 1;
     int rc = start(&session, &why);
     if (rc < 0) {
-        STRING_SCOPED *words = xprintf("skyvol: %s", why.length ? why.bytes : err_text(rc));
-        daemon_failed(daemon, words);
+        daemon_failed(daemon, why.length ? why.bytes : err_text(rc));
         release_session(&session);
         return 1;
     }

@@ -87,6 +87,10 @@ Test(option, all_problems_are_named_at_once)
     cr_assert_eq(option_parse_list(&settings, "memory=lots,uid=-1,style=sideways,bogus", &why), -EINVAL);
     static const char *const words[] = {"memory=lots", "uid=-1", "style=sideways", "auto path virtual",
                                         "'bogus'"};
+    size_t lines = 1;
+    for (const char *c = why.bytes; *c; c++)
+        lines += *c == '\n';
+    cr_assert_eq(lines, 4, "each has its own line: %s", why.bytes);
     for (size_t i = 0; i < 5; i++)
         cr_assert_not_null(strstr(why.bytes, words[i]), "'%s' is not in: %s", words[i], why.bytes);
 }
