@@ -1,10 +1,14 @@
 #include "mount/command.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/buf.h"
+#include "base/err.h"
+#include "mount/control.h"
 #include "mount/option.h"
 #include "mount/words.h"
 
@@ -58,6 +62,28 @@ int command_usage(const char *name, const char *format, ...)
     words_line(stderr, "skyvol %s: %s", name, message.bytes);
     words_line(stderr, "Try: skyvol %s --help", name);
     return 2;
+}
+
+int command_connect(const char *path, const struct place_mount *mount, int *ret_socket, pid_t *ret_pid)
+{
+    int rc = control_connect(path, mount->owner, ret_socket, ret_pid);
+    if (rc == 0)
+        return 0;
+    if (!mount->found)
+        words_say("%s is not mounted", path);
+    else if (strcmp(mount->type, "fuse.skyvol") != 0)
+        words_say("%s is a mount of %s (%s), not of skyvol", path, mount->source, mount->type);
+    else if (rc == -EACCES || (mount->owner != geteuid() && geteuid() != 0))
+        words_say("%s is another user's mount (uid %u); ask as that user or as root", path,
+                  (unsigned)mount->owner);
+    else if (rc == -EAGAIN)
+        words_say("the daemon of %s does not answer: too many wait for it already; see its log", path);
+    else
+        words_say(
+            "the daemon of %s cannot be reached (%s): it is just starting or ending, or belongs to another "
+            "container; try again, or there",
+            path, err_text(rc));
+    return rc;
 }
 
 static int refuse_command(const char *word)

@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -8,8 +9,6 @@
 #include "mount/control.h"
 #include "mount/place.h"
 #include "mount/words.h"
-
-#define STATUS_TIMEOUT_MS 10000
 
 static long long number(const struct json *object, const char *name)
 {
@@ -65,22 +64,30 @@ static int read_words(int count, char **words, const char **ret_directory, bool 
     return *ret_directory ? 0 : command_usage("status", "the directory is missing");
 }
 
-static int ask(const char *directory, struct buf *answer, struct buf *why)
+static int ask(const char *path, struct json **ret_status)
 {
-    STRING_SCOPED *path = NULL;
-    int rc = place_resolve(directory, &path, why);
-    if (rc < 0)
-        return rc;
+    struct place_mount mount;
     int socket;
-    rc = control_connect(path, &socket, why);
+    pid_t pid;
+    if (place_look(path, &mount) == PLACE_DEAD) {
+        words_say(
+            "the daemon of %s has died; take the mount away with: skyvol umount %s (or mount there again)",
+            path, path);
+        place_mount_release(&mount);
+        return -ENOTCONN;
+    }
+    int rc = command_connect(path, &mount, &socket, &pid);
+    place_mount_release(&mount);
     if (rc < 0)
         return rc;
     rc = control_send(socket, "status");
     if (rc == 0)
-        rc = control_receive(socket, STATUS_TIMEOUT_MS, answer);
+        rc = control_receive(socket, CONTROL_TIMEOUT_MS, ret_status);
     close(socket);
     if (rc < 0)
-        buf_printf(why, "the daemon of %s does not answer (%s); see its log", path, err_text(rc));
+        words_say(
+            "the daemon of %s (pid %d) does not answer (%s); see its log; if it is stopped: kill -CONT %d",
+            path, (int)pid, err_text(rc), (int)pid);
     return rc;
 }
 
@@ -91,23 +98,18 @@ int command_status(int count, char **words)
     int usage = read_words(count, words, &directory, &as_json);
     if (usage)
         return usage;
-    BUF_SCOPED answer = BUF_INIT;
     BUF_SCOPED why = BUF_INIT;
+    STRING_SCOPED *path = NULL;
     struct json *status = NULL;
-    int rc = ask(directory, &answer, &why);
-    if (rc == 0)
-        rc = json_parse(answer.bytes, answer.length, &status, &why);
-    if (rc < 0) {
+    if (place_resolve(directory, &path, &why) < 0)
         words_complain(why.bytes);
-        return 1;
-    }
-    if (as_json) {
+    else if (ask(path, &status) == 0 && as_json) {
         BUF_SCOPED pretty = BUF_INIT;
         json_print(status, &pretty, true);
         puts(pretty.bytes);
-    } else {
+    } else if (status)
         print_words(status);
-    }
+    int code = status ? 0 : 1;
     json_free(status);
-    return 0;
+    return code;
 }

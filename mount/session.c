@@ -16,6 +16,7 @@
 #include "base/memory.h"
 #include "cache/cache.h"
 #include "fs/fs.h"
+#include "mount/claim.h"
 #include "mount/control.h"
 #include "mount/diagnosis.h"
 #include "mount/home.h"
@@ -30,6 +31,7 @@
 struct session {
     struct settings *settings;
     struct daemon *daemon;
+    struct claim claim;
     struct credentials *credentials;
     struct store *store;
     struct home home;
@@ -116,6 +118,23 @@ static int prove_access(struct session *session, struct buf *why)
     return rc;
 }
 
+static struct json *report_status(void *context);
+
+/* Where the mount is, the socket is: whoever sees the one can reach the other. */
+static int mount_now(struct session *session, const struct fs_config *mounting, struct buf *why)
+{
+    struct control_config controlling = {
+        .socket_path = session->claim.socket_path,
+        .stop_timeout_ms = session->settings->stop_timeout,
+        .status = report_status,
+        .context = session,
+    };
+    int rc = control_new(&controlling, &session->control, why);
+    if (rc == 0)
+        rc = place_check_free(mounting->mount_point, why);
+    return rc < 0 ? rc : fs_new(mounting, &session->fs, why);
+}
+
 static int build_rooms(struct session *session, struct buf *why)
 {
     const struct settings *settings = session->settings;
@@ -136,7 +155,7 @@ static int build_rooms(struct session *session, struct buf *why)
         .threads = (uint32_t)settings->threads,
         .debug = settings->debug_fuse,
     };
-    rc = fs_new(&mounting, &session->fs, why);
+    rc = mount_now(session, &mounting, why);
     if (rc < 0)
         return rc;
     struct cache_config caching = {
@@ -160,9 +179,10 @@ static int build_rooms(struct session *session, struct buf *why)
     rc = cache_new(&caching, &session->cache);
     if (rc < 0)
         buf_printf(why, "the cache cannot be set up: %s", err_text(rc));
-    else
-        fs_attach(session->fs, session->cache);
-    return rc;
+    if (rc < 0)
+        return rc;
+    fs_attach(session->fs, session->cache);
+    return control_serve(session->control);
 }
 
 static const char *ability_word(enum store_ability ability)
@@ -333,15 +353,15 @@ static int finish(struct session *session)
     json_set_bool(last, "ended", true);
     json_set_string(last, "kept_in", left ? session->home.path : NULL);
     json_set(last, "unsent", &unsent);
-    if (session->control)
-        control_finish(session->control, last);
+    control_finish(session->control, last);
     json_free(last);
     return left ? 1 : 0;
 }
 
+/* The claim goes last, and after it only the connections of those who wait until they may mount here again. */
 static void release_session(struct session *session)
 {
-    control_free(session->control);
+    control_finish(session->control, NULL);
     if (session->signals_running) {
         pthread_kill(session->signals, SIGUSR1);
         pthread_join(session->signals, NULL);
@@ -352,6 +372,8 @@ static void release_session(struct session *session)
     home_close(&session->home);
     store_free(session->store);
     credentials_unref(session->credentials);
+    claim_release(&session->claim);
+    control_free(session->control);
     waiter_release(&session->waiter);
     buf_release(&session->warnings);
 }
@@ -360,15 +382,13 @@ static int start(struct session *session, struct buf *why)
 {
     int rc = start_log(session->settings, why);
     if (rc == 0)
+        rc = claim_take(session->settings->mount_point, &session->claim, why);
+    if (rc == 0)
         rc = build_store(session, why);
     if (rc == 0)
         rc = prove_access(session, why);
     if (rc == 0)
         rc = build_rooms(session, why);
-    if (rc < 0)
-        return rc;
-    struct control_config controlling = {session->settings->mount_point, report_status, session};
-    rc = control_new(&controlling, &session->control, why);
     if (rc < 0)
         return rc;
     rc = -pthread_create(&session->signals, NULL, wait_for_signals, session);
@@ -380,6 +400,7 @@ int session_run(struct settings *settings, struct daemon *daemon)
 {
     struct session session = {.settings = settings,
                               .daemon = daemon,
+                              .claim = CLAIM_NONE,
                               .home = {.lock = -1},
                               .started_ns = clock_wall_ns(),
                               .warnings = BUF_INIT};

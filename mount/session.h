@@ -1,7 +1,7 @@
 /* session: one mount from its first contact to its end: builds the rooms from below, runs them, ends them from above.
  *
- *      check mount point -> (background) -> credentials -> store -> LIST proves access -> home -> memory, cache
- *          -> fs -> control -> serve ... umount | SIGTERM | SIGINT -> send what is unsent (stop_timeout) -> all freed
+ *      check mount point -> (background) -> claim -> credentials -> store -> LIST proves access -> home
+ *          -> socket -> mount -> cache -> serve ... umount | SIGTERM | SIGINT -> send what is unsent (stop_timeout) -> all freed
  *
  * What is still unsent at the end stays in the home; it is named in the log, in the answer to `skyvol umount`, and in
  * unsent.json beside the files, and the exit status is 1.

@@ -1,5 +1,6 @@
 """Mounting and unmounting: every way it can go wrong has its line, its remedy and its exit status."""
 
+import json
 import os
 import pathlib
 import signal
@@ -68,6 +69,7 @@ class TestMount(harness.Workshop):
         import http.server
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
         server.RequestHandlerClass.log_message = lambda *_: None
+        self.addCleanup(server.server_close)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         self.addCleanup(server.shutdown)
         self.assertEqual(self.try_mount(endpoint=f"http://127.0.0.1:{server.server_port}").returncode, 1)
@@ -231,11 +233,12 @@ class TestMount(harness.Workshop):
         self.work.chmod(0o755)
         for path in (home, place, binary):
             os.chown(path, nobody.pw_uid, nobody.pw_gid)
+        self.addCleanup(os.chmod, "/dev/fuse", os.stat("/dev/fuse").st_mode & 0o777)
         os.chmod("/dev/fuse", 0o666)
         environment = harness.clean_environment() | {"HOME": str(home), "XDG_RUNTIME_DIR": str(home)}
 
-        def as_nobody(*words):
-            return subprocess.run([str(binary), *words], env=environment, capture_output=True, text=True, timeout=60,
+        def as_nobody(*words, **more):
+            return subprocess.run([str(binary), *words], env=environment | more, capture_output=True, text=True, timeout=60,
                                   user=nobody.pw_uid, group=nobody.pw_gid, extra_groups=[], cwd="/")
 
         done = as_nobody("mount", f"{self.bucket}:{self.prefix}", str(place), "-o", f"endpoint={self.minio.endpoint}")
@@ -245,8 +248,24 @@ class TestMount(harness.Workshop):
                                user=nobody.pw_uid, group=nobody.pw_gid, extra_groups=[])
         self.assertEqual(write.stdout, "mine\n", write.stderr)
         self.assertEqual(self.object("f"), b"mine\n")
+        # Where its socket is depends on no environment, and root finds it by the owner of the mount.
+        done = as_nobody("status", str(place), XDG_RUNTIME_DIR="/nowhere")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        done = subprocess.run([harness.SKYVOL, "status", str(place)], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0, done.stderr)
         done = as_nobody("umount", str(place))
         self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIsNone(harness.mounted_at(place))
+
+        # Dead, it is seen as such by root, whom the kernel does not let in.
+        done = as_nobody("mount", f"{self.bucket}:{self.prefix}", str(place), "-o", f"endpoint={self.minio.endpoint}")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        pid = json.loads(as_nobody("status", "--json", str(place)).stdout)["pid"]
+        os.kill(pid, signal.SIGKILL)
+        harness.wait_until(lambda: not os.path.exists(f"/proc/{pid}"), what="the end of the daemon")
+        done = subprocess.run([harness.SKYVOL, "umount", str(place)], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("had died", done.stderr)
         self.assertIsNone(harness.mounted_at(place))
 
 
