@@ -180,6 +180,21 @@ class TestDaemon(harness.Workshop):
                               cwd="/")
         self.assertEqual(done.stdout, "")
 
+    def test_closed_standard_files_are_nothing_and_nobody_elses(self):
+        place = self.work / "mnt"
+        place.mkdir()
+        self.addCleanup(subprocess.run, ["umount", "-l", str(place)], stderr=subprocess.DEVNULL)
+        words = self.command(place, "closed")
+        done = subprocess.run(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *words], env=harness.clean_environment(),
+                              timeout=30)
+        self.assertEqual(done.returncode, 0)
+        (place / "f").write_text("x")
+        pid = json.loads(subprocess.run([harness.SKYVOL, "status", str(place), "--json"], capture_output=True,
+                                        check=True).stdout)["pid"]
+        self.assertEqual({os.readlink(f"/proc/{pid}/fd/{n}") for n in range(3)}, {"/dev/null"})
+        self.assertEqual(subprocess.run([harness.SKYVOL, "umount", str(place)]).returncode, 0)
+        self.assertIn("is unmounted", (self.work / "closed.log").read_text())
+
 
 if __name__ == "__main__":
     harness.main()
