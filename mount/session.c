@@ -41,8 +41,10 @@ struct session {
     struct control *control;
     pthread_t signals;
     bool signals_running;
-    atomic_bool stopping; /* by a signal: a second one ends the sending */
-    struct waiter waiter; /* of the sending at the end */
+    atomic_bool stopping;        /* by a signal */
+    atomic_bool over;            /* SIGUSR1 ends the thread of signals */
+    _Atomic(struct fs *) served; /* once there is something to stop */
+    struct waiter waiter;        /* of the first contact, and of the sending at the end */
     int64_t started_ns;
     struct buf warnings;
 };
@@ -112,7 +114,9 @@ static int prove_access(struct session *session, struct buf *why)
                               .max_keys = 1,
                               .patience_ms = FIRST_CONTACT_MS};
     int rc = store_wait(session->store, &call, &session->waiter);
-    if (rc < 0)
+    if (rc == -EINTR)
+        buf_add_string(why, "stopped by a signal before anything was mounted");
+    else if (rc < 0)
         diagnosis_access(session->settings, rc, &call.error, why);
     store_call_release(&call);
     return rc;
@@ -132,6 +136,10 @@ static int mount_now(struct session *session, const struct fs_config *mounting, 
     int rc = control_new(&controlling, &session->control, why);
     if (rc == 0)
         rc = place_check_free(mounting->mount_point, why);
+    if (rc == 0 && atomic_load(&session->stopping)) {
+        buf_add_string(why, "stopped by a signal before anything was mounted");
+        rc = -EINTR;
+    }
     return rc < 0 ? rc : fs_new(mounting, &session->fs, why);
 }
 
@@ -261,44 +269,88 @@ static struct json *report_status(void *context)
     return object;
 }
 
+/* ---- Signals. ---- */
+
+static void fill_signals(sigset_t *set)
+{
+    sigemptyset(set);
+    sigaddset(set, SIGTERM);
+    sigaddset(set, SIGINT);
+    sigaddset(set, SIGHUP);
+    sigaddset(set, SIGUSR1);
+    sigaddset(set, SIGUSR2);
+}
+
+/* The first signal ends the mount, or the first contact; the second ends the sending. What blocks before there is a mount
+ * (a name that is looked up) holds nothing that could be lost: there the second one ends the process. */
+static void stop_by_signal(struct session *session, int number)
+{
+    bool again = atomic_exchange(&session->stopping, true);
+    struct fs *fs = atomic_load(&session->served);
+    log_info("signal %s: stopping", strsignal(number));
+    if (fs && !again)
+        fs_stop(fs);
+    else if (!fs && again)
+        _exit(1);
+    else
+        waiter_interrupt(&session->waiter);
+}
+
+static void toggle_log_level(struct session *session)
+{
+    enum log_level usual = (enum log_level)session->settings->log_level;
+    bool back = log_level() != usual;
+    log_set_level(LOG_LEVEL_DEBUG);
+    log_info("signal SIGUSR2: log_level=%s from here on", back ? "as configured" : "debug");
+    if (back)
+        log_set_level(usual);
+}
+
 static void *wait_for_signals(void *context)
 {
     struct session *session = context;
     sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGHUP);
-    sigaddset(&set, SIGUSR1);
-    for (int signal; sigwait(&set, &signal) == 0;) {
-        if (signal == SIGUSR1) /* the session is over */
+    fill_signals(&set);
+    for (int number; sigwait(&set, &number) == 0;) {
+        if (number == SIGUSR2)
+            toggle_log_level(session);
+        else if (number != SIGUSR1)
+            stop_by_signal(session, number);
+        else if (atomic_load(&session->over))
             return NULL;
-        if (atomic_exchange(&session->stopping, true)) {
-            waiter_interrupt(&session->waiter);
-            continue;
-        }
-        log_info("signal %s: stopping", strsignal(signal));
-        fs_stop(session->fs);
     }
     return NULL;
 }
 
-static void block_signals(void)
+/* Before any other thread, so that all of them leave the signals to this one. */
+static int start_signals(struct session *session)
 {
     sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGHUP);
-    sigaddset(&set, SIGUSR1);
+    fill_signals(&set);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
+    int rc = -pthread_create(&session->signals, NULL, wait_for_signals, session);
+    session->signals_running = rc == 0;
+    return rc;
 }
+
+static void end_signals(struct session *session)
+{
+    atomic_store(&session->over, true);
+    if (session->signals_running) {
+        pthread_kill(session->signals, SIGUSR1);
+        pthread_join(session->signals, NULL);
+    }
+    session->signals_running = false;
+}
+
+/* ---- The beginning. ---- */
 
 static void say_ready(void *context)
 {
     struct session *session = context;
-    log_info("%s is mounted at %s", session->settings->source, session->settings->mount_point);
+    const struct settings *settings = session->settings;
+    log_info("%s is mounted at %s", settings->source, settings->mount_point);
     BUF_SCOPED words = BUF_INIT;
     for (const char *line = session->warnings.bytes; *line;) {
         int length = (int)strcspn(line, "\n");
@@ -308,10 +360,12 @@ static void say_ready(void *context)
         line += length + (line[length] == '\n');
     }
     /* In the foreground the log is seen already, unless it goes elsewhere. */
-    const struct settings *settings = session->settings;
     bool seen =
         settings->foreground && (!settings->log_target || strcmp(settings->log_target, "stderr") == 0);
-    daemon_ready(session->daemon, seen ? "" : words.bytes);
+    if (daemon_ready(session->daemon, seen ? "" : words.bytes) < 0) {
+        log_warn("the command that asked for the mount has been ended: unmounting");
+        fs_stop(session->fs);
+    }
 }
 
 static void log_unsent(void *context, const char *key, const char *path, uint64_t bytes, const char *why)
@@ -361,11 +415,8 @@ static int finish(struct session *session)
 /* The claim goes last, and after it only the connections of those who wait until they may mount here again. */
 static void release_session(struct session *session)
 {
+    end_signals(session);
     control_finish(session->control, NULL);
-    if (session->signals_running) {
-        pthread_kill(session->signals, SIGUSR1);
-        pthread_join(session->signals, NULL);
-    }
     fs_free(session->fs);
     cache_free(session->cache);
     memory_free(session->memory);
@@ -382,6 +433,8 @@ static int start(struct session *session, struct buf *why)
 {
     int rc = start_log(session->settings, why);
     if (rc == 0)
+        rc = start_signals(session);
+    if (rc == 0)
         rc = claim_take(session->settings->mount_point, &session->claim, why);
     if (rc == 0)
         rc = build_store(session, why);
@@ -389,11 +442,15 @@ static int start(struct session *session, struct buf *why)
         rc = prove_access(session, why);
     if (rc == 0)
         rc = build_rooms(session, why);
-    if (rc < 0)
-        return rc;
-    rc = -pthread_create(&session->signals, NULL, wait_for_signals, session);
-    session->signals_running = rc == 0;
     return rc;
+}
+
+/* Whoever comes first, a signal or this, sees the other. */
+static void let_signals_stop(struct session *session)
+{
+    atomic_store(&session->served, session->fs);
+    if (atomic_load(&session->stopping))
+        fs_stop(session->fs);
 }
 
 int session_run(struct settings *settings, struct daemon *daemon)
@@ -405,7 +462,6 @@ int session_run(struct settings *settings, struct daemon *daemon)
                               .started_ns = clock_wall_ns(),
                               .warnings = BUF_INIT};
     waiter_init(&session.waiter);
-    block_signals();
     BUF_SCOPED why = BUF_INIT;
     int status = 1;
     int rc = start(&session, &why);
@@ -414,6 +470,7 @@ int session_run(struct settings *settings, struct daemon *daemon)
         release_session(&session);
         return 1;
     }
+    let_signals_stop(&session);
     rc = fs_run(session.fs, say_ready, &session);
     if (rc < 0)
         log_error("the FUSE session broke: %s", err_name(rc));

@@ -180,6 +180,61 @@ class TestDaemon(harness.Workshop):
                               cwd="/")
         self.assertEqual(done.stdout, "")
 
+    def slow_contact(self, action, *flags, **fault):
+        """A mount that hangs in its first LIST: (its command, the place)."""
+        little = self.little()
+        little.control("fault", op="ListObjectsV2", action=action, times=0, **fault)
+        place = self.work / "mnt"
+        place.mkdir()
+        words = self.command(place, "slow", endpoint=little.endpoint)
+        words[2] = "test"
+        self.addCleanup(subprocess.run, ["umount", "-l", str(place)], stderr=subprocess.DEVNULL)
+        child = subprocess.Popen([*words, *flags], env=harness.clean_environment(keys=False) | little.environment,
+                                 stderr=subprocess.PIPE, text=True)
+        harness.wait_until(lambda: little.log("ListObjectsV2"), what="the first LIST")
+        return child, place
+
+    def test_no_mount_appears_after_its_command_was_interrupted(self):
+        child, place = self.slow_contact("delay", ms=1500)
+        daemon = int(pathlib.Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text())
+        child.send_signal(signal.SIGINT)
+        child.communicate(timeout=10)
+        harness.wait_until(lambda: not os.path.exists(f"/proc/{daemon}"), 10, "the end of the daemon")
+        self.assertIsNone(harness.mounted_at(place))
+
+    def test_ctrl_c_ends_a_first_contact_in_the_foreground(self):
+        child, place = self.slow_contact("hang", "-f")
+        child.send_signal(signal.SIGINT)
+        words = child.communicate(timeout=3)[1]
+        self.assertEqual(child.returncode, 1)
+        self.assertIn("stopped by a signal", words)
+        self.assertIsNone(harness.mounted_at(place))
+
+    def test_a_foreign_sigusr1_does_not_make_it_deaf(self):
+        mount = self.mount()
+        os.kill(mount.pid, signal.SIGUSR1)
+        time.sleep(0.2)
+        os.kill(mount.pid, signal.SIGTERM)
+        harness.wait_until(lambda: not mount.alive(), 20, "the end of the daemon")
+
+    def test_the_level_of_the_log_changes_while_it_runs(self):
+        mount = self.mount(log_level="warn")
+
+        def lines():
+            return mount.log.read_text().splitlines()
+
+        def toggle(count):
+            os.kill(mount.pid, signal.SIGUSR2)
+            harness.wait_until(lambda: sum("SIGUSR2" in line for line in lines()) == count, what="the line that says so")
+
+        self.assertNotIn("is mounted", mount.log.read_text())  # of level info
+        toggle(1)
+        self.assertIn("log_level=debug", lines()[-1])
+        toggle(2)
+        self.assertIn("log_level=as configured", lines()[-1])
+        self.assertEqual(mount.umount().returncode, 0)
+        self.assertNotIn("is unmounted", mount.log.read_text())
+
     def test_closed_standard_files_are_nothing_and_nobody_elses(self):
         place = self.work / "mnt"
         place.mkdir()
