@@ -17,6 +17,8 @@
 #include "base/json.h"
 #include "cache/cache.h"
 
+#define FS_THREADS_MAX 16
+
 struct fs;
 
 struct fs_config {
@@ -25,7 +27,7 @@ struct fs_config {
     bool read_only;
     bool allow_other; /* brings default_permissions, which is always set */
     bool allow_root;
-    uint32_t threads;        /* 0: 4 */
+    uint32_t threads;        /* at most FS_THREADS_MAX; 0: 4 */
     uint32_t read_ahead_kib; /* of the mount's bdi, where allowed; 0: 4096 */
     bool debug;
 };

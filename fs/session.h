@@ -17,8 +17,6 @@
 #include "fs/node.h"
 #include "fs/request.h"
 
-#define FS_THREADS_MAX 16
-
 struct fs {
     /* Set at birth, or by fs_attach. */
     uint32_t thread_count;

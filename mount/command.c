@@ -24,9 +24,10 @@ static const struct command {
      "SOURCE is bucket, bucket:prefix or s3://bucket/prefix. Returns when DIR is usable; -f stays in the "
      "foreground.\n"
      "Keys come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or from ~/.aws/credentials.\n"
-     "kill -USR2 PID (see status) toggles its log between log_level and debug.\n"
-     "An option is taken from -o, else from the environment (SKYVOL_NAME), else from the [mount] table of\n"
-     "~/.config/skyvol/config.toml or /etc/skyvol.toml.\n"},
+     "kill -USR2 PID (see skyvol status) toggles its log between log_level and debug.\n"
+     "An option is taken from -o, else from the environment (SKYVOL_NAME), else from the [mount] table of "
+     "the file\n"
+     "that config= or SKYVOL_CONFIG names, else of ~/.config/skyvol/config.toml and /etc/skyvol.toml.\n"},
     {"umount", command_umount, "skyvol umount DIR", "send what is unsent and take the directory away",
      "Exits 1 when something could not be sent, and prints where it is kept.\n"},
     {"status", command_status, "skyvol status DIR [--json]", "what a mount does, holds and could not send",

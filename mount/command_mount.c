@@ -1,4 +1,5 @@
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "mount/command.h"
@@ -53,11 +54,17 @@ static int read_words(int count, char **words, struct words *ret_said)
     return 0;
 }
 
-/* Options by rising weight, so that a later one overwrites an earlier one. -o is read twice: its config= names the file. */
+/* Options by rising weight, so that a later one overwrites an earlier one. -o is read twice: its config= names the file,
+ * else SKYVOL_CONFIG does. */
 static int read_settings(struct settings *settings, const struct words *said, struct buf *why)
 {
     option_defaults(settings);
     int rc = option_parse_list(settings, said->options.bytes, why);
+    if (rc < 0)
+        return rc;
+    const char *named = getenv("SKYVOL_CONFIG");
+    if (!settings->config && named && *named)
+        rc = option_set(settings, "config", named, "SKYVOL_CONFIG", why);
     if (rc < 0)
         return rc;
     STRING_SCOPED *config = settings->config ? xstrdup(settings->config) : NULL;
@@ -67,7 +74,7 @@ static int read_settings(struct settings *settings, const struct words *said, st
         return -1;
     rc = option_parse_list(settings, said->options.bytes, why);
     settings->foreground = said->foreground;
-    return rc;
+    return rc < 0 ? rc : option_check(settings, why);
 }
 
 static int prepare(struct settings *settings, const struct words *said, struct buf *why)

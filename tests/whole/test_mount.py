@@ -120,6 +120,21 @@ class TestMount(harness.Workshop):
         self.assertEqual(done.returncode, 2)
         self.assertIn("--help", done.stderr)
 
+    def test_the_environment_names_the_config_file_and_dot_is_where_the_command_was_typed(self):
+        (self.work / "here.toml").write_text('[mount]\nro = true\nlog = "here.log"\n')
+        place = self.work / "mnt"
+        place.mkdir()
+        self.addCleanup(subprocess.run, ["umount", "-l", str(place)], stderr=subprocess.DEVNULL)
+        done = subprocess.run([harness.SKYVOL, "mount", self.bucket, "mnt", "-o",
+                               f"endpoint={self.minio.endpoint},cache_dir=cache"], cwd=self.work, capture_output=True,
+                              text=True, env=harness.clean_environment() | {"SKYVOL_CONFIG": "here.toml", "SKYVOL_RW": ""})
+        self.assertEqual(done.returncode, 0, done.stderr)
+        with self.assertRaises(OSError):
+            (place / "f").write_text("x")
+        self.assertIn("is mounted", (self.work / "here.log").read_text())
+        self.assertTrue((self.work / "cache/lock").exists())
+        subprocess.run([harness.SKYVOL, "umount", str(place)], check=True)
+
     def test_a_secret_option_is_refused(self):
         done = self.try_mount(secret_key="hunter2")
         self.assertEqual(done.returncode, 1)
