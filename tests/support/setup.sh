@@ -88,16 +88,23 @@ setup_go() {
     echo "$venv/bin/go"
 }
 
-# A word now and then, so that nobody thinks that it hangs.
-setup_wait_aloud() {
-    local pid=$1 seconds=0
+# Runs a long command with a word now and then, so that nobody thinks that it hangs. In a group of its own (bash lets the
+# background ignore Ctrl-C), which ends with us. A subshell: its trap is nobody else's.
+setup_run_aloud() ( # WHAT LOG COMMAND...
+    what=$1 log=$2 seconds=0
+    shift 2
+    set -m
+    "$@" >"$log" 2>&1 </dev/null &
+    pid=$!
+    set +m
+    trap 'kill -- "-$pid" 2>/dev/null || true; wait "$pid" || true; exit 130' INT TERM HUP
     while kill -0 "$pid" 2>/dev/null; do
         sleep 1
         seconds=$((seconds + 1))
-        [ $((seconds % 30)) -ne 0 ] || setup_say "  ... still building MinIO, ${seconds} s"
+        [ $((seconds % 30)) -ne 0 ] || setup_say "  ... still $what, ${seconds} s"
     done
     wait "$pid"
-}
+)
 
 setup_minio() {
     local kept=$setup_cache/minio go log
@@ -114,8 +121,8 @@ setup_minio() {
     mkdir -p "$kept"
     log=$kept/build.log
     setup_say "Building MinIO, the S3 server of the tests: about 4 minutes, once (kept in $kept)"
-    GOBIN=$kept/new "$go" install "github.com/minio/minio@$setup_minio_version" >"$log" 2>&1 &
-    setup_wait_aloud $! || { tail -n 20 "$log" >&2; setup_fail "MinIO could not be built; see $log"; }
+    setup_run_aloud "building MinIO" "$log" \
+        env GOBIN="$kept/new" "$go" install "github.com/minio/minio@$setup_minio_version" || { tail -n 20 "$log" >&2; setup_fail "MinIO could not be built; see $log"; }
     mv "$kept/new/minio" "$kept/minio"
     rmdir "$kept/new"
 }
