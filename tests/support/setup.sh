@@ -28,7 +28,7 @@ setup_as_root() {
     elif command -v sudo >/dev/null; then
         sudo "$@"
     else
-        setup_fail "these packages are missing and there is no sudo to install them: ${*: -20}"
+        setup_fail "this needs root and there is no sudo: $*"
     fi
 }
 
