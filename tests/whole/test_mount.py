@@ -146,8 +146,57 @@ class TestMount(harness.Workshop):
             self.assertEqual((done.returncode, done.stderr), (0, ""), words)
             self.assertIn("skyvol", done.stdout)
 
-    def test_keys_that_may_only_list_a_prefix_are_enough(self):
-        self.mount(source=f"{self.bucket}:some/prefix")  # the access check asks below the prefix only
+    def scoped_keys(self):
+        """The environment of keys that reach nothing but the prefix of this test."""
+        return harness.clean_environment(keys=False) | self.s3.assume_role({"Version": "2012-10-17", "Statement": [
+            {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": f"arn:aws:s3:::{self.bucket}",
+             "Condition": {"StringLike": {"s3:prefix": [f"{self.prefix}/*"]}}},
+            {"Effect": "Allow", "Action": ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"],
+             "Resource": f"arn:aws:s3:::{self.bucket}/{self.prefix}/*"}]})
+
+    def test_keys_that_reach_a_prefix_only_are_enough(self):
+        keys = self.scoped_keys()
+        mount = self.mount(environment=keys)
+        (mount.place / "d").mkdir()
+        (mount.place / "d/f").write_text("mine")
+        self.assertEqual((mount.place / "d/f").read_text(), "mine")
+        self.assertEqual(os.listdir(mount.place), ["d"])
+        (mount.place / "d/f").unlink()
+        self.assert_refused(self.try_mount(environment=keys), "may not list", "s3:ListBucket", "bucket:prefix")
+        self.assert_refused(self.try_mount(f"{self.bucket}:elsewhere", environment=keys), "may not list")
+
+    def test_the_region_is_found_out_where_the_server_tells_it(self):
+        for redirect in (False, True):
+            little = self.little(region="eu-west-7", **({"redirect": True} if redirect else {}))
+            mount = self.mount(source="test", server=little)
+            (mount.place / "f").write_text("x")
+            self.assertEqual(little.s3.get("test", "f"), b"x")
+            self.assertEqual(mount.umount().returncode, 0)
+
+    def test_a_wrong_region_that_was_given_is_put_right(self):
+        little = self.little(region="eu-west-7")
+        mount = self.mount(source="test", server=little, region="us-east-1")
+        self.assertRegex(mount.log.read_text(), "eu-west-7")
+        self.assertEqual(mount.umount().returncode, 0)
+
+    def test_a_clock_that_is_a_day_behind_is_allowed_for_and_said(self):
+        little = self.little(skew=86400)
+        mount = self.mount(source="test", server=little)
+        (mount.place / "f").write_text("x")
+        self.assertRegex(mount.log.read_text(), "clock is 86[34][0-9][0-9] s off")
+        self.assertEqual(mount.umount().returncode, 0)
+        little.control("skew", seconds=0)
+        self.assertEqual(little.s3.get("test", "f"), b"x")
+
+    def test_what_cannot_be_put_right_is_named_with_its_remedy(self):
+        for status, code, *words in ((400, "AuthorizationHeaderMalformed", "another region", "region="),
+                                     (301, "PermanentRedirect", "another region", "endpoint"),
+                                     (403, "RequestTimeTooSkewed", "clock is wrong", "timedatectl")):
+            little = self.little()
+            little.control("fault", action="answer", status=status, code=code, times=0)
+            done = self.try_mount("test", environment=harness.clean_environment(keys=False) | little.environment,
+                                  endpoint=little.endpoint)
+            self.assert_refused(done, *words)
 
     def test_signals_end_cleanly(self):
         for number in (signal.SIGTERM, signal.SIGINT):
