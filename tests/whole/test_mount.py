@@ -198,6 +198,57 @@ class TestMount(harness.Workshop):
                                   endpoint=little.endpoint)
             self.assert_refused(done, *words)
 
+    def test_root_that_may_not_mount_hears_what_the_container_lacks(self):
+        words = [harness.SKYVOL, "mount", self.bucket, str(self.work / "mnt"), "-o",
+                 f"endpoint={self.minio.endpoint},cache_dir={self.work}/cache"]
+        (self.work / "mnt").mkdir()
+        hide = "mount -t tmpfs none /dev && mknod -m 666 /dev/null c 1 3 && mknod -m 666 /dev/urandom c 1 9"
+        for before, remedy in ((["setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"], "CAP_SYS_ADMIN"),
+                               (["unshare", "-m", "sh", "-c", f'{hide} && exec "$@"', "sh"], "modprobe fuse")):
+            done = subprocess.run([*before, *words], env=harness.clean_environment(), capture_output=True, text=True)
+            self.assert_refused(done, remedy, "--device /dev/fuse", "--cap-add SYS_ADMIN")
+
+    def test_a_warning_is_said_once_in_the_foreground(self):
+        place = self.work / "mnt"
+        place.mkdir()
+        (self.work / "cache/session-1-1").mkdir(parents=True, mode=0o700)
+        (self.work / "cache").chmod(0o700)
+        (self.work / "cache/session-1-1/left").write_text("x")
+        child = subprocess.Popen([harness.SKYVOL, "mount", self.bucket, str(place), "-f", "-o",
+                                  f"endpoint={self.minio.endpoint},cache_dir={self.work}/cache"],
+                                 env=harness.clean_environment(), stderr=subprocess.PIPE, text=True)
+        harness.wait_until(lambda: harness.mounted_at(place), what="the mount")
+        os.listdir(place)
+        child.send_signal(signal.SIGINT)
+        words = child.communicate(timeout=20)[1]
+        self.assertEqual(words.count("left unsent files"), 1, words)
+
+    def test_what_a_killed_run_left_is_named_as_it_is(self):
+        mount = self.mount(name="mnt")
+        file = os.open(mount.place / "f", os.O_CREAT | os.O_WRONLY)
+        os.write(file, b"x" * (1 << 20))
+        mount.kill()
+        with self.assertRaises(OSError):
+            os.close(file)
+        again = self.mount(name="mnt")
+        self.assertIn("left unsent files in", again.words)
+        self.assertNotIn("unsent.json", again.words)
+        self.assertEqual(again.words[-1], "\n")
+
+    def test_a_hostile_name_does_not_command_the_terminal(self):
+        little = self.little()
+        mount = self.mount(source="test", server=little, io_timeout="1s", stop_timeout="0s")
+        little.control("fault", op="PutObject", action="hang", times=0)
+        with self.assertRaises(OSError):
+            (mount.place / "a\x1b[2J\nb").write_text("x")
+        done = mount.run("status", str(mount.place))
+        self.assertIn(r"a\x1b[2J\x0ab", done.stdout)
+        self.assertNotIn("\x1b", done.stdout)
+        done = mount.umount()
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(r"a\x1b[2J\x0ab", done.stderr)
+        self.assertNotIn("\x1b", done.stderr)
+
     def test_signals_end_cleanly(self):
         for number in (signal.SIGTERM, signal.SIGINT):
             mount = self.mount(name=f"s{number}")
