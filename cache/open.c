@@ -35,8 +35,9 @@ void cache_flush(struct cache *cache, struct handle *handle, pid_t process, stru
     list_init(&sync->link);
     sync->inode = handle->inode;
     sync->answered = true;
-    /* A forked child's exit publishes nothing, and who only read has nothing to wait for. */
-    if (process != handle->process || (handle->flags & O_ACCMODE) == O_RDONLY)
+    /* A forked child's exit publishes nothing (0: unknown, may be the opener), and who only read has nothing to wait for. */
+    bool stranger = process && handle->process && process != handle->process;
+    if (stranger || (handle->flags & O_ACCMODE) == O_RDONLY)
         sync->done(sync, 0);
     else
         uploader_sync(handle->inode, sync);

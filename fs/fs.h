@@ -1,7 +1,7 @@
 /* fs: the door to the kernel: node ids, lookup counts, handles; each FUSE operation replies exactly once.
  *
- *      new -> mounted (fs_mount: /dev/fuse is open, INIT is answered, the mount point serves) -> running (fs_run)
- *          -> stopping (fs_stop, umount, connection aborted) -> unmounted (fs_free)
+ *      mounted (fs_new: whoever enters waits) -> fs_attach -> running (fs_run: INIT is answered, ready(), requests)
+ *          -> stopping (fs_stop, umount, connection aborted) -> unmounted (fs_run returns) -> fs_free
  *
  * Threads: `threads` identical FUSE threads never touch the network. An operation is tried inline with waiter NULL; on
  * -EAGAIN it moves to a pool of at most 64 small-stack threads behind a bounded queue and runs again with its waiter.
@@ -17,21 +17,23 @@
 #include "base/json.h"
 #include "cache/cache.h"
 
+#define FS_THREADS_MAX 16
+
 struct fs;
 
 struct fs_config {
-    const char *mount_point; /* absolute, exists, is a directory */
+    const char *mount_point; /* absolute; what is seen there is not looked at: that is the caller's */
     const char *source;      /* "bucket:prefix", for /proc/mounts */
     bool read_only;
     bool allow_other; /* brings default_permissions, which is always set */
     bool allow_root;
-    uint32_t threads;        /* 0: 4 */
+    uint32_t threads;        /* at most FS_THREADS_MAX; 0: 4 */
     uint32_t read_ahead_kib; /* of the mount's bdi, where allowed; 0: 4096 */
     bool debug;
 };
 
-/* Mounts (mount(2) when root, else fusermount3). Errors in words in `why`: -EBUSY, -ENOENT, -ENOTDIR, -EPERM
- * (fusermount3 missing, user_allow_other not set), -ENODEV (no /dev/fuse). */
+/* Mounts (mount(2) when root, else fusermount3). Errors with the remedy in `why`: -ENOENT, -ENOTDIR, -EPERM (fusermount3
+ * missing, user_allow_other not set, no CAP_SYS_ADMIN), -ENODEV (no /dev/fuse). */
 int fs_new(const struct fs_config *config, struct fs **ret_fs, struct buf *why);
 /* The notifications that the cache needs; may be called before fs_attach. */
 struct cache_notify fs_notify(struct fs *fs);
@@ -41,7 +43,7 @@ void fs_attach(struct fs *fs, struct cache *cache);
 int fs_run(struct fs *fs, void (*ready)(void *context), void *context);
 /* From any thread or a signal's thread: fs_run returns soon; operations that wait are interrupted. */
 void fs_stop(struct fs *fs);
-/* Unmounts if still mounted (lazily if busy), drops all references into the cache. */
+/* Unmounts (lazily if busy) what fs_run never did, drops all references into the cache. */
 void fs_free(struct fs *fs);
 void fs_report(struct fs *fs, struct json *object);
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <spawn.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,42 +17,58 @@
 #include "base/err.h"
 #include "base/log.h"
 
+#ifndef STATX_MNT_ID_UNIQUE
+#define STATX_MNT_ID_UNIQUE 0x4000U /* Linux 6.8; headers may be older */
+#endif
+
+/* Device numbers are used again as soon as a mount is gone, and so are the mount ids of old kernels; those that
+ * STATX_MNT_ID_UNIQUE gives never are. */
+struct identity {
+    uint64_t mount;
+    dev_t device;
+};
+
 struct mountpoint {
     char *path;
-    dev_t device;
+    struct identity identity;
     bool by_helper; /* fusermount3 mounted it and must unmount it */
 };
 
-/* The device seen at path, without a request into a file system that may not answer. */
-static int find_device(const char *path, dev_t *ret_device)
+/* Before Linux 5.8 statx knows no mount ids. O_PATH sends no request. */
+static uint64_t read_mount_id(const char *path)
+{
+    unsigned long long id = 0;
+    int fd = open(path, O_PATH | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    char name[48], line[128];
+    snprintf(name, sizeof name, "/proc/self/fdinfo/%d", fd);
+    FILE *facts = fopen(name, "re");
+    while (facts && fgets(line, sizeof line, facts))
+        if (sscanf(line, "mnt_id: %llu", &id) == 1)
+            break;
+    if (facts)
+        fclose(facts);
+    close(fd);
+    return id;
+}
+
+/* What is mounted at path, without a request into a file system that may not answer. */
+static int identify(const char *path, struct identity *ret_identity)
 {
     struct statx at;
-    if (statx(AT_FDCWD, path, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, 0, &at) != 0)
+    int flags = AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT;
+    if (statx(AT_FDCWD, path, flags, STATX_MNT_ID | STATX_MNT_ID_UNIQUE, &at) != 0)
         return -errno;
-    *ret_device = makedev(at.stx_dev_major, at.stx_dev_minor);
+    bool told = at.stx_mask & (STATX_MNT_ID | STATX_MNT_ID_UNIQUE);
+    *ret_identity = (struct identity){
+        .mount = told ? at.stx_mnt_id : read_mount_id(path),
+        .device = makedev(at.stx_dev_major, at.stx_dev_minor),
+    };
     return 0;
 }
 
-static int check_directory(const char *path, struct buf *why)
-{
-    struct stat at;
-    if (stat(path, &at) != 0) {
-        int rc = -errno;
-        if (rc == -ENOENT)
-            buf_printf(why, "%s does not exist: create it with mkdir -p", path);
-        else if (rc == -ENOTCONN)
-            buf_printf(why, "%s is a mount whose daemon is gone: unmount it first (umount -l %s)", path,
-                       path);
-        else
-            buf_printf(why, "%s: %s", path, err_text(rc));
-        return rc;
-    }
-    if (!S_ISDIR(at.st_mode)) {
-        buf_printf(why, "%s is not a directory", path);
-        return -ENOTDIR;
-    }
-    return 0;
-}
+#define IN_A_CONTAINER "in a container: docker run --device /dev/fuse --cap-add SYS_ADMIN"
 
 static int open_device(struct buf *why)
 {
@@ -60,13 +77,28 @@ static int open_device(struct buf *why)
         return fd;
     int rc = -errno;
     if (rc == -ENOENT || rc == -ENODEV || rc == -ENXIO) {
-        buf_add_string(
-            why, "/dev/fuse is missing: load the module (modprobe fuse), or give the container the device "
-                 "(docker run --device /dev/fuse --cap-add SYS_ADMIN)");
+        buf_add_string(why, "/dev/fuse is missing; load it with: modprobe fuse (" IN_A_CONTAINER ")");
         return -ENODEV;
     }
     buf_printf(why, "/dev/fuse: %s", err_text(rc));
+    if (rc == -EPERM || rc == -EACCES)
+        buf_add_string(why, "; this root may not use it (" IN_A_CONTAINER ")");
     return rc;
+}
+
+static void explain_mount(const char *path, int rc, struct buf *why)
+{
+    if (rc == -ENOENT)
+        buf_printf(why, "%s does not exist; make it with: mkdir -p %s", path, path);
+    else if (rc == -ENOTDIR)
+        buf_printf(why, "%s is not a directory; name an empty directory", path);
+    else if (rc == -EPERM || rc == -EACCES)
+        buf_printf(why,
+                   "%s cannot be mounted: %s; this root lacks CAP_SYS_ADMIN, or a profile forbids it "
+                   "(" IN_A_CONTAINER " --security-opt apparmor=unconfined)",
+                   path, err_text(rc));
+    else
+        buf_printf(why, "%s cannot be mounted: %s", path, err_text(rc));
 }
 
 static int mount_directly(const struct fs_config *config, int *ret_fd, struct buf *why)
@@ -83,7 +115,7 @@ static int mount_directly(const struct fs_config *config, int *ret_fd, struct bu
     if (mount(config->source, config->mount_point, "fuse.skyvol", flags, options.bytes) != 0) {
         int rc = -errno;
         close(fd);
-        buf_printf(why, "mount %s: %s", config->mount_point, err_text(rc));
+        explain_mount(config->mount_point, rc, why);
         return rc;
     }
     *ret_fd = fd;
@@ -192,9 +224,13 @@ static int explain_helper(const struct fs_config *config, const struct buf *word
     }
     buf_printf(why, "fusermount3 could not mount %s: %s", config->mount_point,
                words->length ? words->bytes : "it gave no reason");
-    if (strstr(words->bytes, "device not found") || strstr(words->bytes, "/dev/fuse"))
-        return -ENODEV;
-    return -EPERM;
+    bool device = strstr(words->bytes, "device not found") || strstr(words->bytes, "/dev/fuse");
+    if (device)
+        buf_add_string(
+            why,
+            "; /dev/fuse must be there and open to you: modprobe fuse, chmod 666 /dev/fuse (" IN_A_CONTAINER
+            ")");
+    return device ? -ENODEV : -EPERM;
 }
 
 static int mount_by_helper(const struct fs_config *config, int *ret_fd, struct buf *why)
@@ -253,21 +289,18 @@ static int unmount_by_helper(const char *path)
 int mountpoint_mount(const struct fs_config *config, struct mountpoint **ret_mountpoint, int *ret_fd,
                      struct buf *why)
 {
-    int rc = check_directory(config->mount_point, why);
-    if (rc < 0)
-        return rc;
     int fd = -1;
     bool by_helper = geteuid() != 0;
-    rc = by_helper ? mount_by_helper(config, &fd, why) : mount_directly(config, &fd, why);
+    int rc = by_helper ? mount_by_helper(config, &fd, why) : mount_directly(config, &fd, why);
     if (rc < 0) {
         if (why->length == 0)
-            buf_printf(why, "mount %s: %s", config->mount_point, err_text(rc));
+            buf_printf(why, "%s cannot be mounted: %s", config->mount_point, err_text(rc));
         return rc;
     }
     struct mountpoint *mountpoint = xcalloc(1, sizeof *mountpoint);
     mountpoint->path = xstrdup(config->mount_point);
     mountpoint->by_helper = by_helper;
-    rc = find_device(mountpoint->path, &mountpoint->device);
+    rc = identify(mountpoint->path, &mountpoint->identity);
     if (rc < 0) { /* then the mount could not be told from others later: do not begin */
         buf_printf(why, "statx %s: %s", mountpoint->path, err_text(rc));
         umount2(mountpoint->path, MNT_DETACH);
@@ -282,8 +315,9 @@ int mountpoint_mount(const struct fs_config *config, struct mountpoint **ret_mou
 
 bool mountpoint_mounted(const struct mountpoint *mountpoint)
 {
-    dev_t device;
-    return find_device(mountpoint->path, &device) == 0 && device == mountpoint->device;
+    struct identity seen;
+    return identify(mountpoint->path, &seen) == 0 && seen.mount == mountpoint->identity.mount &&
+           seen.device == mountpoint->identity.device;
 }
 
 void mountpoint_unmount(struct mountpoint *mountpoint)
@@ -309,5 +343,5 @@ void mountpoint_free(struct mountpoint *mountpoint)
 
 dev_t mountpoint_device(const struct mountpoint *mountpoint)
 {
-    return mountpoint->device;
+    return mountpoint->identity.device;
 }

@@ -11,7 +11,7 @@
 
 struct mountpoint;
 
-/* Mounts; *ret_fd is the connection, not yet answered: whoever enters the directory waits. */
+/* Mounts over whatever is there, without a look into it; *ret_fd is the connection, not yet answered: whoever enters the directory waits. */
 int mountpoint_mount(const struct fs_config *config, struct mountpoint **ret_mountpoint, int *ret_fd,
                      struct buf *why);
 /* True while it is our mount that is seen there. Sends no request into it. */

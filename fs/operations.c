@@ -97,25 +97,28 @@ double seconds_from_ms(int64_t ms)
     return ms > 0 ? (double)ms / 1000.0 : 0.0;
 }
 
+/* 0: it cannot be known (hidepid, or gone meanwhile). */
 static pid_t read_thread_group(pid_t thread)
 {
     char path[48], text[4096];
     snprintf(path, sizeof path, "/proc/%d/status", (int)thread);
     FILE *file = fopen(path, "re");
     if (!file)
-        return thread;
+        return 0;
     size_t length = fread(text, 1, sizeof text - 1, file);
     fclose(file);
     text[length] = '\0';
     const char *line = strstr(text, "\nTgid:");
-    return line ? (pid_t)strtol(line + 6, NULL, 10) : thread;
+    return line ? (pid_t)strtol(line + 6, NULL, 10) : 0;
 }
 
 /* tgkill of signal 0 asks, for the price of one system call, whether a thread leads its group; most do. */
 pid_t process_of(fuse_req_t fuse)
 {
     pid_t thread = fuse_req_ctx(fuse)->pid;
-    if (thread <= 0 || tgkill(thread, thread, 0) == 0 || errno == EPERM)
+    if (thread <= 0) /* of another pid namespace */
+        return 0;
+    if (tgkill(thread, thread, 0) == 0 || errno == EPERM)
         return thread;
     return read_thread_group(thread);
 }

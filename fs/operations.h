@@ -14,7 +14,7 @@ bool ask_begin(struct request *request, fuse_req_t fuse, fuse_ino_t id, const st
 
 void stat_from_attributes(const struct attributes *attributes, struct stat *ret_stat);
 double seconds_from_ms(int64_t ms);
-/* The thread group of the thread that asks (FUSE names threads); the thread itself when it is gone. */
+/* The thread group of the thread that asks (FUSE names threads); 0 when it cannot be known. */
 pid_t process_of(fuse_req_t fuse);
 void maker_from(fuse_req_t fuse, mode_t mode, struct maker *ret_maker);
 

@@ -249,11 +249,14 @@ static void raise_read_ahead(struct fs *fs)
     fs->read_ahead_now_kib = now;
 }
 
-/* The connection ends here; the kernel answers all that comes later with ENOTCONN. */
+/* The connection ends here; the kernel answers all that comes later with ENOTCONN. Whatever is mounted there after that is
+ * somebody else's. */
 static void disconnect(struct fs *fs)
 {
     if (fs->mountpoint)
         mountpoint_unmount(fs->mountpoint);
+    mountpoint_free(fs->mountpoint);
+    fs->mountpoint = NULL;
     if (fs->session)
         fuse_session_destroy(fs->session);
     fs->session = NULL;
@@ -296,7 +299,6 @@ void fs_free(struct fs *fs)
     if (!fs)
         return;
     disconnect(fs);
-    mountpoint_free(fs->mountpoint);
     requests_release(&fs->requests);
     files_release(&fs->files);
     nodes_release(&fs->nodes);

@@ -17,13 +17,11 @@
 #include "fs/node.h"
 #include "fs/request.h"
 
-#define FS_THREADS_MAX 16
-
 struct fs {
     /* Set at birth, or by fs_attach. */
     uint32_t thread_count;
     uint32_t read_ahead_kib;
-    struct mountpoint *mountpoint; /* NULL: the descriptor came from elsewhere (tests) */
+    struct mountpoint *mountpoint; /* NULL: unmounted, or the descriptor came from elsewhere (tests) */
     struct fuse_session *session;
     struct cache *cache;
     struct compat compat;

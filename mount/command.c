@@ -1,11 +1,16 @@
 #include "mount/command.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/buf.h"
+#include "base/err.h"
+#include "mount/control.h"
 #include "mount/option.h"
+#include "mount/words.h"
 
 static const struct command {
     const char *name;
@@ -19,8 +24,10 @@ static const struct command {
      "SOURCE is bucket, bucket:prefix or s3://bucket/prefix. Returns when DIR is usable; -f stays in the "
      "foreground.\n"
      "Keys come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or from ~/.aws/credentials.\n"
-     "An option is taken from -o, else from the environment (SKYVOL_NAME), else from the [mount] table of\n"
-     "~/.config/skyvol/config.toml or /etc/skyvol.toml.\n"},
+     "kill -USR2 PID (see skyvol status) toggles its log between log_level and debug.\n"
+     "An option is taken from -o, else from the environment (SKYVOL_NAME), else from the [mount] table of "
+     "the file\n"
+     "that config= or SKYVOL_CONFIG names, else of ~/.config/skyvol/config.toml and /etc/skyvol.toml.\n"},
     {"umount", command_umount, "skyvol umount DIR", "send what is unsent and take the directory away",
      "Exits 1 when something could not be sent, and prints where it is kept.\n"},
     {"status", command_status, "skyvol status DIR [--json]", "what a mount does, holds and could not send",
@@ -54,8 +61,31 @@ int command_usage(const char *name, const char *format, ...)
     BUF_SCOPED message = BUF_INIT;
     buf_vprintf(&message, format, list);
     va_end(list);
-    fprintf(stderr, "skyvol %s: %s\nTry: skyvol %s --help\n", name, message.bytes, name);
+    words_line(stderr, "skyvol %s: %s", name, message.bytes);
+    words_line(stderr, "Try: skyvol %s --help", name);
     return 2;
+}
+
+int command_connect(const char *path, const struct place_mount *mount, int *ret_socket, pid_t *ret_pid)
+{
+    int rc = control_connect(path, mount->owner, ret_socket, ret_pid);
+    if (rc == 0)
+        return 0;
+    if (!mount->found)
+        words_say("%s is not mounted", path);
+    else if (strcmp(mount->type, "fuse.skyvol") != 0)
+        words_say("%s is a mount of %s (%s), not of skyvol", path, mount->source, mount->type);
+    else if (rc == -EACCES || (mount->owner != geteuid() && geteuid() != 0))
+        words_say("%s is another user's mount (uid %u); ask as that user or as root", path,
+                  (unsigned)mount->owner);
+    else if (rc == -EAGAIN)
+        words_say("the daemon of %s does not answer: too many wait for it already; see its log", path);
+    else
+        words_say(
+            "the daemon of %s cannot be reached (%s): it is just starting or ending, or belongs to another "
+            "container; try again, or there",
+            path, err_text(rc));
+    return rc;
 }
 
 static int refuse_command(const char *word)
@@ -64,10 +94,9 @@ static int refuse_command(const char *word)
     for (size_t i = 0; i < COMMAND_COUNT; i++)
         names[i] = commands[i].name;
     const char *nearest = option_nearest(word, names, COMMAND_COUNT);
-    fprintf(stderr, "skyvol: there is no command '%s'", word);
-    if (nearest)
-        fprintf(stderr, "; did you mean '%s'?", nearest);
-    fputs("\nTry: skyvol --help\n", stderr);
+    words_say("there is no command '%s'%s%s%s", word, nearest ? "; did you mean '" : "",
+              nearest ? nearest : "", nearest ? "'?" : "");
+    words_line(stderr, "Try: skyvol --help");
     return 2;
 }
 

@@ -1,4 +1,5 @@
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "mount/command.h"
@@ -7,6 +8,7 @@
 #include "mount/place.h"
 #include "mount/session.h"
 #include "mount/source.h"
+#include "mount/words.h"
 
 struct words {
     const char *source, *directory;
@@ -52,11 +54,17 @@ static int read_words(int count, char **words, struct words *ret_said)
     return 0;
 }
 
-/* Options by rising weight, so that a later one overwrites an earlier one. -o is read twice: its config= names the file. */
+/* Options by rising weight, so that a later one overwrites an earlier one. -o is read twice: its config= names the file,
+ * else SKYVOL_CONFIG does. */
 static int read_settings(struct settings *settings, const struct words *said, struct buf *why)
 {
     option_defaults(settings);
     int rc = option_parse_list(settings, said->options.bytes, why);
+    if (rc < 0)
+        return rc;
+    const char *named = getenv("SKYVOL_CONFIG");
+    if (!settings->config && named && *named)
+        rc = option_set(settings, "config", named, "SKYVOL_CONFIG", why);
     if (rc < 0)
         return rc;
     STRING_SCOPED *config = settings->config ? xstrdup(settings->config) : NULL;
@@ -66,7 +74,7 @@ static int read_settings(struct settings *settings, const struct words *said, st
         return -1;
     rc = option_parse_list(settings, said->options.bytes, why);
     settings->foreground = said->foreground;
-    return rc;
+    return rc < 0 ? rc : option_check(settings, why);
 }
 
 static int prepare(struct settings *settings, const struct words *said, struct buf *why)
@@ -82,14 +90,6 @@ static int prepare(struct settings *settings, const struct words *said, struct b
     return rc < 0 ? rc : place_prepare(settings->mount_point, settings->nonempty, why);
 }
 
-static void print_lines(const char *lines)
-{
-    for (const char *end; *lines; lines = *end ? end + 1 : end) {
-        end = strchrnul(lines, '\n');
-        fprintf(stderr, "skyvol: %.*s\n", (int)(end - lines), lines);
-    }
-}
-
 int command_mount(int count, char **words)
 {
     struct words said = {.options = BUF_INIT};
@@ -99,10 +99,10 @@ int command_mount(int count, char **words)
         BUF_SCOPED why = BUF_INIT;
         struct daemon daemon;
         if (prepare(&settings, &said, &why) < 0) {
-            print_lines(why.bytes);
+            words_complain(why.bytes);
             status = 1;
         } else if (daemon_start(&daemon, settings.foreground) < 0) {
-            print_lines("no process can be started: out of memory, or too many processes");
+            words_complain("no process can be started: out of memory, or too many processes");
             status = 1;
         } else {
             status = session_run(&settings, &daemon);

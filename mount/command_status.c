@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -7,8 +8,7 @@
 #include "mount/command.h"
 #include "mount/control.h"
 #include "mount/place.h"
-
-#define STATUS_TIMEOUT_MS 10000
+#include "mount/words.h"
 
 static long long number(const struct json *object, const char *name)
 {
@@ -22,29 +22,30 @@ static void print_words(const struct json *status)
     bool read_only = false;
     json_get_bool(status, "read_only", &read_only);
     const struct json *unsent = json_get(status, "unsent");
-    printf("%s on %s (pid %lld, version %s)\n", json_get_string(status, "source"),
-           json_get_string(status, "mount_point"), number(status, "pid"), json_get_string(status, "version"));
-    printf("  server      %s\n", json_get_string(status, "server"));
-    printf("  mode        %s, durability=%s\n", read_only ? "read-only" : "writable",
-           json_get_string(status, "durability"));
-    printf("  up          %lld s\n", number(status, "uptime_s"));
-    printf("  memory      %lld of %lld MiB\n",
-           (number(status, "memory_used") + number(status, "memory_idle")) >> 20,
-           number(status, "memory_limit") >> 20);
-    printf("  traffic     %lld MiB in, %lld MiB out, %lld retries, %lld failures\n",
-           number(status, "bytes_in") >> 20, number(status, "bytes_out") >> 20, number(status, "retries"),
-           number(status, "failures"));
-    printf("  cache_dir   %s\n", json_get_string(status, "cache_dir"));
+    words_line(stdout, "%s on %s (pid %lld, version %s)", json_get_string(status, "source"),
+               json_get_string(status, "mount_point"), number(status, "pid"),
+               json_get_string(status, "version"));
+    words_line(stdout, "  server      %s", json_get_string(status, "server"));
+    words_line(stdout, "  mode        %s, durability=%s", read_only ? "read-only" : "writable",
+               json_get_string(status, "durability"));
+    words_line(stdout, "  up          %lld s", number(status, "uptime_s"));
+    words_line(stdout, "  memory      %lld of %lld MiB",
+               (number(status, "memory_used") + number(status, "memory_idle")) >> 20,
+               number(status, "memory_limit") >> 20);
+    words_line(stdout, "  traffic     %lld MiB in, %lld MiB out, %lld retries, %lld failures",
+               number(status, "bytes_in") >> 20, number(status, "bytes_out") >> 20, number(status, "retries"),
+               number(status, "failures"));
+    words_line(stdout, "  cache_dir   %s", json_get_string(status, "cache_dir"));
     if (number(status, "hidden_keys"))
-        printf("  hidden      %lld keys are no file names, such as %s\n", number(status, "hidden_keys"),
-               json_get_string(status, "hidden_example"));
+        words_line(stdout, "  hidden      %lld keys are no file names, such as %s",
+                   number(status, "hidden_keys"), json_get_string(status, "hidden_example"));
     if (json_count(unsent) == 0)
-        puts("  unsent      nothing: all that was closed is in the bucket");
+        words_line(stdout, "  unsent      nothing: all that was closed is in the bucket");
     for (size_t i = 0; i < json_count(unsent); i++) {
         const struct json *file = json_at(unsent, i);
         const char *why = json_get_string(file, "why");
-        printf("  unsent      %s (%lld bytes)%s%s\n", json_get_string(file, "key"), number(file, "bytes"),
-               why && *why ? ": " : "", why ? why : "");
+        words_line(stdout, "  unsent      %s (%lld bytes)%s%s", json_get_string(file, "key"),
+                   number(file, "bytes"), why && *why ? ": " : "", why ? why : "");
     }
 }
 
@@ -63,22 +64,30 @@ static int read_words(int count, char **words, const char **ret_directory, bool 
     return *ret_directory ? 0 : command_usage("status", "the directory is missing");
 }
 
-static int ask(const char *directory, struct buf *answer, struct buf *why)
+static int ask(const char *path, struct json **ret_status)
 {
-    STRING_SCOPED *path = NULL;
-    int rc = place_resolve(directory, &path, why);
-    if (rc < 0)
-        return rc;
+    struct place_mount mount;
     int socket;
-    rc = control_connect(path, &socket, why);
+    pid_t pid;
+    if (place_look(path, &mount) == PLACE_DEAD) {
+        words_say(
+            "the daemon of %s has died; take the mount away with: skyvol umount %s (or mount there again)",
+            path, path);
+        place_mount_release(&mount);
+        return -ENOTCONN;
+    }
+    int rc = command_connect(path, &mount, &socket, &pid);
+    place_mount_release(&mount);
     if (rc < 0)
         return rc;
     rc = control_send(socket, "status");
     if (rc == 0)
-        rc = control_receive(socket, STATUS_TIMEOUT_MS, answer);
+        rc = control_receive(socket, CONTROL_TIMEOUT_MS, ret_status);
     close(socket);
     if (rc < 0)
-        buf_printf(why, "the daemon of %s does not answer (%s); see its log\n", path, err_text(rc));
+        words_say(
+            "the daemon of %s (pid %d) does not answer (%s); see its log; if it is stopped: kill -CONT %d",
+            path, (int)pid, err_text(rc), (int)pid);
     return rc;
 }
 
@@ -89,23 +98,18 @@ int command_status(int count, char **words)
     int usage = read_words(count, words, &directory, &as_json);
     if (usage)
         return usage;
-    BUF_SCOPED answer = BUF_INIT;
     BUF_SCOPED why = BUF_INIT;
+    STRING_SCOPED *path = NULL;
     struct json *status = NULL;
-    int rc = ask(directory, &answer, &why);
-    if (rc == 0)
-        rc = json_parse(answer.bytes, answer.length, &status, &why);
-    if (rc < 0) {
-        fprintf(stderr, "skyvol: %s", why.bytes);
-        return 1;
-    }
-    if (as_json) {
+    if (place_resolve(directory, &path, &why) < 0)
+        words_complain(why.bytes);
+    else if (ask(path, &status) == 0 && as_json) {
         BUF_SCOPED pretty = BUF_INIT;
         json_print(status, &pretty, true);
         puts(pretty.bytes);
-    } else {
+    } else if (status)
         print_words(status);
-    }
+    int code = status ? 0 : 1;
     json_free(status);
-    return 0;
+    return code;
 }

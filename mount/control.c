@@ -1,5 +1,6 @@
 #include "mount/control.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
@@ -12,224 +13,319 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "base/digest.h"
 #include "base/err.h"
-#include "base/lock.h"
-#include "base/log.h"
-#include "mount/place.h"
 
-#define REQUEST_MAX        64
-#define REQUEST_TIMEOUT_MS 5000
-#define ANSWER_MAX         ((size_t)16 << 20)
+#define REQUEST_MAX   64
+#define GRACE_MS      1000 /* for requests that are half said when the mount ends */
+#define LAST_WORDS_MS 5000 /* for the last words to all who wait */
+
+enum state { FREE, READING, ANSWERING, WAITING };
+
+struct connection {
+    enum state state;
+    int socket;
+    int64_t deadline_ms;
+    char request[REQUEST_MAX];
+    size_t length;
+    struct buf answer;
+    size_t sent;
+    enum state after; /* ANSWERING: FREE or WAITING */
+};
 
 struct control {
     struct control_config config;
     char *path;
     int listener;
     int stop; /* eventfd */
+    bool bound;
+    dev_t device; /* of the socket that was bound here */
+    ino_t inode;
     pthread_t thread;
     bool running;
-    struct lock lock;
-    int waiting[CONTROL_CONNECTIONS]; /* sockets of "umount", -1: free; under lock */
+    /* The server's thread only; after its end, the caller's of control_finish. */
+    struct connection connections[CONTROL_CONNECTIONS];
 };
 
-static char *socket_path(const char *directory, const char *mount_point)
+static void set_state(struct connection *connection, enum state state)
 {
-    uint8_t hash[SHA256_BYTES];
-    digest_sha256(mount_point, strlen(mount_point), hash);
-    BUF_SCOPED name = BUF_INIT;
-    buf_add_hex(&name, hash, 10);
-    return xprintf("%s/%s.sock", directory, name.bytes);
+    static const bool edges[4][4] = {
+        [FREE] = {[READING] = true},
+        [READING] = {[ANSWERING] = true, [FREE] = true},
+        [ANSWERING] = {[WAITING] = true, [FREE] = true},
+        [WAITING] = {[FREE] = true},
+    };
+    assert(edges[connection->state][state]);
+    connection->state = state;
+    if (state != FREE)
+        return;
+    close(connection->socket);
+    buf_release(&connection->answer);
+    *connection = (struct connection){.state = FREE, .socket = -1, .answer = BUF_INIT};
 }
 
 static bool peer_is_friend(int socket)
 {
     struct ucred peer;
     socklen_t length = sizeof(peer);
-    if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0)
-        return false;
-    return peer.uid == 0 || peer.uid == geteuid() || geteuid() == 0;
+    return getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 &&
+           (peer.uid == 0 || peer.uid == geteuid());
 }
 
-static int send_all(int socket, const char *bytes, size_t length)
+static struct connection *find_free(struct control *control)
 {
-    while (length) {
-        ssize_t sent = send(socket, bytes, length, MSG_NOSIGNAL);
-        if (sent < 0 && errno == EINTR)
+    for (size_t i = 0; i < CONTROL_CONNECTIONS; i++)
+        if (control->connections[i].state == FREE)
+            return &control->connections[i];
+    return NULL;
+}
+
+static void accept_all(struct control *control)
+{
+    struct connection *free;
+    while ((free = find_free(control))) {
+        int socket = accept4(control->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (socket < 0)
+            return;
+        if (!peer_is_friend(socket)) {
+            close(socket);
             continue;
-        if (sent < 0)
-            return -errno;
-        bytes += sent;
-        length -= (size_t)sent;
-    }
-    return 0;
-}
-
-static int send_json(int socket, const struct json *json)
-{
-    BUF_SCOPED text = BUF_INIT;
-    json_print(json, &text, false);
-    buf_add_char(&text, '\n');
-    return send_all(socket, text.bytes, text.length);
-}
-
-/* One line, at most REQUEST_MAX bytes, within REQUEST_TIMEOUT_MS. */
-static bool read_request(int socket, char request[REQUEST_MAX])
-{
-    size_t length = 0;
-    while (length < REQUEST_MAX - 1) {
-        ssize_t got = recv(socket, request + length, REQUEST_MAX - 1 - length, 0);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got <= 0)
-            return false;
-        length += (size_t)got;
-        request[length] = '\0';
-        char *end = strchr(request, '\n');
-        if (end) {
-            *end = '\0';
-            return true;
         }
+        free->socket = socket;
+        free->deadline_ms = clock_ms() + CONTROL_TIMEOUT_MS;
+        set_state(free, READING);
     }
-    return false;
 }
 
-static bool keep_waiting(struct control *control, int socket)
+static void prepare_answer(struct control *control, struct connection *connection)
 {
-    LOCK_SCOPED(&control->lock);
-    for (size_t i = 0; i < CONTROL_CONNECTIONS; i++) {
-        if (control->waiting[i] < 0) {
-            control->waiting[i] = socket;
-            return true;
-        }
-    }
-    return false;
-}
-
-/* True: the socket stays open. */
-static bool answer_request(struct control *control, int socket)
-{
-    char request[REQUEST_MAX];
-    struct timeval limit = {.tv_sec = REQUEST_TIMEOUT_MS / 1000};
-    setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-    setsockopt(socket, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
-    if (!peer_is_friend(socket) || !read_request(socket, request))
-        return false;
-    if (strcmp(request, "umount") == 0)
-        return keep_waiting(control, socket);
     struct json *answer = NULL;
-    if (strcmp(request, "status") == 0)
+    connection->after = FREE;
+    if (strcmp(connection->request, "status") == 0) {
         answer = control->config.status(control->config.context);
-    else {
+    } else if (strcmp(connection->request, "umount") == 0) {
+        answer = json_object_new();
+        json_set_integer(answer, "stop_timeout_ms", control->config.stop_timeout_ms);
+        connection->after = WAITING;
+    } else {
         answer = json_object_new();
         json_set_string(answer, "error", "unknown request");
     }
-    send_json(socket, answer);
+    json_print(answer, &connection->answer, false);
+    buf_add_char(&connection->answer, '\n');
     json_free(answer);
+    set_state(connection, ANSWERING);
+}
+
+static void read_request(struct control *control, struct connection *connection)
+{
+    ssize_t got = recv(connection->socket, connection->request + connection->length,
+                       REQUEST_MAX - 1 - connection->length, MSG_DONTWAIT);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (got > 0) {
+        connection->length += (size_t)got;
+        connection->request[connection->length] = '\0';
+        char *end = strchr(connection->request, '\n');
+        if (end) {
+            *end = '\0';
+            prepare_answer(control, connection);
+            return;
+        }
+    }
+    if (got <= 0 || connection->length == REQUEST_MAX - 1)
+        set_state(connection, FREE);
+}
+
+static void send_answer(struct connection *connection)
+{
+    ssize_t sent = send(connection->socket, connection->answer.bytes + connection->sent,
+                        connection->answer.length - connection->sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (sent < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    connection->sent += sent > 0 ? (size_t)sent : 0;
+    if (sent < 0)
+        set_state(connection, FREE);
+    else if (connection->sent == connection->answer.length)
+        set_state(connection, connection->after);
+}
+
+static void step(struct control *control, struct connection *connection, short events)
+{
+    if (connection->state == READING && events)
+        read_request(control, connection);
+    if (connection->state == ANSWERING)
+        send_answer(connection);
+    else if (connection->state == WAITING && events)
+        set_state(connection, FREE); /* the command has gone, or says what it may not */
+    if (connection->state != FREE && connection->state != WAITING && clock_ms() >= connection->deadline_ms)
+        set_state(connection, FREE);
+}
+
+/* Watches the listener only while there is room: others wait in its queue. Returns the time until the next deadline. */
+static int fill_watched(struct control *control, struct pollfd *watched)
+{
+    int64_t next = CLOCK_NEVER;
+    watched[0] = (struct pollfd){find_free(control) ? control->listener : -1, POLLIN, 0};
+    for (size_t i = 0; i < CONTROL_CONNECTIONS; i++) {
+        struct connection *connection = &control->connections[i];
+        watched[i + 1] = (struct pollfd){connection->state == FREE ? -1 : connection->socket,
+                                         connection->state == ANSWERING ? POLLOUT : POLLIN, 0};
+        if ((connection->state == READING || connection->state == ANSWERING) &&
+            connection->deadline_ms < next)
+            next = connection->deadline_ms;
+    }
+    if (next == CLOCK_NEVER)
+        return -1;
+    int64_t left = next - clock_ms();
+    return left < 0 ? 0 : (int)left + 1;
+}
+
+static bool somebody_speaks(struct control *control)
+{
+    for (size_t i = 0; i < CONTROL_CONNECTIONS; i++)
+        if (control->connections[i].state == READING || control->connections[i].state == ANSWERING)
+            return true;
     return false;
 }
 
-/* Connections of "umount" whose command has gone are forgotten, so that their places can be used again. */
-static void drop_gone(struct control *control)
+/* Who connected before the end is heard, but not for long. */
+static void shorten_deadlines(struct control *control)
 {
-    LOCK_SCOPED(&control->lock);
-    for (size_t i = 0; i < CONTROL_CONNECTIONS; i++) {
-        char byte;
-        int socket = control->waiting[i];
-        if (socket >= 0 && recv(socket, &byte, 1, MSG_DONTWAIT | MSG_PEEK) == 0) {
-            close(socket);
-            control->waiting[i] = -1;
-        }
-    }
+    int64_t last = clock_ms() + GRACE_MS;
+    accept_all(control);
+    for (size_t i = 0; i < CONTROL_CONNECTIONS; i++)
+        if (control->connections[i].deadline_ms > last)
+            control->connections[i].deadline_ms = last;
 }
 
 static void *serve(void *context)
 {
     struct control *control = context;
-    struct pollfd watched[2] = {{control->listener, POLLIN, 0}, {control->stop, POLLIN, 0}};
-    for (;;) {
-        if (poll(watched, 2, -1) < 0 && errno != EINTR)
+    struct pollfd watched[CONTROL_CONNECTIONS + 2];
+    struct pollfd *stop = &watched[CONTROL_CONNECTIONS + 1];
+    bool stopping = false;
+    while (!stopping || somebody_speaks(control)) {
+        int timeout = fill_watched(control, watched);
+        *stop = (struct pollfd){stopping ? -1 : control->stop, POLLIN, 0};
+        if (poll(watched, CONTROL_CONNECTIONS + 2, timeout) < 0 && errno != EINTR)
             return NULL;
-        if (watched[1].revents)
-            return NULL;
-        if (!watched[0].revents)
-            continue;
-        int socket = accept4(control->listener, NULL, NULL, SOCK_CLOEXEC);
-        if (socket < 0)
-            continue;
-        drop_gone(control);
-        if (!answer_request(control, socket))
-            close(socket);
+        for (size_t i = 0; i < CONTROL_CONNECTIONS; i++)
+            step(control, &control->connections[i], watched[i + 1].revents);
+        if (watched[0].revents && !stopping)
+            accept_all(control);
+        if (stop->revents) {
+            stopping = true;
+            shorten_deadlines(control);
+        }
     }
+    return NULL;
 }
 
+/* The mode is right from the first moment; what lies there was left by a daemon that was killed. */
 static int bind_socket(struct control *control, struct buf *why)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (strlen(control->path) >= sizeof(address.sun_path)) {
-        buf_printf(why, "the control socket's path is too long: %s\n", control->path);
-        return -ENAMETOOLONG;
-    }
+    struct stat facts;
+    assert(strlen(control->path) < sizeof(address.sun_path)); /* claim.c makes it */
     strcpy(address.sun_path, control->path);
     unlink(control->path);
-    control->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (control->listener < 0 || bind(control->listener, (struct sockaddr *)&address, sizeof(address)) < 0 ||
-        chmod(control->path, 0600) < 0 || listen(control->listener, CONTROL_CONNECTIONS) < 0) {
-        int rc = -errno;
-        buf_printf(why, "the control socket %s cannot be made: %s\n", control->path, err_text(rc));
+    control->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    mode_t mask = umask(077);
+    bool good =
+        control->listener >= 0 && bind(control->listener, (struct sockaddr *)&address, sizeof(address)) == 0;
+    int rc = good ? 0 : -errno;
+    umask(mask);
+    if (rc == 0 && (lstat(control->path, &facts) < 0 || listen(control->listener, CONTROL_CONNECTIONS) < 0))
+        rc = -errno;
+    if (rc < 0) {
+        buf_printf(why, "the control socket %s cannot be made: %s", control->path, err_text(rc));
         return rc;
     }
+    control->bound = true;
+    control->device = facts.st_dev;
+    control->inode = facts.st_ino;
     return 0;
 }
 
 int control_new(const struct control_config *config, struct control **ret_control, struct buf *why)
 {
-    STRING_SCOPED *directory = place_runtime_directory(getuid());
-    if (!directory) {
-        buf_printf(why,
-                   "there is no place for a control socket; set XDG_RUNTIME_DIR to a directory of yours\n");
-        return -ENOENT;
-    }
     struct control *control = xcalloc(1, sizeof(*control));
     control->config = *config;
-    control->path = socket_path(directory, config->mount_point);
+    control->path = xstrdup(config->socket_path);
     control->listener = -1;
     control->stop = eventfd(0, EFD_CLOEXEC);
-    lock_init(&control->lock, LOCK_LEAF, "control");
     for (size_t i = 0; i < CONTROL_CONNECTIONS; i++)
-        control->waiting[i] = -1;
+        control->connections[i] = (struct connection){.state = FREE, .socket = -1, .answer = BUF_INIT};
     int rc = control->stop < 0 ? -errno : bind_socket(control, why);
-    if (rc == 0)
-        rc = -pthread_create(&control->thread, NULL, serve, control);
     if (rc < 0) {
         control_free(control);
         return rc;
     }
-    control->running = true;
     *ret_control = control;
     return 0;
 }
 
+int control_serve(struct control *control)
+{
+    int rc = -pthread_create(&control->thread, NULL, serve, control);
+    control->running = rc == 0;
+    return rc;
+}
+
+static void remove_socket(struct control *control)
+{
+    struct stat facts;
+    if (control->listener >= 0)
+        close(control->listener);
+    control->listener = -1;
+    if (control->bound && lstat(control->path, &facts) == 0 && facts.st_dev == control->device &&
+        facts.st_ino == control->inode)
+        unlink(control->path);
+    control->bound = false;
+}
+
 static void stop_serving(struct control *control)
 {
-    if (!control->running)
-        return;
     uint64_t one = 1;
-    if (write(control->stop, &one, sizeof(one)) == sizeof(one))
+    if (control->running && write(control->stop, &one, sizeof(one)) == sizeof(one))
         pthread_join(control->thread, NULL);
     control->running = false;
+    remove_socket(control);
+}
+
+static bool send_until(int socket, const struct buf *text, int64_t deadline_ms)
+{
+    for (size_t sent = 0; sent < text->length;) {
+        ssize_t now = send(socket, text->bytes + sent, text->length - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (now > 0) {
+            sent += (size_t)now;
+            continue;
+        }
+        if (errno != EAGAIN && errno != EINTR)
+            return false;
+        struct pollfd watched = {socket, POLLOUT, 0};
+        int64_t left = deadline_ms - clock_ms();
+        if (left <= 0 || (poll(&watched, 1, (int)left) < 0 && errno != EINTR))
+            return false;
+    }
+    return true;
 }
 
 void control_finish(struct control *control, const struct json *last)
 {
+    if (!control)
+        return;
     stop_serving(control);
-    for (size_t i = 0; i < CONTROL_CONNECTIONS; i++) {
-        if (control->waiting[i] < 0)
-            continue;
-        send_json(control->waiting[i], last);
-        close(control->waiting[i]);
-        control->waiting[i] = -1;
-    }
+    if (!last)
+        return;
+    BUF_SCOPED text = BUF_INIT;
+    json_print(last, &text, false);
+    buf_add_char(&text, '\n');
+    int64_t deadline = clock_ms() + LAST_WORDS_MS;
+    for (size_t i = 0; i < CONTROL_CONNECTIONS; i++)
+        if (control->connections[i].state == WAITING &&
+            !send_until(control->connections[i].socket, &text, deadline))
+            set_state(&control->connections[i], FREE);
 }
 
 void control_free(struct control *control)
@@ -237,91 +333,11 @@ void control_free(struct control *control)
     if (!control)
         return;
     stop_serving(control);
-    if (control->listener >= 0) {
-        close(control->listener);
-        unlink(control->path);
-    }
     for (size_t i = 0; i < CONTROL_CONNECTIONS; i++)
-        if (control->waiting[i] >= 0)
-            close(control->waiting[i]);
+        if (control->connections[i].state != FREE)
+            set_state(&control->connections[i], FREE);
     if (control->stop >= 0)
         close(control->stop);
-    lock_release(&control->lock);
     free(control->path);
     free(control);
-}
-
-static int try_connect(uid_t uid, const char *mount_point, int *ret_socket)
-{
-    STRING_SCOPED *directory = place_runtime_directory(uid);
-    if (!directory)
-        return -ENOENT;
-    STRING_SCOPED *path = socket_path(directory, mount_point);
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (strlen(path) >= sizeof(address.sun_path))
-        return -ENOENT;
-    strcpy(address.sun_path, path);
-    int made = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (made < 0)
-        return -errno;
-    int rc = connect(made, (struct sockaddr *)&address, sizeof(address)) < 0 ? -errno : 0;
-    if (rc == 0 && !peer_is_friend(made))
-        rc = -EPERM;
-    if (rc < 0) {
-        close(made);
-        return rc;
-    }
-    *ret_socket = made;
-    return 0;
-}
-
-int control_connect(const char *mount_point, int *ret_socket, struct buf *why)
-{
-    struct place_mount mount;
-    place_find(mount_point, &mount);
-    int rc = try_connect(getuid(), mount_point, ret_socket);
-    if (rc < 0 && mount.found && mount.owner != getuid())
-        rc = try_connect(mount.owner, mount_point, ret_socket);
-    if (rc < 0 && !mount.found)
-        buf_printf(why, "%s is not mounted\n", mount_point);
-    else if (rc < 0 && strncmp(mount.type, "fuse.skyvol", 11) != 0)
-        buf_printf(why, "%s is a mount of %s (%s), not of skyvol\n", mount_point, mount.source, mount.type);
-    else if (rc == -EACCES || rc == -EPERM)
-        buf_printf(why, "%s is another user's mount; ask as that user or as root\n", mount_point);
-    else if (rc < 0)
-        buf_printf(why, "the daemon of %s does not answer (%s); if it is dead: umount -l %s\n", mount_point,
-                   err_text(rc), mount_point);
-    place_mount_release(&mount);
-    return rc;
-}
-
-int control_send(int socket, const char *command)
-{
-    STRING_SCOPED *line = xprintf("%s\n", command);
-    return send_all(socket, line, strlen(line));
-}
-
-int control_receive(int socket, int timeout_ms, struct buf *ret_answer)
-{
-    int64_t deadline = timeout_ms < 0 ? CLOCK_NEVER : clock_ms() + timeout_ms;
-    while (ret_answer->length < ANSWER_MAX) {
-        int64_t left = deadline == CLOCK_NEVER ? -1 : deadline - clock_ms();
-        struct pollfd watched = {socket, POLLIN, 0};
-        if (deadline != CLOCK_NEVER && left <= 0)
-            return -ETIMEDOUT;
-        int ready = poll(&watched, 1, (int)left);
-        if (ready < 0 && errno != EINTR)
-            return -errno;
-        if (ready <= 0)
-            continue;
-        char bytes[16384];
-        ssize_t got = recv(socket, bytes, sizeof(bytes), 0);
-        if (got < 0 && errno != EINTR)
-            return -errno;
-        if (got == 0)
-            return ret_answer->length ? 0 : -EPIPE;
-        if (got > 0)
-            buf_add(ret_answer, bytes, (size_t)got);
-    }
-    return -EFBIG;
 }

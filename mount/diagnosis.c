@@ -94,5 +94,4 @@ void diagnosis_access(const struct settings *settings, int rc, const struct stor
         store_error_print(error, rc, why);
         buf_add_string(why, "; check the endpoint and the bucket");
     }
-    buf_add_char(why, '\n');
 }

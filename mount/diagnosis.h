@@ -9,7 +9,7 @@
 #include "mount/settings.h"
 #include "s3/store.h"
 
-/* Adds one line for a failed LIST of the prefix. */
+/* Adds one line, without its newline, for a failed LIST of the prefix. */
 void diagnosis_access(const struct settings *settings, int rc, const struct store_error *error,
                       struct buf *why);
 

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/digest.h"
 #include "base/err.h"
+#include "mount/words.h"
 
 static void hash_field(struct buf *all, const char *text)
 {
@@ -59,7 +60,7 @@ static int take_lock(struct home *home, struct buf *why)
     home->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (home->lock < 0) {
         int rc = -errno;
-        buf_printf(why, "%s: %s; give another directory with -o cache_dir=DIR\n", path, err_text(rc));
+        buf_printf(why, "%s: %s; give another directory with -o cache_dir=DIR", path, err_text(rc));
         return rc;
     }
     if (flock(home->lock, LOCK_EX | LOCK_NB) < 0) {
@@ -67,7 +68,7 @@ static int take_lock(struct home *home, struct buf *why)
         ssize_t got = pread(home->lock, holder, sizeof(holder) - 1, 0);
         holder[got > 0 ? strcspn(holder, "\n") : 0] = '\0';
         buf_printf(why,
-                   "%s is in use by another skyvol (pid %s); give each mount its own with -o cache_dir=DIR\n",
+                   "%s is in use by another skyvol (pid %s); give each mount its own with -o cache_dir=DIR",
                    home->path, holder[0] ? holder : "unknown");
         return -EBUSY;
     }
@@ -89,6 +90,16 @@ static bool directory_has_files(const char *path)
     return found;
 }
 
+/* A run that was killed had no time to write its list. */
+static void name_old_session(const char *path, struct buf *warnings)
+{
+    STRING_SCOPED *list = xprintf("%s/unsent.json", path);
+    words_next(warnings);
+    buf_printf(warnings, "an earlier run left unsent files in %s (%s); save what you need, then remove it",
+               path,
+               access(list, F_OK) == 0 ? "see its unsent.json" : "it was killed: their names are not known");
+}
+
 /* Empty sessions of runs that were killed go; those with files are only named. */
 static void look_at_old_sessions(const struct home *home, struct buf *warnings)
 {
@@ -98,10 +109,7 @@ static void look_at_old_sessions(const struct home *home, struct buf *warnings)
             continue;
         STRING_SCOPED *path = xprintf("%s/%s", home->path, entry->d_name);
         if (directory_has_files(path))
-            buf_printf(warnings,
-                       "an earlier run left unsent files in %s; see its unsent.json, save what you need, "
-                       "then remove it\n",
-                       path);
+            name_old_session(path, warnings);
         else
             rmdir(path);
     }
@@ -117,8 +125,8 @@ static int open_session(struct home *home, struct buf *why)
         rc = whole->ops->subdisk(whole, home->session, &home->disk);
     disk_free(whole);
     if (rc < 0)
-        buf_printf(why, "%s/%s: %s; give another directory with -o cache_dir=DIR\n", home->path,
-                   home->session, err_text(rc));
+        buf_printf(why, "%s/%s: %s; give another directory with -o cache_dir=DIR", home->path, home->session,
+                   err_text(rc));
     return rc;
 }
 
@@ -127,7 +135,7 @@ int home_open(const struct settings *settings, struct home *ret_home, struct buf
     struct home home = {.lock = -1};
     home.path = settings->cache_dir ? xstrdup(settings->cache_dir) : default_path(settings);
     if (!home.path) {
-        buf_printf(why, "there is no HOME to keep unsent data in; give a directory with -o cache_dir=DIR\n");
+        buf_printf(why, "there is no HOME to keep unsent data in; give a directory with -o cache_dir=DIR");
         return -ENOENT;
     }
     home.session = xprintf("session-%d-%lld", (int)getpid(), (long long)(clock_wall_ns() / 1000000));
@@ -137,7 +145,7 @@ int home_open(const struct settings *settings, struct home *ret_home, struct buf
     if (rc < 0)
         buf_printf(why,
                    "the cache directory %s cannot be used: %s; give a directory of yours on a local disk "
-                   "with -o cache_dir=DIR\n",
+                   "with -o cache_dir=DIR",
                    home.path, rc == -EREMOTE ? "it is on a network file system" : err_text(rc));
     else
         rc = take_lock(&home, why);

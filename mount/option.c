@@ -7,12 +7,15 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/err.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "fs/fs.h"
 #include "mount/toml.h"
+#include "mount/words.h"
 #include "s3/store.h"
 
-enum kind { TEXT, SWITCH, SIZE, TIME, NUMBER, OCTAL, CHOICE };
+enum kind { TEXT, PATH, SWITCH, SIZE, TIME, NUMBER, OCTAL, CHOICE };
 
 struct choice {
     const char *word;
@@ -37,9 +40,13 @@ static const struct choice checksums[] = {{"auto", CHECKSUM_AUTO},           {"c
                                           {"sha256", CHECKSUM_SHA256},       {0}};
 static const struct choice attributes[] = {{"all", 0}, {"listing", 1}, {0}};
 static const struct choice durabilities[] = {{"sync", 0}, {0}};
+/* Of PATH: words that are no paths. */
+static const struct choice logs[] = {{"stderr", 0}, {"syslog", 0}, {"journal", 0}, {0}};
 static const struct choice levels[] = {{"error", LOG_LEVEL_ERROR}, {"warn", LOG_LEVEL_WARN},
                                        {"info", LOG_LEVEL_INFO},   {"debug", LOG_LEVEL_DEBUG},
                                        {"trace", LOG_LEVEL_TRACE}, {0}};
+
+#define PREFIX "SKYVOL_" /* of the environment */
 
 #define KIB       ((int64_t)1 << 10)
 #define MIB       ((int64_t)1 << 20)
@@ -63,7 +70,7 @@ static const struct option options[] = {
      "sync: close and fsync return when the object is in S3"},
     {"memory", SIZE, AT(memory), NULL, MEMORY_MIN, 1024 * GIB, NULL, false,
      "hard limit of all buffers (256M, less on small machines)"},
-    {"cache_dir", TEXT, AT(cache_dir), NULL, 0, 0, NULL, false,
+    {"cache_dir", PATH, AT(cache_dir), NULL, 0, 0, NULL, false,
      "where unsent data is kept (below /var/lib/skyvol or $XDG_STATE_HOME/skyvol)"},
     {"attr_ttl", TIME, AT(attr_ttl), "1s", 0, 365 * 86400000LL, NULL, false,
      "how long names and attributes are believed before the server is asked again"},
@@ -81,7 +88,7 @@ static const struct option options[] = {
     {"allow_other", SWITCH, AT(allow_other), "no", 0, 0, NULL, false, "other users may use the mount"},
     {"allow_root", SWITCH, AT(allow_root), "no", 0, 0, NULL, false, "root may use the mount of a user"},
     {"nonempty", SWITCH, AT(nonempty), "no", 0, 0, NULL, false, "mount over a directory that is not empty"},
-    {"ca_bundle", TEXT, AT(ca_bundle), NULL, 0, 0, NULL, false,
+    {"ca_bundle", PATH, AT(ca_bundle), NULL, 0, 0, NULL, false,
      "file of CA certificates (the system's when not given)"},
     {"proxy", TEXT, AT(proxy), NULL, 0, 0, NULL, false,
      "proxy URL (HTTPS_PROXY and NO_PROXY when not given)"},
@@ -94,12 +101,13 @@ static const struct option options[] = {
     {"uploads", NUMBER, AT(uploads), "16", 1, 256, NULL, false, "requests in flight that carry data up"},
     {"connections", NUMBER, AT(connections), "64", 4, 1024, NULL, false, "connections to the server"},
     {"loops", NUMBER, AT(loops), "0", 0, 2, NULL, false, "network threads (0: by the number of processors)"},
-    {"threads", NUMBER, AT(threads), "4", 1, 64, NULL, false, "FUSE threads"},
-    {"config", TEXT, AT(config), NULL, 0, 0, NULL, false, "TOML file whose [mount] table holds options"},
-    {"log", TEXT, AT(log_target), NULL, 0, 0, NULL, false,
-     "stderr, syslog, journal, or a file (journal, else syslog, in the background)"},
+    {"threads", NUMBER, AT(threads), "4", 1, FS_THREADS_MAX, NULL, false, "FUSE threads"},
+    {"config", PATH, AT(config), NULL, 0, 0, NULL, false, "TOML file whose [mount] table holds options"},
+    {"log", PATH, AT(log_target), NULL, 0, 0, logs, false,
+     "where the log goes (in the background journal, else syslog)"},
     {"log_level", CHOICE, AT(log_level), "info", 0, 0, levels, false, "how much is logged"},
-    {"debug_fuse", SWITCH, AT(debug_fuse), "no", 0, 0, NULL, false, "every FUSE request to stderr (with -f)"},
+    {"debug_fuse", SWITCH, AT(debug_fuse), "no", 0, 0, NULL, false,
+     "every FUSE request in the log (brings log_level=debug)"},
 };
 
 #define OPTION_COUNT (sizeof(options) / sizeof(options[0]))
@@ -220,7 +228,8 @@ static void *field_of(struct settings *settings, const struct option *option)
 
 static int refuse(struct buf *why, const char *where, const char *name, const char *value, const char *wants)
 {
-    buf_printf(why, "%s: %s=%s: %s\n", where, name, value, wants);
+    words_next(why);
+    buf_printf(why, "%s: %s=%s: %s", where, name, value, wants);
     return -EINVAL;
 }
 
@@ -248,6 +257,34 @@ static int set_switch(struct settings *settings, const struct option *option, co
     if (!on && !stands_in(value, no, 4))
         return refuse(why, where, option->name, value, "must be yes or no");
     *(bool *)field_of(settings, option) = on != option->inverse;
+    return 0;
+}
+
+static bool is_word_of(const struct option *option, const char *value)
+{
+    for (const struct choice *choice = option->choices; choice && choice->word; choice++)
+        if (strcmp(choice->word, value) == 0)
+            return true;
+    return false;
+}
+
+/* The daemon lives in /, and the shell expands no tilde behind '='. */
+static int set_path(struct settings *settings, const struct option *option, const char *value,
+                    const char *where, struct buf *why)
+{
+    char **path = field_of(settings, option);
+    if (value[0] == '~')
+        return refuse(why, where, option->name, value,
+                      "'~' means nothing here; write $HOME, or the whole path");
+    STRING_SCOPED *here = NULL;
+    if (value[0] != '/' && !is_word_of(option, value)) {
+        here = getcwd(NULL, 0);
+        if (!here)
+            return refuse(why, where, option->name, value,
+                          "there is no current directory; write the whole path");
+    }
+    free(*path);
+    *path = here ? xprintf("%s/%s", here, value) : xstrdup(value);
     return 0;
 }
 
@@ -292,11 +329,12 @@ static int refuse_unknown(const char *name, const char *where, struct buf *why)
     for (size_t i = 0; i < OPTION_COUNT; i++)
         names[i] = options[i].name;
     const char *nearest = option_nearest(name, names, OPTION_COUNT);
+    words_next(why);
     buf_printf(why, "%s: there is no option '%s'", where, name);
     if (nearest)
-        buf_printf(why, "; did you mean '%s'?\n", nearest);
+        buf_printf(why, "; did you mean '%s'?", nearest);
     else
-        buf_printf(why, "; `skyvol mount --help` lists them\n");
+        buf_printf(why, "; `skyvol mount --help` lists them");
     return -EINVAL;
 }
 
@@ -307,10 +345,11 @@ int option_set(struct settings *settings, const char *name, const char *value, c
         stands_in(name, passed_over, sizeof(passed_over) / sizeof(*passed_over)))
         return 0;
     if (stands_in(name, secrets, sizeof(secrets) / sizeof(*secrets))) {
+        words_next(why);
         buf_printf(
             why,
             "%s: %s must not be an option (options are seen by everybody in /proc); put it into "
-            "~/.aws/credentials (chmod 600) or AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN\n",
+            "~/.aws/credentials (chmod 600) or AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN",
             where, name);
         return -EINVAL;
     }
@@ -323,6 +362,8 @@ int option_set(struct settings *settings, const char *name, const char *value, c
         return refuse(why, where, name, "", "needs a value");
     if (option->kind == CHOICE)
         return set_choice(settings, option, value, where, why);
+    if (option->kind == PATH)
+        return set_path(settings, option, value, where, why);
     if (option->kind != TEXT)
         return set_number(settings, option, value, where, why);
     char **text = field_of(settings, option);
@@ -357,18 +398,42 @@ int option_parse_list(struct settings *settings, const char *list, struct buf *w
     }
 }
 
+/* SKYVOL_ENDPIONT would be passed over in silence. What is near to no option belongs to somebody else. */
+static int refuse_mistyped(struct buf *why)
+{
+    const char *names[OPTION_COUNT];
+    int rc = 0;
+    for (size_t i = 0; i < OPTION_COUNT; i++)
+        names[i] = options[i].name;
+    for (char **variable = environ; *variable; variable++) {
+        if (strncmp(*variable, PREFIX, strlen(PREFIX)) != 0)
+            continue;
+        STRING_SCOPED *name = xstrndup(*variable + strlen(PREFIX), strcspn(*variable + strlen(PREFIX), "="));
+        for (char *c = name; *c; c++)
+            *c = (char)tolower((unsigned char)*c);
+        const char *nearest = find_option(name) ? NULL : option_nearest(name, names, OPTION_COUNT);
+        if (!nearest)
+            continue;
+        words_next(why);
+        buf_printf(why, "%.*s in the environment is no option; did you mean '%s'?",
+                   (int)strcspn(*variable, "="), *variable, nearest);
+        rc = -EINVAL;
+    }
+    return rc;
+}
+
 int option_from_environment(struct settings *settings, struct buf *why)
 {
     int rc = 0;
     for (size_t i = 0; i < OPTION_COUNT; i++) {
-        STRING_SCOPED *name = xprintf("SKYVOL_%s", options[i].name);
+        STRING_SCOPED *name = xprintf(PREFIX "%s", options[i].name);
         for (char *c = name; *c; c++)
             *c = (char)toupper((unsigned char)*c);
         const char *value = getenv(name);
-        if (value && option_set(settings, options[i].name, value, name, why) < 0)
+        if (value && *value && option_set(settings, options[i].name, value, name, why) < 0)
             rc = -EINVAL;
     }
-    return rc;
+    return refuse_mistyped(why) < 0 ? -EINVAL : rc;
 }
 
 struct file_reading {
@@ -390,16 +455,18 @@ static int set_from_file(void *context, const char *name, const char *value, int
 static int read_file(struct settings *settings, const char *path, bool must_exist, struct buf *why)
 {
     struct file_reading reading = {settings, path, why, 0};
-    int rc = toml_each(path, "mount", set_from_file, &reading, why);
+    BUF_SCOPED words = BUF_INIT;
+    int rc = toml_each(path, "mount", set_from_file, &reading, &words);
     if (rc == -ENOENT && !must_exist)
         return 0;
+    if (rc == 0)
+        return reading.rc;
+    words_next(why);
     if (rc == -EBADMSG)
-        return -EINVAL;
-    if (rc < 0) {
-        buf_printf(why, "%s: %s\n", path, strerror(-rc));
-        return -EINVAL;
-    }
-    return reading.rc;
+        buf_add_string(why, words.bytes);
+    else
+        buf_printf(why, "%s: %s", path, err_text(rc));
+    return -EINVAL;
 }
 
 int option_from_file(struct settings *settings, const char *path, struct buf *why)
@@ -417,6 +484,26 @@ int option_from_file(struct settings *settings, const char *path, struct buf *wh
     return rc < 0 ? rc : own_rc;
 }
 
+/* What one option says about another. */
+int option_check(struct settings *settings, struct buf *why)
+{
+    size_t before = why->length;
+    if (settings->allow_other && settings->allow_root) {
+        words_next(why);
+        buf_add_string(
+            why, "allow_root and allow_other exclude each other: allow_other lets everybody in, root too");
+    }
+    if (settings->proxy && strchr(settings->proxy, '@')) { /* perhaps a password: not to be repeated */
+        words_next(why);
+        buf_add_string(
+            why, "proxy must not hold a user or a password (options are seen by everybody in /proc); put the "
+                 "whole URL into HTTPS_PROXY");
+    }
+    if (settings->debug_fuse && settings->log_level < LOG_LEVEL_DEBUG)
+        settings->log_level = LOG_LEVEL_DEBUG;
+    return why->length > before ? -EINVAL : 0;
+}
+
 void option_defaults(struct settings *settings)
 {
     BUF_SCOPED why = BUF_INIT;
@@ -432,13 +519,14 @@ void option_defaults(struct settings *settings)
 
 void option_help(struct buf *out)
 {
-    static const char *const forms[] = {"=TEXT", "", "=SIZE", "=TIME", "=N", "=MODE", "="};
+    static const char *const forms[] = {"=TEXT", "=PATH", "", "=SIZE", "=TIME", "=N", "=MODE", "="};
     for (size_t i = 0; i < OPTION_COUNT; i++) {
         const struct option *option = &options[i];
         BUF_SCOPED left = BUF_INIT;
         buf_printf(&left, "%s%s", option->name, forms[option->kind]);
         for (const struct choice *choice = option->choices; choice && choice->word; choice++)
-            buf_printf(&left, "%s%s", choice == option->choices ? "" : "|", choice->word);
+            buf_printf(&left, "%s%s", choice == option->choices && option->kind == CHOICE ? "" : "|",
+                       choice->word);
         buf_printf(out, "  %-34s %s", left.bytes, option->help);
         if (option->fallback && option->kind != SWITCH)
             buf_printf(out, " [%s]", option->fallback);

@@ -2,7 +2,9 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <grp.h>
 #include <limits.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -10,10 +12,17 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/err.h"
+#include "mount/claim.h"
+
+#define ANSWER_MS  2000
+#define MOUNTS_MAX 16
 
 extern char **environ;
 
@@ -38,7 +47,7 @@ static int resolve_by_parent(const char *text, char **ret_path)
 int place_resolve(const char *text, char **ret_path, struct buf *why)
 {
     if (!*text) {
-        buf_printf(why, "the mount point is empty: name a directory\n");
+        buf_printf(why, "the mount point is empty: name a directory");
         return -EINVAL;
     }
     /* The last component is left to the mount table when it cannot be looked at: a dead or hanging mount. */
@@ -58,9 +67,9 @@ int place_resolve(const char *text, char **ret_path, struct buf *why)
     }
     rc = -errno;
     if (rc == -ENOENT)
-        buf_printf(why, "%s does not exist; make it with: mkdir -p %s\n", text, text);
+        buf_printf(why, "%s does not exist; make it with: mkdir -p %s", text, text);
     else
-        buf_printf(why, "%s: %s\n", text, err_text(rc));
+        buf_printf(why, "%s: %s", text, err_text(rc));
     return rc;
 }
 
@@ -77,6 +86,12 @@ static void unescape(char *text)
         }
     }
     *out = '\0';
+}
+
+static unsigned read_number(const char *options, const char *name)
+{
+    const char *found = options ? strstr(options, name) : NULL;
+    return found ? (unsigned)strtoul(found + strlen(name), NULL, 10) : 0;
 }
 
 /* "36 35 98:0 / /mnt rw,nosuid shared:1 - fuse.skyvol bucket rw,user_id=0,..." */
@@ -100,9 +115,13 @@ static bool read_mount_line(char *line, const char *path, struct place_mount *re
         return false;
     unescape(source);
     place_mount_release(ret_mount);
-    const char *owner = tail ? strstr(tail, "user_id=") : NULL;
-    *ret_mount = (struct place_mount){xstrdup(source), xstrdup(type),
-                                      owner ? (uid_t)strtoul(owner + strlen("user_id="), NULL, 10) : 0, true};
+    *ret_mount = (struct place_mount){
+        .source = xstrdup(source),
+        .type = xstrdup(type),
+        .owner = read_number(tail, "user_id="),
+        .group = read_number(tail, "group_id="),
+        .found = true,
+    };
     return true;
 }
 
@@ -142,60 +161,119 @@ static bool directory_is_empty(const char *path)
     return empty;
 }
 
-static int take_away_dead(const char *path, struct buf *why)
+/* ---- What is it? ---- */
+
+/* statfs, which no kernel caches; exits with the errno. As the owner: others are answered by the kernel itself. */
+static _Noreturn void ask_in_child(const char *path, const struct place_mount *mount)
 {
-    struct place_mount mount;
-    int rc = place_find(path, &mount);
-    bool ours = rc == 0 && mount.found && strncmp(mount.type, "fuse.skyvol", 11) == 0;
-    if (!ours) {
-        buf_printf(why, "%s is a dead mount of %s; take it away with: umount -l %s\n", path,
-                   mount.found ? mount.type : "something else", path);
-        place_mount_release(&mount);
-        return -ENOTCONN;
-    }
-    place_mount_release(&mount);
-    return place_unmount(path, true, why);
+    if (geteuid() == 0 && mount->owner != 0 &&
+        (setgroups(0, NULL) < 0 || setresgid(mount->group, mount->group, mount->group) < 0 ||
+         setresuid(mount->owner, mount->owner, mount->owner) < 0))
+        _exit(0);
+    struct statfs facts;
+    _exit(statfs(path, &facts) < 0 ? errno : 0);
 }
 
-static int check_free(const char *path, bool nonempty, struct buf *why)
+/* True when the kernel says that nobody serves the mount any more. A daemon that we cannot see (of another container) may
+ * hang: a child asks, and is given up. */
+static bool is_dead(const char *path, const struct place_mount *mount)
 {
-    struct place_mount mount;
-    int rc = place_find(path, &mount);
-    if (rc == 0 && mount.found) {
-        buf_printf(why, "%s is busy: %s (%s) is mounted there; take it away first with: %s %s\n", path,
-                   mount.source, mount.type,
-                   strncmp(mount.type, "fuse.skyvol", 11) == 0 ? "skyvol umount" : "umount", path);
+    pid_t child = fork();
+    if (child < 0)
+        return false;
+    if (child == 0)
+        ask_in_child(path, mount);
+    int status = 0;
+    int64_t deadline = clock_ms() + ANSWER_MS;
+    pid_t ended;
+    while ((ended = waitpid(child, &status, WNOHANG)) == 0 && clock_ms() < deadline)
+        nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
+    if (ended == 0) {
+        kill(child, SIGKILL);
+        waitpid(child, &status, WNOHANG); /* it may be held by the kernel: nobody waits for that */
+        return false;
+    }
+    return ended == child && WIFEXITED(status) &&
+           (WEXITSTATUS(status) == ENOTCONN || WEXITSTATUS(status) == ECONNABORTED);
+}
+
+enum place_state place_look(const char *path, struct place_mount *ret_mount)
+{
+    if (place_find(path, ret_mount) < 0 || !ret_mount->found)
+        return PLACE_FREE;
+    if (strcmp(ret_mount->type, "fuse.skyvol") != 0)
+        return PLACE_FOREIGN;
+    pid_t pid;
+    if (claim_held(path, ret_mount->owner, &pid))
+        return PLACE_ALIVE;
+    return is_dead(path, ret_mount) ? PLACE_DEAD : PLACE_ALIVE;
+}
+
+/* ---- Is it usable? ---- */
+
+static int refuse_busy(const char *path, const struct place_mount *mount, enum place_state state,
+                       struct buf *why)
+{
+    buf_printf(why, "%s is busy: %s (%s) is mounted there; take it away first with: %s %s", path,
+               mount->source, mount->type, state == PLACE_ALIVE ? "skyvol umount" : "umount", path);
+    return -EBUSY;
+}
+
+static int clear(const char *path, struct buf *why)
+{
+    for (int below = 0; below < MOUNTS_MAX; below++) {
+        struct place_mount mount;
+        enum place_state state = place_look(path, &mount);
+        int rc = state == PLACE_FREE   ? 0
+                 : state == PLACE_DEAD ? place_unmount(path, true, why)
+                                       : refuse_busy(path, &mount, state, why);
         place_mount_release(&mount);
-        return -EBUSY;
+        if (rc < 0 || state == PLACE_FREE)
+            return rc;
     }
-    if (!nonempty && !directory_is_empty(path)) {
-        buf_printf(why, "%s is not empty; its files would be hidden: use another directory, or -o nonempty\n",
+    buf_printf(why, "%s is covered by more than %d dead mounts; take them away with: umount -l %s", path,
+               MOUNTS_MAX, path);
+    return -EBUSY;
+}
+
+static int check_directory(const char *path, bool nonempty, struct buf *why)
+{
+    struct stat facts;
+    int rc = stat(path, &facts) < 0 ? -errno : 0;
+    if (rc == 0 && !S_ISDIR(facts.st_mode))
+        rc = -ENOTDIR;
+    if (rc == 0 && !nonempty && !directory_is_empty(path))
+        rc = -ENOTEMPTY;
+    if (rc == -ENOENT)
+        buf_printf(why, "%s does not exist; make it with: mkdir -p %s", path, path);
+    else if (rc == -ENOTDIR)
+        buf_printf(why, "%s is not a directory; name an empty directory", path);
+    else if (rc == -ENOTEMPTY)
+        buf_printf(why, "%s is not empty; its files would be hidden: use another directory, or -o nonempty",
                    path);
-        return -ENOTEMPTY;
-    }
+    else if (rc < 0)
+        buf_printf(why, "%s: %s", path, err_text(rc));
     return rc;
 }
 
 int place_prepare(const char *path, bool nonempty, struct buf *why)
 {
-    struct stat facts;
-    int rc = stat(path, &facts) < 0 ? -errno : 0;
-    if (rc == -ENOTCONN || rc == -ECONNABORTED) {
-        rc = take_away_dead(path, why);
-        if (rc < 0)
-            return rc;
-        rc = stat(path, &facts) < 0 ? -errno : 0;
-    }
-    if (rc == -ENOENT)
-        buf_printf(why, "%s does not exist; make it with: mkdir -p %s\n", path, path);
-    else if (rc < 0)
-        buf_printf(why, "%s: %s\n", path, err_text(rc));
-    else if (!S_ISDIR(facts.st_mode)) {
-        buf_printf(why, "%s is not a directory; name an empty directory\n", path);
-        rc = -ENOTDIR;
-    }
-    return rc < 0 ? rc : check_free(path, nonempty, why);
+    int rc = clear(path, why);
+    return rc < 0 ? rc : check_directory(path, nonempty, why);
 }
+
+int place_check_free(const char *path, struct buf *why)
+{
+    struct place_mount mount;
+    int rc = place_find(path, &mount);
+    if (rc == 0 && mount.found)
+        rc = refuse_busy(path, &mount, strcmp(mount.type, "fuse.skyvol") == 0 ? PLACE_ALIVE : PLACE_FOREIGN,
+                         why);
+    place_mount_release(&mount);
+    return rc;
+}
+
+/* ---- Taking it away. ---- */
 
 static int run_fusermount(const char *path, bool lazy, struct buf *why)
 {
@@ -204,16 +282,16 @@ static int run_fusermount(const char *path, bool lazy, struct buf *why)
     pid_t pid;
     int rc = posix_spawnp(&pid, "fusermount3", NULL, NULL, (char *const *)(uintptr_t)arguments, environ);
     if (rc) {
-        buf_printf(why, "fusermount3 cannot be started (%s); install it with: apt-get install fuse3\n",
+        buf_printf(why, "fusermount3 cannot be started (%s); install it with: apt-get install fuse3",
                    err_text(rc));
         return -rc;
     }
-    int status;
+    int status = -1;
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
     }
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
         return 0;
-    buf_printf(why, "%s cannot be unmounted: it is in use, or not yours (see: fuser -vm %s)\n", path, path);
+    buf_printf(why, "%s cannot be unmounted: it is in use, or not yours (see: fuser -vm %s)", path, path);
     return -EBUSY;
 }
 
@@ -225,33 +303,10 @@ int place_unmount(const char *path, bool lazy, struct buf *why)
     if (rc == -EPERM)
         return run_fusermount(path, lazy, why);
     if (rc == -EBUSY)
-        buf_printf(why, "%s is in use; end what uses it (see: fuser -vm %s) and try again\n", path, path);
+        buf_printf(why, "%s is in use; end what uses it (see: fuser -vm %s) and try again", path, path);
     else if (rc == -EINVAL)
-        buf_printf(why, "%s is not mounted\n", path);
+        buf_printf(why, "%s is not mounted", path);
     else
-        buf_printf(why, "%s cannot be unmounted: %s\n", path, err_text(rc));
+        buf_printf(why, "%s cannot be unmounted: %s", path, err_text(rc));
     return rc;
-}
-
-char *place_runtime_directory(uid_t uid)
-{
-    const char *own = getenv("XDG_RUNTIME_DIR");
-    STRING_SCOPED *path = NULL;
-    if (uid == 0)
-        path = xstrdup("/run/skyvol");
-    else if (uid == getuid() && own && own[0] == '/')
-        path = xprintf("%s/skyvol", own);
-    else {
-        STRING_SCOPED *base = xprintf("/run/user/%u", (unsigned)uid);
-        path =
-            access(base, X_OK) == 0 ? xprintf("%s/skyvol", base) : xprintf("/tmp/skyvol-%u", (unsigned)uid);
-    }
-    if (uid == getuid() && mkdir(path, uid == 0 ? 0755 : 0700) < 0 && errno != EEXIST)
-        return NULL;
-    struct stat facts;
-    if (lstat(path, &facts) < 0 || !S_ISDIR(facts.st_mode) || facts.st_uid != uid || (facts.st_mode & 022))
-        return NULL; /* somebody else's directory under our name */
-    char *result = path;
-    path = NULL;
-    return result;
 }

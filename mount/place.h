@@ -1,8 +1,11 @@
 /* place: mount points on this host: is one usable, what is mounted there, taking it away.
  *
- *      missing | not a directory | not empty | busy (something is mounted) | dead (ours, its daemon is gone) | free
+ *      place_look:  mountinfo --nothing--> FREE
+ *                       |--another type--> FOREIGN
+ *                       `--fuse.skyvol--> its claim is held --> ALIVE      (claim.h; also while it is stopped or hangs)
+ *                                            `--not--> statfs says ENOTCONN --> DEAD, anything else, or nothing --> ALIVE
  *
- * Facts come from /proc/self/mountinfo, so that a mount whose daemon hangs is not touched.
+ * A mount is never asked while its daemon can be seen, so that one that hangs holds nobody.
  */
 #ifndef MOUNT_PLACE_H
 #define MOUNT_PLACE_H
@@ -15,19 +18,24 @@
 struct place_mount {
     char *source, *type; /* malloc'ed */
     uid_t owner;         /* user_id= of FUSE; else 0 */
+    gid_t group;         /* group_id= */
     bool found;
 };
+
+enum place_state { PLACE_FREE, PLACE_FOREIGN, PLACE_ALIVE, PLACE_DEAD };
 
 /* The absolute path without links, also of a dead mount. Malloc'ed; -errno with a line in `why`. */
 int place_resolve(const char *text, char **ret_path, struct buf *why);
 /* What is mounted exactly at `path` (the topmost one). */
 int place_find(const char *path, struct place_mount *ret_mount);
 void place_mount_release(struct place_mount *mount);
-/* Usable for a new mount? A dead mount of ours is unmounted first. -errno with one line of what and the remedy. */
+/* The one judgement of what is at `path`; the mount (release it) is filled as by place_find. At most two seconds. */
+enum place_state place_look(const char *path, struct place_mount *ret_mount);
+/* Usable for a new mount? Dead mounts of ours are unmounted first. -errno with one line of what and the remedy. */
 int place_prepare(const char *path, bool nonempty, struct buf *why);
-/* umount(2), or fusermount3 for users; lazily on demand. -EBUSY is said with who uses it, where /proc tells. */
+/* Nothing is mounted there: looked at again, in the table only, by who holds the claim. */
+int place_check_free(const char *path, struct buf *why);
+/* umount(2), or fusermount3 for users; lazily on demand. -EBUSY when it is in use, -EINVAL when nothing is mounted. */
 int place_unmount(const char *path, bool lazy, struct buf *why);
-/* The directory of control sockets of `uid`, made when it is ours and missing. Malloc'ed; NULL: none can be had. */
-char *place_runtime_directory(uid_t uid);
 
 #endif

@@ -16,10 +16,12 @@
 #include "base/memory.h"
 #include "cache/cache.h"
 #include "fs/fs.h"
+#include "mount/claim.h"
 #include "mount/control.h"
 #include "mount/diagnosis.h"
 #include "mount/home.h"
 #include "mount/place.h"
+#include "mount/words.h"
 #include "s3/credentials.h"
 #include "s3/store.h"
 
@@ -29,6 +31,7 @@
 struct session {
     struct settings *settings;
     struct daemon *daemon;
+    struct claim claim;
     struct credentials *credentials;
     struct store *store;
     struct home home;
@@ -38,8 +41,10 @@ struct session {
     struct control *control;
     pthread_t signals;
     bool signals_running;
-    atomic_bool stopping; /* by a signal: a second one ends the sending */
-    struct waiter waiter; /* of the sending at the end */
+    atomic_bool stopping;        /* by a signal */
+    atomic_bool over;            /* SIGUSR1 ends the thread of signals */
+    _Atomic(struct fs *) served; /* once there is something to stop */
+    struct waiter waiter;        /* of the first contact, and of the sending at the end */
     int64_t started_ns;
     struct buf warnings;
 };
@@ -65,7 +70,7 @@ static int start_log(const struct settings *settings, struct buf *why)
     else
         rc = log_open(LOG_TO_FILE, target);
     if (rc < 0)
-        buf_printf(why, "log=%s: %s\n", target, err_text(rc));
+        buf_printf(why, "log=%s: %s", target, err_text(rc));
     return rc;
 }
 
@@ -109,10 +114,33 @@ static int prove_access(struct session *session, struct buf *why)
                               .max_keys = 1,
                               .patience_ms = FIRST_CONTACT_MS};
     int rc = store_wait(session->store, &call, &session->waiter);
-    if (rc < 0)
+    if (rc == -EINTR)
+        buf_add_string(why, "stopped by a signal before anything was mounted");
+    else if (rc < 0)
         diagnosis_access(session->settings, rc, &call.error, why);
     store_call_release(&call);
     return rc;
+}
+
+static struct json *report_status(void *context);
+
+/* Where the mount is, the socket is: whoever sees the one can reach the other. */
+static int mount_now(struct session *session, const struct fs_config *mounting, struct buf *why)
+{
+    struct control_config controlling = {
+        .socket_path = session->claim.socket_path,
+        .stop_timeout_ms = session->settings->stop_timeout,
+        .status = report_status,
+        .context = session,
+    };
+    int rc = control_new(&controlling, &session->control, why);
+    if (rc == 0)
+        rc = place_check_free(mounting->mount_point, why);
+    if (rc == 0 && atomic_load(&session->stopping)) {
+        buf_add_string(why, "stopped by a signal before anything was mounted");
+        rc = -EINTR;
+    }
+    return rc < 0 ? rc : fs_new(mounting, &session->fs, why);
 }
 
 static int build_rooms(struct session *session, struct buf *why)
@@ -122,8 +150,9 @@ static int build_rooms(struct session *session, struct buf *why)
     if (rc < 0)
         return rc;
     if (disk_is_tmpfs(session->home.disk))
-        buf_printf(&session->warnings, "%s is in memory (tmpfs): unsent data there is lost at a power cut\n",
-                   session->home.path);
+        words_next(&session->warnings);
+    buf_printf(&session->warnings, "%s is in memory (tmpfs): unsent data there is lost at a power cut",
+               session->home.path);
     session->memory = memory_new((size_t)settings->memory);
     struct fs_config mounting = {
         .mount_point = settings->mount_point,
@@ -134,7 +163,7 @@ static int build_rooms(struct session *session, struct buf *why)
         .threads = (uint32_t)settings->threads,
         .debug = settings->debug_fuse,
     };
-    rc = fs_new(&mounting, &session->fs, why);
+    rc = mount_now(session, &mounting, why);
     if (rc < 0)
         return rc;
     struct cache_config caching = {
@@ -157,10 +186,11 @@ static int build_rooms(struct session *session, struct buf *why)
     };
     rc = cache_new(&caching, &session->cache);
     if (rc < 0)
-        buf_printf(why, "the cache cannot be set up: %s\n", err_text(rc));
-    else
-        fs_attach(session->fs, session->cache);
-    return rc;
+        buf_printf(why, "the cache cannot be set up: %s", err_text(rc));
+    if (rc < 0)
+        return rc;
+    fs_attach(session->fs, session->cache);
+    return control_serve(session->control);
 }
 
 static const char *ability_word(enum store_ability ability)
@@ -239,53 +269,103 @@ static struct json *report_status(void *context)
     return object;
 }
 
+/* ---- Signals. ---- */
+
+static void fill_signals(sigset_t *set)
+{
+    sigemptyset(set);
+    sigaddset(set, SIGTERM);
+    sigaddset(set, SIGINT);
+    sigaddset(set, SIGHUP);
+    sigaddset(set, SIGUSR1);
+    sigaddset(set, SIGUSR2);
+}
+
+/* The first signal ends the mount, or the first contact; the second ends the sending. What blocks before there is a mount
+ * (a name that is looked up) holds nothing that could be lost: there the second one ends the process. */
+static void stop_by_signal(struct session *session, int number)
+{
+    bool again = atomic_exchange(&session->stopping, true);
+    struct fs *fs = atomic_load(&session->served);
+    log_info("signal %s: stopping", strsignal(number));
+    if (fs && !again)
+        fs_stop(fs);
+    else if (!fs && again)
+        _exit(1);
+    else
+        waiter_interrupt(&session->waiter);
+}
+
+static void toggle_log_level(struct session *session)
+{
+    enum log_level usual = (enum log_level)session->settings->log_level;
+    bool back = log_level() != usual;
+    log_set_level(LOG_LEVEL_DEBUG);
+    log_info("signal SIGUSR2: log_level=%s from here on", back ? "as configured" : "debug");
+    if (back)
+        log_set_level(usual);
+}
+
 static void *wait_for_signals(void *context)
 {
     struct session *session = context;
     sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGHUP);
-    sigaddset(&set, SIGUSR1);
-    for (int signal; sigwait(&set, &signal) == 0;) {
-        if (signal == SIGUSR1) /* the session is over */
+    fill_signals(&set);
+    for (int number; sigwait(&set, &number) == 0;) {
+        if (number == SIGUSR2)
+            toggle_log_level(session);
+        else if (number != SIGUSR1)
+            stop_by_signal(session, number);
+        else if (atomic_load(&session->over))
             return NULL;
-        if (atomic_exchange(&session->stopping, true)) {
-            waiter_interrupt(&session->waiter);
-            continue;
-        }
-        log_info("signal %s: stopping", strsignal(signal));
-        fs_stop(session->fs);
     }
     return NULL;
 }
 
-static void block_signals(void)
+/* Before any other thread, so that all of them leave the signals to this one. */
+static int start_signals(struct session *session)
 {
     sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGHUP);
-    sigaddset(&set, SIGUSR1);
+    fill_signals(&set);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
+    int rc = -pthread_create(&session->signals, NULL, wait_for_signals, session);
+    session->signals_running = rc == 0;
+    return rc;
 }
+
+static void end_signals(struct session *session)
+{
+    atomic_store(&session->over, true);
+    if (session->signals_running) {
+        pthread_kill(session->signals, SIGUSR1);
+        pthread_join(session->signals, NULL);
+    }
+    session->signals_running = false;
+}
+
+/* ---- The beginning. ---- */
 
 static void say_ready(void *context)
 {
     struct session *session = context;
-    log_info("%s is mounted at %s", session->settings->source, session->settings->mount_point);
+    const struct settings *settings = session->settings;
+    log_info("%s is mounted at %s", settings->source, settings->mount_point);
     BUF_SCOPED words = BUF_INIT;
-    for (char *line = session->warnings.bytes, *end; *line; line = end + 1) {
-        end = strchrnul(line, '\n');
-        buf_printf(&words, "skyvol: warning: %.*s\n", (int)(end - line), line);
-        log_warn("%.*s", (int)(end - line), line);
-        if (!*end)
-            break;
+    for (const char *line = session->warnings.bytes; *line;) {
+        int length = (int)strcspn(line, "\n");
+        words_next(&words);
+        buf_printf(&words, "warning: %.*s", length, line);
+        log_warn("%.*s", length, line);
+        line += length + (line[length] == '\n');
     }
-    daemon_ready(session->daemon, words.bytes);
+    /* In the foreground the log is seen already, unless it goes elsewhere. */
+    bool seen =
+        settings->foreground && (!settings->log_target || strcmp(settings->log_target, "stderr") == 0);
+    if (daemon_ready(session->daemon, seen ? "" : words.bytes) < 0) {
+        log_warn("the command that asked for the mount has been ended: unmounting");
+        fs_stop(session->fs);
+    }
 }
 
 static void log_unsent(void *context, const char *key, const char *path, uint64_t bytes, const char *why)
@@ -327,25 +407,24 @@ static int finish(struct session *session)
     json_set_bool(last, "ended", true);
     json_set_string(last, "kept_in", left ? session->home.path : NULL);
     json_set(last, "unsent", &unsent);
-    if (session->control)
-        control_finish(session->control, last);
+    control_finish(session->control, last);
     json_free(last);
     return left ? 1 : 0;
 }
 
+/* The claim goes last, and after it only the connections of those who wait until they may mount here again. */
 static void release_session(struct session *session)
 {
-    control_free(session->control);
-    if (session->signals_running) {
-        pthread_kill(session->signals, SIGUSR1);
-        pthread_join(session->signals, NULL);
-    }
+    end_signals(session);
+    control_finish(session->control, NULL);
     fs_free(session->fs);
     cache_free(session->cache);
     memory_free(session->memory);
     home_close(&session->home);
     store_free(session->store);
     credentials_unref(session->credentials);
+    claim_release(&session->claim);
+    control_free(session->control);
     waiter_release(&session->waiter);
     buf_release(&session->warnings);
 }
@@ -354,40 +433,44 @@ static int start(struct session *session, struct buf *why)
 {
     int rc = start_log(session->settings, why);
     if (rc == 0)
+        rc = start_signals(session);
+    if (rc == 0)
+        rc = claim_take(session->settings->mount_point, &session->claim, why);
+    if (rc == 0)
         rc = build_store(session, why);
     if (rc == 0)
         rc = prove_access(session, why);
     if (rc == 0)
         rc = build_rooms(session, why);
-    if (rc < 0)
-        return rc;
-    struct control_config controlling = {session->settings->mount_point, report_status, session};
-    rc = control_new(&controlling, &session->control, why);
-    if (rc < 0)
-        return rc;
-    rc = -pthread_create(&session->signals, NULL, wait_for_signals, session);
-    session->signals_running = rc == 0;
     return rc;
+}
+
+/* Whoever comes first, a signal or this, sees the other. */
+static void let_signals_stop(struct session *session)
+{
+    atomic_store(&session->served, session->fs);
+    if (atomic_load(&session->stopping))
+        fs_stop(session->fs);
 }
 
 int session_run(struct settings *settings, struct daemon *daemon)
 {
     struct session session = {.settings = settings,
                               .daemon = daemon,
+                              .claim = CLAIM_NONE,
                               .home = {.lock = -1},
                               .started_ns = clock_wall_ns(),
                               .warnings = BUF_INIT};
     waiter_init(&session.waiter);
-    block_signals();
     BUF_SCOPED why = BUF_INIT;
     int status = 1;
     int rc = start(&session, &why);
     if (rc < 0) {
-        STRING_SCOPED *words = xprintf("skyvol: %s", why.length ? why.bytes : err_text(rc));
-        daemon_failed(daemon, words);
+        daemon_failed(daemon, why.length ? why.bytes : err_text(rc));
         release_session(&session);
         return 1;
     }
+    let_signals_stop(&session);
     rc = fs_run(session.fs, say_ready, &session);
     if (rc < 0)
         log_error("the FUSE session broke: %s", err_name(rc));

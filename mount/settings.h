@@ -11,7 +11,7 @@ struct settings {
     char *prefix; /* "" or with the slash at its end */
     char *source; /* as said: for /proc/mounts */
     char *mount_point;
-    /* From the options; strings are NULL when not said. */
+    /* From the options; strings are NULL when not said, paths absolute. */
     char *endpoint, *region, *profile, *ca_bundle, *proxy, *cache_dir, *log_target, *config;
     int64_t style, checksum, attributes, durability, log_level; /* values of enums, by the table's words */
     int64_t memory, read_ahead, part_size;                      /* bytes */

@@ -8,13 +8,13 @@ static int check_bucket(const char *bucket, struct buf *why)
 {
     size_t length = strlen(bucket);
     if (length < 3 || length > 255) {
-        buf_printf(why, "bucket name '%s' must have 3 to 63 characters\n", bucket);
+        buf_printf(why, "bucket name '%s' must have 3 to 63 characters", bucket);
         return -EINVAL;
     }
     static const char allowed[] = "abcdefghijklmnopqrstuvwxyz0123456789.-_ABCDEFGHIJKLMNOPQRSTUVWXYZ";
     size_t good = strspn(bucket, allowed);
     if (good != length) {
-        buf_printf(why, "bucket name '%s' has a character that no bucket can have, at position %zu\n", bucket,
+        buf_printf(why, "bucket name '%s' has a character that no bucket can have, at position %zu", bucket,
                    good + 1);
         return -EINVAL;
     }
@@ -26,12 +26,12 @@ static int add_component(struct buf *prefix, const char *start, size_t length, s
     if (length == 0)
         return 0;
     if ((length == 1 && start[0] == '.') || (length == 2 && start[0] == '.' && start[1] == '.')) {
-        buf_printf(why, "the prefix must not have '.' or '..' as a component\n");
+        buf_printf(why, "the prefix must not have '.' or '..' as a component");
         return -EINVAL;
     }
     for (size_t i = 0; i < length; i++) {
         if ((unsigned char)start[i] < 0x20 || start[i] == 0x7f) {
-            buf_printf(why, "the prefix has a control character (0x%02x)\n", (unsigned char)start[i]);
+            buf_printf(why, "the prefix has a control character (0x%02x)", (unsigned char)start[i]);
             return -EINVAL;
         }
     }
@@ -52,7 +52,7 @@ static int parse_prefix(const char *text, char **ret_prefix, struct buf *why)
     }
     /* A key has at most 1024 bytes, and something must fit behind the prefix. */
     if (prefix.length > 1000) {
-        buf_printf(why, "the prefix is too long: %zu bytes, a whole key has at most 1024\n", prefix.length);
+        buf_printf(why, "the prefix is too long: %zu bytes, a whole key has at most 1024", prefix.length);
         return -EINVAL;
     }
     *ret_prefix = xstrdup(prefix.bytes);
@@ -65,7 +65,7 @@ int source_parse(const char *text, char **ret_bucket, char **ret_prefix, struct 
     const char *start = url ? text + 5 : text;
     size_t length = strcspn(start, url ? "/" : ":/");
     if (!url && start[length] == '/') {
-        buf_printf(why, "'%s' is not a source: say bucket, bucket:prefix or s3://bucket/prefix\n", text);
+        buf_printf(why, "'%s' is not a source: say bucket, bucket:prefix or s3://bucket/prefix", text);
         return -EINVAL;
     }
     STRING_SCOPED *bucket = xstrndup(start, length);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <string>
@@ -45,6 +46,8 @@ extern "C" int toml_each(const char *path, const char *table,
                          void *context, struct buf *why)
 try {
     errno = 0;
+    if (std::filesystem::is_directory(path))
+        return -EISDIR;
     std::ifstream file(path, std::ios::binary);
     if (!file)
         return errno ? -errno : -EIO;
@@ -56,14 +59,14 @@ try {
         return 0;
     const toml::table *wanted = found->as_table();
     if (!wanted) {
-        buf_printf(why, "%s:%u: '%s' must be a table\n", path, (unsigned)found->source().begin.line, table);
+        buf_printf(why, "%s:%u: '%s' must be a table", path, (unsigned)found->source().begin.line, table);
         return -EBADMSG;
     }
     std::vector<value> values;
     for (auto &&[key, node] : *wanted) {
         value v{std::string(key.str()), "", (int)node.source().begin.line};
         if (!plain_text(node, v.text)) {
-            buf_printf(why, "%s:%d: '%s' must be a string, a number or a boolean\n", path, v.line, v.name.c_str());
+            buf_printf(why, "%s:%d: '%s' must be a string, a number or a boolean", path, v.line, v.name.c_str());
             return -EBADMSG;
         }
         values.push_back(v);
@@ -74,9 +77,9 @@ try {
             return rc;
     return 0;
 } catch (const toml::parse_error &error) {
-    buf_printf(why, "%s:%u: %s\n", path, (unsigned)error.source().begin.line, std::string(error.description()).c_str());
+    buf_printf(why, "%s:%u: %s", path, (unsigned)error.source().begin.line, std::string(error.description()).c_str());
     return -EBADMSG;
 } catch (const std::exception &error) {
-    buf_printf(why, "%s: %s\n", path, error.what());
+    buf_printf(why, "%s: %s", path, error.what());
     return -EIO;
 }

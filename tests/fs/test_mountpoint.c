@@ -61,7 +61,8 @@ static void begin(void)
 
 static void end(void)
 {
-    fs_stop(fs);
+    if (fs)
+        fs_stop(fs);
     cr_expect(await(&ended), "fs_run does not return");
     pthread_join(runner, NULL);
     fs_free(fs);
@@ -206,6 +207,53 @@ Test(mountpoint, umount_by_somebody_ends_the_run)
     cr_expect_eq(unmount(false), 0);
     cr_expect(await(&ended));
     cr_expect_eq(run_rc, 0);
+}
+
+/* A tmpfs in the place where a FUSE mount was just taken away: the kernel gives it the device number of that one. */
+static bool mount_stranger(void)
+{
+    return geteuid() == 0 && mount("stranger", directory, "tmpfs", 0, NULL) == 0;
+}
+
+static bool sees_stranger(void)
+{
+    char command[300];
+    snprintf(command, sizeof command, "grep -q '%s .* - tmpfs stranger' /proc/self/mountinfo", directory);
+    return system(command) == 0;
+}
+
+Test(mountpoint, what_is_mounted_there_later_is_left_alone)
+{
+    fs_stop(fs);
+    cr_assert(await(&ended));
+    if (!mount_stranger())
+        return;
+    fs_free(fs);
+    fs = NULL;
+    cr_expect(sees_stranger(), "the mount of somebody else was taken away");
+    umount2(directory, MNT_DETACH);
+}
+
+Test(mountpoint, another_mount_with_the_same_device_number_is_not_ours)
+{
+    if (geteuid() != 0)
+        return;
+    struct fs_config config = {.mount_point = directory, .source = "first"};
+    struct mountpoint *mountpoint = NULL;
+    BUF_SCOPED why = BUF_INIT;
+    int fd;
+    fs_stop(fs);
+    cr_assert(await(&ended));
+    cr_assert_eq(mountpoint_mount(&config, &mountpoint, &fd, &why), 0, "%s", why.bytes);
+    cr_expect(mountpoint_mounted(mountpoint));
+    umount2(directory, MNT_DETACH);
+    close(fd);
+    cr_assert(mount_stranger());
+    cr_expect_not(mountpoint_mounted(mountpoint));
+    mountpoint_unmount(mountpoint);
+    cr_expect(sees_stranger());
+    mountpoint_free(mountpoint);
+    umount2(directory, MNT_DETACH);
 }
 
 Test(mountpoint, a_lazy_umount_under_load_ends_when_the_last_file_is_closed)

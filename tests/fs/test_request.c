@@ -214,3 +214,17 @@ Test(request, an_unknown_name_is_a_negative_entry)
     cr_expect_eq(entry.nodeid, 0);
     cr_expect_eq(entry.entry_valid, 1);
 }
+
+Test(request, whose_thread_group_cannot_be_read_is_nobody_and_not_a_process_of_its_own)
+{
+    uint64_t node;
+    uint64_t fh = open_file(10, &node);
+    cr_expect_eq(fake.process, getpid());
+    wire.pid = 0x3ffffff; /* above the highest that the kernel gives: as if hidden */
+    struct fuse_flush_in in = {.fh = fh};
+    wire_send(&wire, FUSE_FLUSH, 20, node, &in, sizeof in);
+    await_waiting(1);
+    cr_expect_eq(fake.process, 0);
+    fake_release(true);
+    cr_expect_eq(reply_of(20), 0);
+}

@@ -22,6 +22,7 @@ struct wire {
     pthread_t runner;
     int run_rc;
     atomic_bool ready;
+    uint32_t pid;                 /* who asks; 0: this process */
     int replies[WIRE_UNIQUE_MAX]; /* by unique / 2 */
     int errors[WIRE_UNIQUE_MAX];  /* of the last reply, -errno */
     char body[4096];              /* of the last reply */
@@ -35,7 +36,7 @@ static inline void wire_send(struct wire *wire, uint32_t opcode, uint64_t unique
                                     .opcode = opcode,
                                     .unique = unique,
                                     .nodeid = node,
-                                    .pid = (uint32_t)getpid()};
+                                    .pid = wire->pid ? wire->pid : (uint32_t)getpid()};
     struct iovec iov[2] = {{&header, sizeof header}, {(void *)(uintptr_t)body, length}};
     ssize_t sent = writev(wire->fd, iov, length ? 2 : 1);
     assert(sent == (ssize_t)header.len);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "mount/option.h"
 #include "s3/store.h"
 
@@ -87,6 +88,10 @@ Test(option, all_problems_are_named_at_once)
     cr_assert_eq(option_parse_list(&settings, "memory=lots,uid=-1,style=sideways,bogus", &why), -EINVAL);
     static const char *const words[] = {"memory=lots", "uid=-1", "style=sideways", "auto path virtual",
                                         "'bogus'"};
+    size_t lines = 1;
+    for (const char *c = why.bytes; *c; c++)
+        lines += *c == '\n';
+    cr_assert_eq(lines, 4, "each has its own line: %s", why.bytes);
     for (size_t i = 0; i < 5; i++)
         cr_assert_not_null(strstr(why.bytes, words[i]), "'%s' is not in: %s", words[i], why.bytes);
 }
@@ -136,6 +141,70 @@ Test(option, the_environment_means_the_same)
     cr_assert_not_null(strstr(why.bytes, "SKYVOL_MEMORY"));
 }
 
+Test(option, an_empty_variable_is_none)
+{
+    setenv("SKYVOL_RO", "", 1);
+    setenv("SKYVOL_MEMORY", "", 1);
+    cr_assert_eq(option_from_environment(&settings, &why), 0, "%s", why.bytes);
+    cr_assert_not(settings.read_only);
+}
+
+Test(option, a_mistyped_variable_is_refused_and_a_foreign_one_left_alone)
+{
+    setenv("SKYVOL_MINIO", "/usr/bin/minio", 1);
+    setenv("SKYVOL_SOURCE", "/src", 1);
+    setenv("SKYVOL_CEILING", "x", 1);
+    cr_assert_eq(option_from_environment(&settings, &why), 0, "%s", why.bytes);
+    setenv("SKYVOL_ENDPIONT", "http://h", 1);
+    cr_assert_eq(option_from_environment(&settings, &why), -EINVAL);
+    cr_assert_not_null(strstr(why.bytes, "SKYVOL_ENDPIONT"));
+    cr_assert_not_null(strstr(why.bytes, "did you mean 'endpoint'"));
+}
+
+Test(option, paths_are_made_absolute)
+{
+    cr_assert_eq(chdir("/usr"), 0);
+    cr_assert_eq(option_parse_list(&settings, "ca_bundle=ca.pem,cache_dir=../c,log=l,config=/x", &why), 0);
+    cr_assert_str_eq(settings.ca_bundle, "/usr/ca.pem");
+    cr_assert_str_eq(settings.cache_dir, "/usr/../c");
+    cr_assert_str_eq(settings.log_target, "/usr/l");
+    cr_assert_str_eq(settings.config, "/x");
+    cr_assert_eq(option_parse_list(&settings, "log=syslog", &why), 0);
+    cr_assert_str_eq(settings.log_target, "syslog");
+    cr_assert_eq(option_parse_list(&settings, "cache_dir=~/c", &why), -EINVAL);
+}
+
+Test(option, threads_are_what_fs_can_start)
+{
+    cr_assert_eq(option_parse_list(&settings, "threads=16", &why), 0);
+    cr_assert_eq(option_parse_list(&settings, "threads=17", &why), -EINVAL);
+}
+
+Test(option, what_contradicts_itself_is_refused)
+{
+    cr_assert_eq(option_parse_list(&settings, "allow_other,allow_root", &why), 0);
+    cr_assert_eq(option_check(&settings, &why), -EINVAL);
+    cr_assert_not_null(strstr(why.bytes, "allow_root"));
+}
+
+Test(option, a_proxy_with_a_password_is_refused_and_not_repeated)
+{
+    cr_assert_eq(option_parse_list(&settings, "proxy=http://me:hunter2@proxy:3128", &why), 0);
+    cr_assert_eq(option_check(&settings, &why), -EINVAL);
+    cr_assert_not_null(strstr(why.bytes, "HTTPS_PROXY"));
+    cr_assert_null(strstr(why.bytes, "hunter2"));
+}
+
+Test(option, debug_fuse_brings_the_level_that_shows_it)
+{
+    cr_assert_eq(option_parse_list(&settings, "debug_fuse,log_level=warn", &why), 0);
+    cr_assert_eq(option_check(&settings, &why), 0);
+    cr_assert_eq(settings.log_level, LOG_LEVEL_DEBUG);
+    cr_assert_eq(option_parse_list(&settings, "log_level=trace", &why), 0);
+    cr_assert_eq(option_check(&settings, &why), 0);
+    cr_assert_eq(settings.log_level, LOG_LEVEL_TRACE);
+}
+
 static char *write_file(const char *text)
 {
     char *path = xstrdup("/tmp/skyvol-option.XXXXXX");
@@ -170,6 +239,7 @@ Test(option, a_bad_toml_file_is_named_with_its_line)
         unlink(path);
     }
     cr_assert_eq(option_from_file(&settings, "/nonexistent/x.toml", &why), -EINVAL);
+    cr_assert_eq(option_from_file(&settings, "/tmp", &why), -EINVAL, "a directory is no empty file");
 }
 
 Test(option, help_names_every_option_once)
@@ -180,4 +250,5 @@ Test(option, help_names_every_option_once)
     cr_assert_not_null(first);
     cr_assert_null(strstr(first + 1, "  endpoint="));
     cr_assert_not_null(strstr(help.bytes, "style=auto|path|virtual"));
+    cr_assert_not_null(strstr(help.bytes, "log=PATH|stderr|syslog|journal"));
 }

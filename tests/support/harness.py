@@ -114,6 +114,7 @@ class Mount:
     """One `skyvol mount`, ended by umount(), or by kill() as a crash would."""
 
     def __init__(self, source, place, options, environment, log):
+        self.broken = False  # True: the test leaves it so that it cannot end well
         self.source, self.place, self.environment, self.log = source, pathlib.Path(place), environment, log
         if not mounted_at(self.place):  # a dead mount is not touched
             self.place.mkdir(parents=True, exist_ok=True)
@@ -154,12 +155,19 @@ class Mount:
         return sum(int(kib) for kib in re.findall(r"^Rss(?:Anon|Shmem):\s+(\d+)", text, re.MULTILINE)) / 1024
 
     def clean_up(self):
-        """Whatever state it is in: nothing is left."""
-        if self.alive():
-            os.kill(self.pid, signal.SIGKILL)
-            wait_until(lambda: not self.alive(), what="the end of the daemon")
-        while mounted_at(self.place):
-            subprocess.run(["umount", "-l", str(self.place)], check=True)
+        """As a user ends it, which must succeed where nothing is wrong; then by force, so that nothing is left."""
+        ended = None
+        try:
+            if self.alive() and mounted_at(self.place) and not self.broken:
+                ended = self.umount()
+        finally:
+            if self.alive():
+                os.kill(self.pid, signal.SIGKILL)
+                wait_until(lambda: not self.alive(), what="the end of the daemon")
+            while mounted_at(self.place):
+                subprocess.run(["umount", "-l", str(self.place)], check=True)
+        if ended and ended.returncode != 0:
+            raise AssertionError(f"skyvol umount at the end of the test failed ({ended.returncode}): {ended.stderr}")
 
 
 class Workshop(unittest.TestCase):
@@ -216,11 +224,11 @@ class Workshop(unittest.TestCase):
         return mount
 
     def end_mount(self, mount):
-        failed = any(error for _, error in getattr(self._outcome, "errors", []) or []) if hasattr(
-            self._outcome, "errors") else False
+        failed = not self._outcome.success
         if failed and mount.log.exists():
             sys.stderr.write(f"--- the end of {mount.log.name} ---\n")
             sys.stderr.write("\n".join(mount.log.read_text(errors="replace").splitlines()[-40:]) + "\n")
+        mount.broken = mount.broken or failed
         mount.clean_up()
 
     def key(self, name):

@@ -10,6 +10,7 @@ import datetime
 import hashlib
 import hmac
 import http.client
+import json
 import os
 import socket
 import sys
@@ -37,7 +38,7 @@ class S3:
         self.url = urllib.parse.urlsplit(endpoint)
         self.access_key, self.secret_key, self.region, self.token = access_key, secret_key, region, token
 
-    def sign(self, method, path, query, headers, payload_hash):
+    def sign(self, method, path, query, headers, payload_hash, service="s3"):
         now = datetime.datetime.now(datetime.timezone.utc)
         stamp, day = now.strftime("%Y%m%dT%H%M%SZ"), now.strftime("%Y%m%d")
         headers = {name.lower(): str(value).strip() for name, value in headers.items()}
@@ -47,9 +48,9 @@ class S3:
         names = ";".join(sorted(headers))
         lines = "".join(f"{name}:{headers[name]}\n" for name in sorted(headers))
         request = "\n".join([method, path, query, lines, names, payload_hash])
-        scope = f"{day}/{self.region}/s3/aws4_request"
+        scope = f"{day}/{self.region}/{service}/aws4_request"
         text = "\n".join(["AWS4-HMAC-SHA256", stamp, scope, hashlib.sha256(request.encode()).hexdigest()])
-        signature = hmac.new(self.signing_key(day), text.encode(), "sha256").hexdigest()
+        signature = hmac.new(self.signing_key(day, service), text.encode(), "sha256").hexdigest()
         headers["authorization"] = (f"AWS4-HMAC-SHA256 Credential={self.access_key}/{scope},"
                                     f"SignedHeaders={names},Signature={signature}")
         return headers
@@ -68,9 +69,9 @@ class S3:
             "AWS4-HMAC-SHA256", stamp, scope, hashlib.sha256(request.encode()).hexdigest()]).encode(), "sha256")
         return f"{self.url.scheme}://{self.url.netloc}{path}?{text}&X-Amz-Signature={signature.hexdigest()}"
 
-    def signing_key(self, day):
+    def signing_key(self, day, service="s3"):
         key = ("AWS4" + self.secret_key).encode()
-        for part in (day, self.region, "s3", "aws4_request"):
+        for part in (day, self.region, service, "aws4_request"):
             key = hmac.new(key, part.encode(), "sha256").digest()
         return key
 
@@ -95,6 +96,25 @@ class S3:
                 code = xml.etree.ElementTree.fromstring(content).findtext("Code", "")
             raise S3Error(answer.status, code, content)
         return answer.status, got, content
+
+    def assume_role(self, policy):
+        """Temporary keys that may do what `policy` allows, from the STS of MinIO: the variables that hold them."""
+        body = urllib.parse.urlencode({"Action": "AssumeRole", "Version": "2011-06-15", "DurationSeconds": "3600",
+                                       "Policy": json.dumps(policy)}).encode()
+        headers = {"content-type": "application/x-www-form-urlencoded"}
+        signed = self.sign("POST", "/", "", headers, hashlib.sha256(body).hexdigest(), service="sts")
+        connection = http.client.HTTPConnection(self.url.hostname, self.url.port, timeout=60)
+        try:
+            connection.request("POST", "/", body, signed)
+            answer = connection.getresponse()
+            content = answer.read()
+        finally:
+            connection.close()
+        if answer.status != 200:
+            raise S3Error(answer.status, "", content)
+        found = {element.tag.rpartition("}")[2]: element.text for element in xml.etree.ElementTree.fromstring(content).iter()}
+        return {"AWS_ACCESS_KEY_ID": found["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": found["SecretAccessKey"],
+                "AWS_SESSION_TOKEN": found["SessionToken"]}
 
     def make_bucket(self, bucket):
         self.request("PUT", bucket)

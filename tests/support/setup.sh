@@ -10,7 +10,7 @@ setup_cache=${XDG_CACHE_HOME:-$HOME/.cache}/skyvol
 setup_minio_version=v0.0.0-20260212201848-7aac2a2c5b7c
 
 setup_build_packages=(gcc g++ cmake ninja-build pkg-config libfuse3-dev fuse3 libcurl4-openssl-dev libssl-dev
-    libxml2-dev libjansson-dev libsystemd-dev uthash-dev libtomlplusplus-dev)
+    libxml2-dev libjansson-dev libsystemd-dev uthash-dev libtomlplusplus-dev ca-certificates)
 setup_test_packages=(libcriterion-dev python3 libasan8 libubsan1 libtsan2)
 
 setup_say() {
@@ -28,7 +28,7 @@ setup_as_root() {
     elif command -v sudo >/dev/null; then
         sudo "$@"
     else
-        setup_fail "these packages are missing and there is no sudo to install them: ${*: -20}"
+        setup_fail "this needs root and there is no sudo: $*"
     fi
 }
 
@@ -88,16 +88,23 @@ setup_go() {
     echo "$venv/bin/go"
 }
 
-# A word now and then, so that nobody thinks that it hangs.
-setup_wait_aloud() {
-    local pid=$1 seconds=0
+# Runs a long command with a word now and then, so that nobody thinks that it hangs. In a group of its own (bash lets the
+# background ignore Ctrl-C), which ends with us. A subshell: its trap is nobody else's.
+setup_run_aloud() ( # WHAT LOG COMMAND...
+    what=$1 log=$2 seconds=0
+    shift 2
+    set -m
+    "$@" >"$log" 2>&1 </dev/null &
+    pid=$!
+    set +m
+    trap 'kill -- "-$pid" 2>/dev/null || true; wait "$pid" || true; exit 130' INT TERM HUP
     while kill -0 "$pid" 2>/dev/null; do
         sleep 1
         seconds=$((seconds + 1))
-        [ $((seconds % 30)) -ne 0 ] || setup_say "  ... still building MinIO, ${seconds} s"
+        [ $((seconds % 30)) -ne 0 ] || setup_say "  ... still $what, ${seconds} s"
     done
     wait "$pid"
-}
+)
 
 setup_minio() {
     local kept=$setup_cache/minio go log
@@ -114,8 +121,8 @@ setup_minio() {
     mkdir -p "$kept"
     log=$kept/build.log
     setup_say "Building MinIO, the S3 server of the tests: about 4 minutes, once (kept in $kept)"
-    GOBIN=$kept/new "$go" install "github.com/minio/minio@$setup_minio_version" >"$log" 2>&1 &
-    setup_wait_aloud $! || { tail -n 20 "$log" >&2; setup_fail "MinIO could not be built; see $log"; }
+    setup_run_aloud "building MinIO" "$log" \
+        env GOBIN="$kept/new" "$go" install "github.com/minio/minio@$setup_minio_version" || { tail -n 20 "$log" >&2; setup_fail "MinIO could not be built; see $log"; }
     mv "$kept/new/minio" "$kept/minio"
     rmdir "$kept/new"
 }

@@ -1,5 +1,6 @@
 """Mounting and unmounting: every way it can go wrong has its line, its remedy and its exit status."""
 
+import json
 import os
 import pathlib
 import signal
@@ -68,6 +69,7 @@ class TestMount(harness.Workshop):
         import http.server
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
         server.RequestHandlerClass.log_message = lambda *_: None
+        self.addCleanup(server.server_close)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         self.addCleanup(server.shutdown)
         self.assertEqual(self.try_mount(endpoint=f"http://127.0.0.1:{server.server_port}").returncode, 1)
@@ -118,6 +120,21 @@ class TestMount(harness.Workshop):
         self.assertEqual(done.returncode, 2)
         self.assertIn("--help", done.stderr)
 
+    def test_the_environment_names_the_config_file_and_dot_is_where_the_command_was_typed(self):
+        (self.work / "here.toml").write_text('[mount]\nro = true\nlog = "here.log"\n')
+        place = self.work / "mnt"
+        place.mkdir()
+        self.addCleanup(subprocess.run, ["umount", "-l", str(place)], stderr=subprocess.DEVNULL)
+        done = subprocess.run([harness.SKYVOL, "mount", self.bucket, "mnt", "-o",
+                               f"endpoint={self.minio.endpoint},cache_dir=cache"], cwd=self.work, capture_output=True,
+                              text=True, env=harness.clean_environment() | {"SKYVOL_CONFIG": "here.toml", "SKYVOL_RW": ""})
+        self.assertEqual(done.returncode, 0, done.stderr)
+        with self.assertRaises(OSError):
+            (place / "f").write_text("x")
+        self.assertIn("is mounted", (self.work / "here.log").read_text())
+        self.assertTrue((self.work / "cache/lock").exists())
+        subprocess.run([harness.SKYVOL, "umount", str(place)], check=True)
+
     def test_a_secret_option_is_refused(self):
         done = self.try_mount(secret_key="hunter2")
         self.assertEqual(done.returncode, 1)
@@ -129,8 +146,108 @@ class TestMount(harness.Workshop):
             self.assertEqual((done.returncode, done.stderr), (0, ""), words)
             self.assertIn("skyvol", done.stdout)
 
-    def test_keys_that_may_only_list_a_prefix_are_enough(self):
-        self.mount(source=f"{self.bucket}:some/prefix")  # the access check asks below the prefix only
+    def scoped_keys(self):
+        """The environment of keys that reach nothing but the prefix of this test."""
+        return harness.clean_environment(keys=False) | self.s3.assume_role({"Version": "2012-10-17", "Statement": [
+            {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": f"arn:aws:s3:::{self.bucket}",
+             "Condition": {"StringLike": {"s3:prefix": [f"{self.prefix}/*"]}}},
+            {"Effect": "Allow", "Action": ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"],
+             "Resource": f"arn:aws:s3:::{self.bucket}/{self.prefix}/*"}]})
+
+    def test_keys_that_reach_a_prefix_only_are_enough(self):
+        keys = self.scoped_keys()
+        mount = self.mount(environment=keys)
+        (mount.place / "d").mkdir()
+        (mount.place / "d/f").write_text("mine")
+        self.assertEqual((mount.place / "d/f").read_text(), "mine")
+        self.assertEqual(os.listdir(mount.place), ["d"])
+        (mount.place / "d/f").unlink()
+        self.assert_refused(self.try_mount(environment=keys), "may not list", "s3:ListBucket", "bucket:prefix")
+        self.assert_refused(self.try_mount(f"{self.bucket}:elsewhere", environment=keys), "may not list")
+
+    def test_the_region_is_found_out_where_the_server_tells_it(self):
+        for redirect in (False, True):
+            little = self.little(region="eu-west-7", **({"redirect": True} if redirect else {}))
+            mount = self.mount(source="test", server=little)
+            (mount.place / "f").write_text("x")
+            self.assertEqual(little.s3.get("test", "f"), b"x")
+            self.assertEqual(mount.umount().returncode, 0)
+
+    def test_a_wrong_region_that_was_given_is_put_right(self):
+        little = self.little(region="eu-west-7")
+        mount = self.mount(source="test", server=little, region="us-east-1")
+        self.assertRegex(mount.log.read_text(), "eu-west-7")
+        self.assertEqual(mount.umount().returncode, 0)
+
+    def test_a_clock_that_is_a_day_behind_is_allowed_for_and_said(self):
+        little = self.little(skew=86400)
+        mount = self.mount(source="test", server=little)
+        (mount.place / "f").write_text("x")
+        self.assertRegex(mount.log.read_text(), "clock is 86[34][0-9][0-9] s off")
+        self.assertEqual(mount.umount().returncode, 0)
+        little.control("skew", seconds=0)
+        self.assertEqual(little.s3.get("test", "f"), b"x")
+
+    def test_what_cannot_be_put_right_is_named_with_its_remedy(self):
+        for status, code, *words in ((400, "AuthorizationHeaderMalformed", "another region", "region="),
+                                     (301, "PermanentRedirect", "another region", "endpoint"),
+                                     (403, "RequestTimeTooSkewed", "clock is wrong", "timedatectl")):
+            little = self.little()
+            little.control("fault", action="answer", status=status, code=code, times=0)
+            done = self.try_mount("test", environment=harness.clean_environment(keys=False) | little.environment,
+                                  endpoint=little.endpoint)
+            self.assert_refused(done, *words)
+
+    def test_root_that_may_not_mount_hears_what_the_container_lacks(self):
+        words = [harness.SKYVOL, "mount", self.bucket, str(self.work / "mnt"), "-o",
+                 f"endpoint={self.minio.endpoint},cache_dir={self.work}/cache"]
+        (self.work / "mnt").mkdir()
+        hide = "mount -t tmpfs none /dev && mknod -m 666 /dev/null c 1 3 && mknod -m 666 /dev/urandom c 1 9"
+        for before, remedy in ((["setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"], "CAP_SYS_ADMIN"),
+                               (["unshare", "-m", "sh", "-c", f'{hide} && exec "$@"', "sh"], "modprobe fuse")):
+            done = subprocess.run([*before, *words], env=harness.clean_environment(), capture_output=True, text=True)
+            self.assert_refused(done, remedy, "--device /dev/fuse", "--cap-add SYS_ADMIN")
+
+    def test_a_warning_is_said_once_in_the_foreground(self):
+        place = self.work / "mnt"
+        place.mkdir()
+        (self.work / "cache/session-1-1").mkdir(parents=True, mode=0o700)
+        (self.work / "cache").chmod(0o700)
+        (self.work / "cache/session-1-1/left").write_text("x")
+        child = subprocess.Popen([harness.SKYVOL, "mount", self.bucket, str(place), "-f", "-o",
+                                  f"endpoint={self.minio.endpoint},cache_dir={self.work}/cache"],
+                                 env=harness.clean_environment(), stderr=subprocess.PIPE, text=True)
+        harness.wait_until(lambda: harness.mounted_at(place), what="the mount")
+        os.listdir(place)
+        child.send_signal(signal.SIGINT)
+        words = child.communicate(timeout=20)[1]
+        self.assertEqual(words.count("left unsent files"), 1, words)
+
+    def test_what_a_killed_run_left_is_named_as_it_is(self):
+        mount = self.mount(name="mnt")
+        file = os.open(mount.place / "f", os.O_CREAT | os.O_WRONLY)
+        os.write(file, b"x" * (1 << 20))
+        mount.kill()
+        with self.assertRaises(OSError):
+            os.close(file)
+        again = self.mount(name="mnt")
+        self.assertIn("left unsent files in", again.words)
+        self.assertNotIn("unsent.json", again.words)
+        self.assertEqual(again.words[-1], "\n")
+
+    def test_a_hostile_name_does_not_command_the_terminal(self):
+        little = self.little()
+        mount = self.mount(source="test", server=little, io_timeout="1s", stop_timeout="0s")
+        little.control("fault", op="PutObject", action="hang", times=0)
+        with self.assertRaises(OSError):
+            (mount.place / "a\x1b[2J\nb").write_text("x")
+        done = mount.run("status", str(mount.place))
+        self.assertIn(r"a\x1b[2J\x0ab", done.stdout)
+        self.assertNotIn("\x1b", done.stdout)
+        done = mount.umount()
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(r"a\x1b[2J\x0ab", done.stderr)
+        self.assertNotIn("\x1b", done.stderr)
 
     def test_signals_end_cleanly(self):
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -231,12 +348,14 @@ class TestMount(harness.Workshop):
         self.work.chmod(0o755)
         for path in (home, place, binary):
             os.chown(path, nobody.pw_uid, nobody.pw_gid)
+        self.addCleanup(os.chmod, "/dev/fuse", os.stat("/dev/fuse").st_mode & 0o777)
         os.chmod("/dev/fuse", 0o666)
         environment = harness.clean_environment() | {"HOME": str(home), "XDG_RUNTIME_DIR": str(home)}
 
-        def as_nobody(*words):
-            return subprocess.run([str(binary), *words], env=environment, capture_output=True, text=True, timeout=60,
-                                  user=nobody.pw_uid, group=nobody.pw_gid, extra_groups=[], cwd="/")
+        def as_nobody(*words, ignore_children=False, **more):
+            return subprocess.run([str(binary), *words], env=environment | more, capture_output=True, text=True, timeout=60,
+                                  user=nobody.pw_uid, group=nobody.pw_gid, extra_groups=[], cwd="/",
+                                  preexec_fn=lambda: ignore_children and signal.signal(signal.SIGCHLD, signal.SIG_IGN))
 
         done = as_nobody("mount", f"{self.bucket}:{self.prefix}", str(place), "-o", f"endpoint={self.minio.endpoint}")
         self.addCleanup(subprocess.run, ["umount", "-l", str(place)], stderr=subprocess.DEVNULL)
@@ -245,8 +364,25 @@ class TestMount(harness.Workshop):
                                user=nobody.pw_uid, group=nobody.pw_gid, extra_groups=[])
         self.assertEqual(write.stdout, "mine\n", write.stderr)
         self.assertEqual(self.object("f"), b"mine\n")
-        done = as_nobody("umount", str(place))
+        # Where its socket is depends on no environment, and root finds it by the owner of the mount.
+        done = as_nobody("status", str(place), XDG_RUNTIME_DIR="/nowhere")
         self.assertEqual(done.returncode, 0, done.stderr)
+        done = subprocess.run([harness.SKYVOL, "status", str(place)], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        # A caller that ignores its children's ends hands that down.
+        done = as_nobody("umount", str(place), ignore_children=True)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIsNone(harness.mounted_at(place))
+
+        # Dead, it is seen as such by root, whom the kernel does not let in.
+        done = as_nobody("mount", f"{self.bucket}:{self.prefix}", str(place), "-o", f"endpoint={self.minio.endpoint}")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        pid = json.loads(as_nobody("status", "--json", str(place)).stdout)["pid"]
+        os.kill(pid, signal.SIGKILL)
+        harness.wait_until(lambda: not os.path.exists(f"/proc/{pid}"), what="the end of the daemon")
+        done = subprocess.run([harness.SKYVOL, "umount", str(place)], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("had died", done.stderr)
         self.assertIsNone(harness.mounted_at(place))
 
 

@@ -147,6 +147,7 @@ class TestHang(harness.Workshop):
         for index in range(16):
             os.stat(mount.place / f"d{index}")
         cached = os.open(mount.place / "cached", os.O_RDONLY)
+        self.addCleanup(os.close, cached)
         self.assertEqual(os.pread(cached, 4096, 0), b"c" * 4096)
         self.minio.freeze()
         self.addCleanup(self.minio.thaw)
