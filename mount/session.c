@@ -149,10 +149,11 @@ static int build_rooms(struct session *session, struct buf *why)
     int rc = home_open(settings, &session->home, why, &session->warnings);
     if (rc < 0)
         return rc;
-    if (disk_is_tmpfs(session->home.disk))
+    if (disk_is_tmpfs(session->home.disk)) {
         words_next(&session->warnings);
-    buf_printf(&session->warnings, "%s is in memory (tmpfs): unsent data there is lost at a power cut",
-               session->home.path);
+        buf_printf(&session->warnings, "%s is in memory (tmpfs): unsent data there is lost at a power cut",
+                   session->home.path);
+    }
     session->memory = memory_new((size_t)settings->memory);
     struct fs_config mounting = {
         .mount_point = settings->mount_point,

@@ -80,6 +80,7 @@ struct credentials {
     char *profile; /* the option; NULL: not given */
     char *credentials_file;
     char *config_file;
+    char *directory; /* where relative paths start; NULL: it has no name */
     struct keys *explicit_keys;
     int references; /* atomic */
 
@@ -103,6 +104,7 @@ struct credentials *credentials_new(const struct credentials_config *config)
     credentials->credentials_file = copy_string(config->credentials_file);
     credentials->config_file = copy_string(config->config_file);
     credentials->explicit_keys = keys_ref(config->explicit_keys);
+    credentials->directory = get_current_dir_name();
     credentials->references = 1;
     lock_init(&credentials->lock, LOCK_LEAF, "credentials");
     return credentials;
@@ -122,6 +124,7 @@ void credentials_unref(struct credentials *credentials)
     free(credentials->profile);
     free(credentials->credentials_file);
     free(credentials->config_file);
+    free(credentials->directory);
     keys_unref(credentials->explicit_keys);
     keys_unref(credentials->keys);
     free(credentials->source);
@@ -165,12 +168,14 @@ static char *name_home(void)
 }
 
 /* The option, the variable, or the file below ~/.aws; "~/" is the home. */
-static char *name_file(const char *option, const char *variable, const char *usual, bool *ret_named)
+static char *name_file(const struct credentials *credentials, const char *option, const char *variable,
+                       const char *usual, bool *ret_named)
 {
     const char *path = option ? option : read_environment(variable);
     *ret_named = path != NULL;
     if (path && strncmp(path, "~/", 2))
-        return xstrdup(path);
+        return *path == '/' || !credentials->directory ? xstrdup(path)
+                                                       : xprintf("%s/%s", credentials->directory, path);
     STRING_SCOPED *home = name_home();
     return path ? xprintf("%s/%s", home, path + 2) : xprintf("%s/.aws/%s", home, usual);
 }
@@ -280,15 +285,16 @@ static int read_credentials_file(const struct credentials *credentials, struct f
                                  struct buf *why)
 {
     *ret_file = (struct file){0};
-    ret_file->path = name_file(credentials->credentials_file, "AWS_SHARED_CREDENTIALS_FILE", "credentials",
-                               &ret_file->named);
+    ret_file->path = name_file(credentials, credentials->credentials_file, "AWS_SHARED_CREDENTIALS_FILE",
+                               "credentials", &ret_file->named);
     return open_file(ret_file, true, why);
 }
 
 static int read_config_file(const struct credentials *credentials, struct file *ret_file, struct buf *why)
 {
     *ret_file = (struct file){0};
-    ret_file->path = name_file(credentials->config_file, "AWS_CONFIG_FILE", "config", &ret_file->named);
+    ret_file->path =
+        name_file(credentials, credentials->config_file, "AWS_CONFIG_FILE", "config", &ret_file->named);
     return open_file(ret_file, false, why);
 }
 

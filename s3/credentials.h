@@ -36,7 +36,7 @@ struct credentials_config {
     struct keys *explicit_keys;   /* NULL: none; a reference is taken */
 };
 
-/* Reads nothing yet. */
+/* Reads nothing yet. Relative paths, also of the environment, start where the process stands at this moment. */
 struct credentials *credentials_new(const struct credentials_config *config);
 struct credentials *credentials_ref(struct credentials *credentials);
 void credentials_unref(struct credentials *credentials);

@@ -162,7 +162,7 @@ static void finish(struct request *request, int rc, bool unknown)
         if (!was_cut_short(request))
             fill_error(request);
         learn_refusal(request, rc);
-        if (rc != -ENOENT) /* an answer like others */
+        if (rc != -ENOENT && rc != -ESTALE && rc != -EEXIST) /* what a question or a condition is answered */
             count(request, &request->bucket->counters.failures, 1);
     } else {
         call->error = (struct store_error){0};

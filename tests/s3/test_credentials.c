@@ -228,6 +228,22 @@ Test(credentials, a_file_that_was_named_has_to_be_there)
                    "/no/such cannot be opened");
 }
 
+Test(credentials, relative_paths_start_where_the_process_stood)
+{
+    STRING_SCOPED *other = write_file("other", 0600, two_profiles);
+    struct keys *keys = NULL;
+    BUF_SCOPED why = BUF_INIT;
+    STRING_SCOPED *aws = xprintf("%s/.aws", home);
+    cr_assert_eq(chdir(aws), 0);
+    setenv("AWS_SHARED_CREDENTIALS_FILE", "other", 1);
+    struct credentials *credentials = credentials_new(&NO_CONFIG);
+    cr_assert_eq(chdir("/"), 0);
+    cr_assert_eq(credentials_get(credentials, &keys, &why), 0, "%s", why.bytes);
+    cr_assert_str_eq(keys->access_key, "D");
+    keys_unref(keys);
+    credentials_unref(credentials);
+}
+
 Test(credentials, refused_keys_are_read_again)
 {
     clock_fake_begin(1369353600000000000ll);

@@ -3,10 +3,12 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -207,6 +209,12 @@ class TestMount(harness.Workshop):
                                (["unshare", "-m", "sh", "-c", f'{hide} && exec "$@"', "sh"], "modprobe fuse")):
             done = subprocess.run([*before, *words], env=harness.clean_environment(), capture_output=True, text=True)
             self.assert_refused(done, remedy, "--device /dev/fuse", "--cap-add SYS_ADMIN")
+
+    def test_memory_as_cache_directory_is_warned_of_and_a_disk_is_not(self):
+        self.assertEqual(self.mount().words, "")
+        memory = tempfile.mkdtemp(dir="/dev/shm")
+        self.addCleanup(shutil.rmtree, memory, ignore_errors=True)
+        self.assertIn("in memory (tmpfs)", self.mount(cache_dir=memory).words)
 
     def test_a_warning_is_said_once_in_the_foreground(self):
         place = self.work / "mnt"
