@@ -202,6 +202,8 @@ int cache_set_attributes(struct cache *cache, struct waiter *waiter, struct inod
             rc = set_once(inode, handle, mask, wanted, waiter);
         if (rc != -ESTALE || !waiter)
             break;
+        if (upload_await_end(inode, waiter) < 0)
+            return -EINTR;
     }
     if (rc == 0)
         read_out(inode, ret_attributes, &valid_ms);

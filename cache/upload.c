@@ -699,6 +699,7 @@ void upload_free(struct upload *upload)
     lock_take(&inode->lock);
     inode->upload = NULL;
     extents_clear(&inode->unread);
+    gate_open(&inode->changed);
     lock_drop(&inode->lock);
     store_fields_release(&upload->base_meta);
     store_fields_release(&upload->headers);

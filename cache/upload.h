@@ -72,6 +72,8 @@ int uploader_sync_wait(struct inode *inode, struct waiter *waiter);
  * kept or aborted). Renames and unlinks hold by settling_hold(). 0, -EINTR, -ETIMEDOUT. */
 int upload_hold(struct inode *inode, struct waiter *waiter);
 void upload_unhold(struct inode *inode);
+/* Nothing is unsent and no upload is at work: what the server says of it is believed again. Or it is dirty again. 0, -EINTR. */
+int upload_await_end(struct inode *inode, struct waiter *waiter);
 
 int uploader_drain(struct uploader *uploader, struct waiter *waiter, int64_t deadline_ms, size_t *ret_unsent);
 void uploader_each_unsent(struct uploader *uploader,

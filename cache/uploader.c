@@ -209,6 +209,15 @@ void upload_unhold(struct inode *inode)
     uploader_poke(inode);
 }
 
+int upload_await_end(struct inode *inode, struct waiter *waiter)
+{
+    int rc = 0;
+    LOCK_SCOPED(&inode->lock);
+    while (rc == 0 && inode->upload && !inode_dirty_locked(inode))
+        rc = gate_wait_locked(&inode->changed, &inode->lock, waiter, CLOCK_NEVER);
+    return rc;
+}
+
 /* ---- The thread. ---- */
 
 static void unlist(struct uploader *uploader, struct inode *inode)

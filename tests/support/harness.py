@@ -95,6 +95,7 @@ class Minio:
     def freeze(self):
         """Silent: connections are taken and nothing is answered."""
         self.process.send_signal(signal.SIGSTOP)
+        os.waitpid(self.process.pid, os.WUNTRACED)  # the signal alone leaves it a moment to answer
 
     def thaw(self):
         self.process.send_signal(signal.SIGCONT)

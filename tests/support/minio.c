@@ -251,7 +251,9 @@ void minio_halt(struct minio *minio)
 
 void minio_freeze(struct minio *minio)
 {
+    int status;
     kill(minio->pid, SIGSTOP);
+    waitpid(minio->pid, &status, WUNTRACED); /* the signal alone leaves it a moment to answer */
 }
 
 void minio_thaw(struct minio *minio)
