@@ -353,6 +353,20 @@ int content_fill(struct inode *inode, struct waiter *waiter)
     }
 }
 
+void content_give_back(struct inode *inode)
+{
+    LOCK_SCOPED(&inode->lock);
+    uint64_t limit = smaller(inode->base_size, inode->wanted.attributes.size), end;
+    struct extent run, dirty;
+    for (uint64_t at = 0; extents_next(&inode->present, at, limit, &run); at = end) {
+        end = extents_next(&inode->dirty, run.start, run.end, &dirty) ? dirty.start : run.end;
+        if (end > run.start && disk_punch(inode->local, run.start, end - run.start) == 0)
+            extents_remove(&inode->present, run.start, end);
+        if (end < run.end)
+            end = dirty.end;
+    }
+}
+
 /* ---- What goes up. ---- */
 
 static int read_piece(struct disk_file *local, const struct extents *view, uint64_t start, struct iovec piece)

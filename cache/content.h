@@ -35,6 +35,8 @@ int content_write(struct inode *inode, struct waiter *waiter, const void *bytes,
 int content_fill(struct inode *inode, struct waiter *waiter);
 /* True when bytes of the base are missing in the local file: see content_fill(). Lock held. */
 bool content_gaps_locked(const struct inode *inode);
+/* Gives back the space of bytes that the base has as well: for a local disk that is full. */
+void content_give_back(struct inode *inode);
 /* Bytes from `start` on, as the file stands, into `pieces`, at most to `end`, the end of the file or of the pieces: local
  * bytes, zeros elsewhere (nothing of the base: fill first). From the call on changes of the range stand in inode->unread.
  * Takes the lock, but not while it reads: whoever wants one version looks at `unread` afterwards. 0, or -EIO: the

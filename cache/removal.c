@@ -12,23 +12,18 @@
 #include "cache/server.h"
 #include "cache/settling.h"
 
-#define REMOVE_TRIES 3
+#define REMOVE_TRIES  3
+#define FOREIGN_STAYS 1
 
 /* ---- unlink. ---- */
 
-/* Whatever another client put there in the place of what was changed here: nobody can see it under this name but as ours. */
-static int delete_foreign(struct change *change, struct waiter *waiter)
+/* Another client put its own there in the place of what was changed here: ours goes, theirs stays, and has the name. */
+static int spare_foreign(const struct change *change)
 {
-    struct store_call head = server_call(change->cache, STORE_HEAD, change->key.bytes);
-    struct identity identity;
-    int rc = server_wait(change->cache, "unlink", &head, -ENOENT, waiter);
-
-    if (rc == 0) {
-        server_identity(&head.object, &identity);
-        rc = server_delete(change->cache, "unlink", change->key.bytes, &identity, waiter);
-    }
-    store_call_release(&head);
-    return rc == -ENOENT ? 0 : rc;
+    log_warn(
+        "unlink of %s: another client's object stands there: what was changed here is given up, theirs stays",
+        change->key.bytes);
+    return FOREIGN_STAYS;
 }
 
 static bool has_conflict(struct inode *inode)
@@ -37,14 +32,14 @@ static bool has_conflict(struct inode *inode)
     return inode_conflicts_locked(inode);
 }
 
-/* The object that stands under the name goes. -ESTALE: another client put another one there. */
+/* The object that stands under the name goes. FOREIGN_STAYS; -ESTALE: another client put another one there. */
 static int delete_object(struct change *change, struct inode *inode, struct waiter *waiter)
 {
     STRING_SCOPED *key = NULL;
     struct identity identity;
 
     if (has_conflict(inode))
-        return delete_foreign(change, waiter);
+        return spare_foreign(change);
     lock_take(&inode->lock);
     key = inode->remote.exists ? xstrdup(inode->remote.key) : NULL;
     identity = inode->remote.identity;
@@ -53,7 +48,7 @@ static int delete_object(struct change *change, struct inode *inode, struct wait
     if (!key)
         return 0;
     int rc = server_delete(change->cache, "unlink", key, &identity, waiter);
-    return rc == -ESTALE && overlays ? delete_foreign(change, waiter) : rc;
+    return rc == -ESTALE && overlays ? spare_foreign(change) : rc;
 }
 
 /* True: it is open, so its name went at once and its object goes at the last close. */
@@ -70,7 +65,7 @@ static bool detach_open(struct change *change, struct inode *inode)
     return true;
 }
 
-static void detach_deleted(struct change *change, struct inode *inode)
+static void detach_deleted(struct change *change, struct inode *inode, bool absent)
 {
     struct names *names = &change->cache->names;
     AFTERMATH_SCOPED(aftermath, change->cache);
@@ -79,7 +74,10 @@ static void detach_deleted(struct change *change, struct inode *inode)
     if (inode->parent)
         names_orphan_locked(inode, false, &aftermath);
     names_touched_locked(names, change->parent, change->name);
-    names_set_absent_locked(names, change->parent, change->name, clock_ms());
+    if (absent)
+        names_set_absent_locked(names, change->parent, change->name, clock_ms());
+    else
+        names_doubt_locked(names, change->parent, change->name);
     marker_bump_locked(change->parent);
 }
 
@@ -101,13 +99,13 @@ static int remove_file(struct change *change, struct inode *inode, struct waiter
     /* The object of a conflict is not what its openers read: it need not wait for them. */
     if (rc == 0 && (has_conflict(inode) || !detach_open(change, inode))) {
         rc = delete_object(change, inode, waiter);
-        if (rc == 0)
-            detach_deleted(change, inode);
+        if (rc >= 0)
+            detach_deleted(change, inode, rc == 0);
         else
             doubt(change, inode);
     }
     upload_unhold(inode);
-    return rc;
+    return rc > 0 ? 0 : rc;
 }
 
 int cache_unlink(struct cache *cache, struct waiter *waiter, struct inode *parent, const char *name)
@@ -216,7 +214,7 @@ static int remove_directory(struct change *change, struct inode *directory, stru
             doubt(change, directory);
     }
     if (rc == 0)
-        detach_deleted(change, directory);
+        detach_deleted(change, directory, true);
     thaw(change, directory);
     return rc;
 }

@@ -167,7 +167,11 @@ static int run_copies(struct tree *tree, struct moved_key *keys, struct copying 
     rc = batch_run(tree->rename->cache->config.store, calls, small, NULL, waiter);
     for (size_t i = 0; i < small; i++) {
         bool begun = calls[i].rc != -ECANCELED || calls[i].unknown;
-        int one = begun ? copying_heard(&copyings[which[i]], &calls[i], waiter) : -EINTR;
+        bool silent =
+            rc == -EIO && calls[i].unknown; /* who did not answer for one is not asked for the next */
+        if (silent)
+            copyings[which[i]].maybe = true;
+        int one = silent ? -EIO : begun ? copying_heard(&copyings[which[i]], &calls[i], waiter) : -EINTR;
         one = note_copy(&keys[which[i]], &copyings[which[i]], one);
         rc = rc < 0 ? rc : one;
     }
@@ -306,10 +310,11 @@ static int delete_old(struct tree *tree, size_t *ret_left, struct waiter *waiter
     return rc;
 }
 
-#define UNDO_PATIENCE_MS 5000 /* after an interrupt: the user shall not wait long for a server that is away */
+#define UNDO_PATIENCE_MS                                                                                     \
+    1000 /* after an interrupt, or for a server that was silent: nobody waits long once more */
 
 /* The copies go, and the old tree stays as it was. Not the marker of an empty directory that stood there before. */
-static void remove_copies(struct tree *tree, bool interrupted)
+static void remove_copies(struct tree *tree, bool soon)
 {
     struct rename *rename = tree->rename;
     struct cache *cache = rename->cache;
@@ -324,7 +329,7 @@ static void remove_copies(struct tree *tree, bool interrupted)
             keys[count++] = new_key(tree, tree->keys[i].key);
     }
     rc = delete_keys(cache, "rename: remove the copies of a failed one", keys, count,
-                     interrupted ? UNDO_PATIENCE_MS : cache->config.io_timeout_ms, &waiter);
+                     soon ? UNDO_PATIENCE_MS : cache->config.io_timeout_ms, &waiter);
     if (rc < 0) {
         LOCK_SCOPED(&cache->names.lock);
         names_doubt_locked(&cache->names, rename->to_parent, rename->to_name);
@@ -496,7 +501,7 @@ static int move_all(struct tree *tree, struct waiter *waiter)
     if (rc == 0)
         rc = change_tree(tree);
     if (rc < 0) {
-        remove_copies(tree, rc == -EINTR);
+        remove_copies(tree, rc == -EINTR || rc == -EIO);
         return rc;
     }
     rc = delete_old(tree, &left, waiter);

@@ -428,6 +428,8 @@ static void heard_job(struct upload *upload, struct errand *errand)
         upload->uploader->probed = true; /* also when it failed: then HEAD has to do */
     if (upload_halts(upload))
         return;
+    if (kind == ERRAND_FILL && (rc == -ENOSPC || rc == -EDQUOT))
+        content_give_back(upload->inode); /* what it brought must not keep others from writing */
     if (kind == ERRAND_FILL && rc < 0)
         upload_fail(upload, rc,
                     rc == -ESTALE ? "somebody else changed or removed the object that was patched here"

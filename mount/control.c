@@ -15,9 +15,10 @@
 #include "base/clock.h"
 #include "base/err.h"
 
-#define REQUEST_MAX   64
-#define GRACE_MS      1000 /* for requests that are half said when the mount ends */
-#define LAST_WORDS_MS 5000 /* for the last words to all who wait */
+#define NO_DESCRIPTOR_MS 200
+#define REQUEST_MAX      64
+#define GRACE_MS         1000 /* for requests that are half said when the mount ends */
+#define LAST_WORDS_MS    5000 /* for the last words to all who wait */
 
 enum state { FREE, READING, ANSWERING, WAITING };
 
@@ -84,8 +85,11 @@ static void accept_all(struct control *control)
     struct connection *free;
     while ((free = find_free(control))) {
         int socket = accept4(control->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-        if (socket < 0)
+        if (socket < 0) {
+            if (errno == EMFILE || errno == ENFILE)
+                poll(NULL, 0, NO_DESCRIPTOR_MS); /* it stays readable: do not spin */
             return;
+        }
         if (!peer_is_friend(socket)) {
             close(socket);
             continue;

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -454,6 +455,17 @@ static void let_signals_stop(struct session *session)
         fs_stop(session->fs);
 }
 
+/* Each file that is open for writing takes a descriptor; the shell's soft limit is meant for programs that use select(). */
+static void raise_descriptors(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == limit.rlim_max)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+        log_warn("the limit of open files stays low: %s", err_name(errno));
+}
+
 int session_run(struct settings *settings, struct daemon *daemon)
 {
     struct session session = {.settings = settings,
@@ -463,6 +475,7 @@ int session_run(struct settings *settings, struct daemon *daemon)
                               .started_ns = clock_wall_ns(),
                               .warnings = BUF_INIT};
     waiter_init(&session.waiter);
+    raise_descriptors();
     BUF_SCOPED why = BUF_INIT;
     int status = 1;
     int rc = start(&session, &why);

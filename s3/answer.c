@@ -489,7 +489,7 @@ static int read_failure(struct xml *xml, const struct xml_node *node, struct sto
     if (!key)
         return -EBADMSG; /* something failed, and we do not know what */
     int rc = code_find(500, code)->rc;
-    if (rc == -ENOENT && strcmp(code, "NoSuchBucket"))
+    if (rc == -ENOENT)
         return 0;
     struct store_failure *failure = &call->failures[call->failure_count++];
     *failure = (struct store_failure){.key = key, .rc = rc};

@@ -10,7 +10,7 @@ static const struct code codes[] = {
     /* Final. */
     {"NoSuchKey", 0, -ENOENT, CODE_FINAL, false},
     {"NoSuchVersion", 0, -ENOENT, CODE_FINAL, false},
-    {"NoSuchBucket", 0, -ENOENT, CODE_FINAL, false},
+    {"NoSuchBucket", 0, -EIO, CODE_FINAL, false}, /* says nothing of a key: no file is missing */
     {"NoSuchUpload", 0, -ENOENT, CODE_FINAL, false},
     {"AccessDenied", 0, -EACCES, CODE_FINAL, false},
     {"AllAccessDisabled", 0, -EACCES, CODE_FINAL, false},

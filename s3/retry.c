@@ -91,7 +91,7 @@ void retry_init(struct retry *retry, const struct store_call *call)
 static int judge_rc(const struct retry *retry, const struct code *code, const struct retry_event *event)
 {
     bool copies = retry->op == STORE_COPY || retry->op == STORE_PART_COPY;
-    bool missing = code->rc == -ENOENT && !(code->name && !strcmp(code->name, "NoSuchBucket"));
+    bool missing = code->rc == -ENOENT;
     bool lost_race = event->status == 409 && code->class == CODE_FEW;
     if ((retry->op == STORE_DELETE || retry->op == STORE_ABORT) && missing)
         return 0;

@@ -106,6 +106,25 @@ Test(content, fill_fetches_the_gaps_and_nothing_over_what_was_written)
     cr_assert_eq(room_close(&room, handle), 0);
 }
 
+Test(content, what_the_base_has_as_well_can_be_given_back_to_a_full_disk)
+{
+    ROOM_SCOPED(room, NULL);
+    struct handle *handle;
+    put_object(&room, "p/a", 10 * MIB, 1);
+    cr_assert_eq(room_open(&room, "a", O_RDWR, &handle), 0);
+    cr_assert_eq(room_write(&room, handle, 5 * MIB, MIB, 2), 0);
+    cr_assert_eq(room_write(&room, handle, 8 * MIB, MIB, 2), 0);
+    cr_assert_eq(content_fill(room_inode(handle), &room.waiter), 0);
+    content_give_back(room_inode(handle));
+    cr_assert_eq(extents_bytes(&room_inode(handle)->present), 2 * MIB);
+    cr_assert_eq(room_close(&room, handle), 0);
+    cr_assert(room_object_holds(&room, "p/a", 0, 5 * MIB, 1));
+    cr_assert(room_object_holds(&room, "p/a", 5 * MIB, MIB, 2));
+    cr_assert(room_object_holds(&room, "p/a", 6 * MIB, 2 * MIB, 1));
+    cr_assert(room_object_holds(&room, "p/a", 8 * MIB, MIB, 2));
+    cr_assert(room_object_holds(&room, "p/a", 9 * MIB, MIB, 1));
+}
+
 Test(content, fill_of_a_replaced_object_is_estale_and_fetches_nothing_of_it)
 {
     ROOM_SCOPED(room, NULL);

@@ -578,3 +578,33 @@ Test(rename, an_interrupted_one_removes_nothing_that_it_did_not_begin_to_copy)
     cr_assert(tree_holds(&room, "p/b/29", "foreign"));
     cr_assert_eq(memory_store_object_count(room.bucket), 31);
 }
+
+Test(rename, a_silent_server_is_asked_about_one_copy_in_doubt_not_about_each)
+{
+    struct room_config config = {.io_timeout_ms = 300, .attr_ttl_ms = 100000};
+    ROOM_SCOPED(room, &config);
+    char key[32];
+    for (int i = 0; i < 12; i++) {
+        snprintf(key, sizeof key, "p/d/f%d", i);
+        memory_store_put_text(room.bucket, key, "x");
+    }
+    memory_store_fault(room.bucket, &(struct fault){.kind = FAULT_HANG_REPLY, .op = STORE_COPY});
+    memory_store_fault(room.bucket, &(struct fault){.kind = FAULT_HANG, .op = STORE_HEAD, .key = "p/e/f0"});
+    for (int i = 1; i < 12; i++) {
+        snprintf(key, sizeof key, "p/e/f%d", i);
+        memory_store_fault(room.bucket, &(struct fault){.kind = FAULT_HANG, .op = STORE_HEAD, .key = key});
+    }
+    size_t heads = 0;
+    cr_assert_eq(tree_rename(&room, "d", "e", 0), -EIO);
+    for (int i = 0; i < 12; i++) {
+        snprintf(key, sizeof key, "p/e/f%d", i);
+        heads += memory_store_logged(room.bucket, STORE_HEAD, key);
+    }
+    cr_assert_eq(heads, 1, "%zu", heads);
+    memory_store_faults_end(room.bucket);
+    memory_store_unhang(room.bucket, 0, NULL);
+    for (int i = 0; i < 12; i++) {
+        snprintf(key, sizeof key, "p/d/f%d", i);
+        cr_assert(memory_store_has(room.bucket, key));
+    }
+}

@@ -82,7 +82,7 @@ static const struct row rows[] = {
     {404, "NoSuchKey", RETRY_DONE, -ENOENT, false},
     {404, "", RETRY_LATER, -ETIMEDOUT, false}, /* a web server's */
     {404, "NeverHeardOf", RETRY_DONE, -ENOENT, false},
-    {404, "NoSuchBucket", RETRY_DONE, -ENOENT, false},
+    {404, "NoSuchBucket", RETRY_DONE, -EIO, false},
     {404, "NoSuchUpload", RETRY_DONE, -ENOENT, false},
     {403, "AccessDenied", RETRY_DONE, -EACCES, false},
     {403, "InvalidAccessKeyId", RETRY_REFRESH, -EACCES, false},
@@ -135,8 +135,7 @@ Test(retry, every_operation_meets_every_code)
             struct retry_event event = answered(row->status, row->code);
             event.head = op == STORE_HEAD;
             struct retry_verdict verdict = step(&retry, event);
-            bool removed = row->rc == -ENOENT && (op == STORE_DELETE || op == STORE_ABORT) &&
-                           strcmp(row->code, "NoSuchBucket") != 0;
+            bool removed = row->rc == -ENOENT && (op == STORE_DELETE || op == STORE_ABORT);
             /* HEAD tells no codes: behind its 400 may be keys that have expired. */
             bool guessed = op == STORE_HEAD && !strcmp(row->code, "NeverHeardOf") && row->status == 400;
             bool bare = op == STORE_HEAD && row->status == 404 && !*row->code;
@@ -164,7 +163,7 @@ Test(retry, a_failed_condition_is_told_by_its_kind)
     retry = begin(STORE_PUT, "\"e\"", false);
     cr_expect_eq(step(&retry, answered(404, "NoSuchKey")).rc, -ESTALE, "its object was removed");
     retry = begin(STORE_PUT, "\"e\"", false);
-    cr_expect_eq(step(&retry, answered(404, "NoSuchBucket")).rc, -ENOENT);
+    cr_expect_eq(step(&retry, answered(404, "NoSuchBucket")).rc, -EIO);
     retry = begin(STORE_COMPLETE, "\"e\"", false);
     cr_expect_eq(step(&retry, answered(404, "NoSuchKey")).rc, -ESTALE);
     retry = begin(STORE_COMPLETE, "\"e\"", false);

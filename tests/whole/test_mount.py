@@ -1,8 +1,10 @@
 """Mounting and unmounting: every way it can go wrong has its line, its remedy and its exit status."""
 
+import errno
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -209,6 +211,25 @@ class TestMount(harness.Workshop):
                                (["unshare", "-m", "sh", "-c", f'{hide} && exec "$@"', "sh"], "modprobe fuse")):
             done = subprocess.run([*before, *words], env=harness.clean_environment(), capture_output=True, text=True)
             self.assert_refused(done, remedy, "--device /dev/fuse", "--cap-add SYS_ADMIN")
+
+    def test_the_shells_soft_limit_of_open_files_does_not_limit_the_daemon(self):
+        mount = self.mount()
+        soft, hard = re.search(r"Max open files\s+(\d+)\s+(\d+)", pathlib.Path(f"/proc/{mount.pid}/limits").read_text()).groups()
+        self.assertEqual(soft, hard)
+
+    def test_a_bucket_that_is_gone_is_an_error_not_an_empty_directory(self):
+        little = self.little()
+        mount = self.mount(source="test", server=little, io_timeout="2s")
+        (mount.place / "f").write_text("x")
+        little.control("fault", action="answer", status=404, code="NoSuchBucket", times=0)
+        time.sleep(1.2)
+        with self.assertRaises(OSError) as listing:
+            os.listdir(mount.place)
+        self.assertEqual(listing.exception.errno, errno.EIO)
+        with self.assertRaises(OSError) as lookup:
+            os.stat(mount.place / "other")
+        self.assertEqual(lookup.exception.errno, errno.EIO)
+        little.control("clear", what=["faults"])
 
     def test_memory_as_cache_directory_is_warned_of_and_a_disk_is_not(self):
         self.assertEqual(self.mount().words, "")
