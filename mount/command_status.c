@@ -43,9 +43,10 @@ static void print_words(const struct json *status)
         words_line(stdout, "  unsent      nothing: all that was closed is in the bucket");
     for (size_t i = 0; i < json_count(unsent); i++) {
         const struct json *file = json_at(unsent, i);
-        const char *why = json_get_string(file, "why");
-        words_line(stdout, "  unsent      %s (%lld bytes)%s%s", json_get_string(file, "key"),
-                   number(file, "bytes"), why && *why ? ": " : "", why ? why : "");
+        const char *why = json_get_string(file, "why"), *path = json_get_string(file, "path");
+        words_line(stdout, "  unsent      %s (%lld bytes)%s%s%s%s", json_get_string(file, "key"),
+                   number(file, "bytes"), why && *why ? ": " : "", why ? why : "",
+                   path && *path ? "; kept in " : "", path ? path : "");
     }
 }
 

@@ -272,6 +272,7 @@ class TestMount(harness.Workshop):
             (mount.place / "a\x1b[2J\nb").write_text("x")
         done = mount.run("status", str(mount.place))
         self.assertIn(r"a\x1b[2J\x0ab", done.stdout)
+        self.assertIn("; kept in /", done.stdout)
         self.assertNotIn("\x1b", done.stdout)
         done = mount.umount()
         self.assertEqual(done.returncode, 1)
