@@ -147,7 +147,7 @@ Test(store_s3, wrong_keys_and_wrong_buckets_are_told_apart)
         struct store_config config = {.bucket = cases[i][2]};
         struct store_call call = {.op = STORE_LIST, .max_keys = 1, .patience_ms = 5000};
         reopen_store(open_store_as(&config, cases[i][0], cases[i][1]));
-        expect_rc(&call, i < 2 ? -EACCES : -ENOENT);
+        expect_rc(&call, i < 2 ? -EACCES : -EIO);
         cr_expect_str_eq(call.error.code, cases[i][3]);
         cr_expect_neq(call.error.request_id[0], 0);
         store_call_release(&call);
