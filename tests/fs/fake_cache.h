@@ -47,7 +47,7 @@ static struct fake {
     struct list reads, syncs; /* that wait */
     size_t hanging;           /* lookups that wait */
     size_t asked, open;
-    pid_t process; /* of the last open or flush */
+    _Atomic pid_t process; /* of the last open or flush */
     bool released;
     uint64_t next_id;
     char page[128 * 1024];
