@@ -230,9 +230,9 @@ Test(credentials, a_file_that_was_named_has_to_be_there)
 
 Test(credentials, relative_paths_start_where_the_process_stood)
 {
-    STRING_SCOPED *other = write_file("other", 0600, two_profiles);
     struct keys *keys = NULL;
     BUF_SCOPED why = BUF_INIT;
+    put_file("other", 0600, two_profiles);
     STRING_SCOPED *aws = xprintf("%s/.aws", home);
     cr_assert_eq(chdir(aws), 0);
     setenv("AWS_SHARED_CREDENTIALS_FILE", "other", 1);
