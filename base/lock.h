@@ -1,6 +1,6 @@
 /* lock: a mutex with a place in the one order of all locks.
  *
- *      names -> inode -> blocks -> upload -> store -> pool -> memory -> leaf
+ *      names -> inode -> journal -> blocks -> upload -> store -> pool -> memory -> leaf
  *
  * A thread that holds a lock may take only locks of a higher rank (LOCK_LEAF: nothing at all after it);
  * builds with SKYVOL_LOCK_ORDER abort and name both locks otherwise. No lock is held across the network, a
@@ -16,6 +16,7 @@
 enum lock_rank {
     LOCK_NAMES = 1, /* the tree of names, one per mount */
     LOCK_INODE,     /* wanted, remote, extents, upload state of one inode */
+    LOCK_JOURNAL,   /* the ledger, the end of the log: one buffered write is made under it */
     LOCK_BLOCKS,    /* the block cache */
     LOCK_UPLOAD,    /* the uploader's mailbox */
     LOCK_STORE,     /* a store's calls, a mailbox of a network loop */

@@ -91,6 +91,8 @@ static int punch_file(struct disk_file *file, uint64_t offset, uint64_t size)
 static int flush_file(struct disk_file *file)
 {
     int rc = strike(file->disk);
+    if (rc == 0)
+        rc = atomic_load(&disk_of(file->disk)->flush_rc);
     return rc < 0 ? rc : disk_flush(under_of(file));
 }
 
@@ -103,25 +105,31 @@ static int tell_size(struct disk_file *file, uint64_t *ret_size)
 static int rename_name(struct disk *disk, const char *from, const char *to)
 {
     struct disk *under = disk_of(disk)->under;
-    return under->ops->rename(under, from, to);
+    int rc = strike(disk);
+    if (rc == 0)
+        rc = under->ops->rename(under, from, to);
+    return rc < 0 ? rc : atomic_load(&disk_of(disk)->rename_rc);
 }
 
 static int remove_name(struct disk *disk, const char *name)
 {
     struct disk *under = disk_of(disk)->under;
-    return under->ops->remove(under, name);
+    int rc = strike(disk);
+    return rc < 0 ? rc : under->ops->remove(under, name);
 }
 
 static int flush_names(struct disk *disk)
 {
     struct disk *under = disk_of(disk)->under;
-    return under->ops->flush_names(under);
+    int rc = strike(disk);
+    return rc < 0 ? rc : under->ops->flush_names(under);
 }
 
 static int list_names(struct disk *disk, int (*each)(void *context, const char *name), void *context)
 {
     struct disk *under = disk_of(disk)->under;
-    return under->ops->list(under, each, context);
+    int rc = strike(disk);
+    return rc < 0 ? rc : under->ops->list(under, each, context);
 }
 
 static int tell_space(struct disk *disk, uint64_t *ret_total, uint64_t *ret_free)

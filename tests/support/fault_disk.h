@@ -14,6 +14,8 @@ struct fault_disk {
     atomic_int write_rc; /* not 0: writes fail so, after half of their bytes were written */
     atomic_int read_rc;  /* not 0: reads fail so */
     atomic_int open_rc;
+    atomic_int rename_rc; /* not 0: renames fail so, after they happened */
+    atomic_int flush_rc;  /* not 0: flushes of files fail so */
     atomic_long
         fail_nth; /* counts down with each call that can fail; at 0 that one fails with -EIO; < 0: off */
     atomic_long struck;
