@@ -184,12 +184,14 @@ static int end(struct journal *journal, struct tape *old)
     return rc;
 }
 
+/* What rode before P is settled: the flusher does that before all steps. */
 static int finish(struct journal *journal)
 {
     struct checkpoint *checkpoint = &journal->checkpoint;
     struct moment moment;
     struct tape old;
     bool unsure = false;
+    assert(!journal->settles);
     int rc = flusher_back(journal, &moment);
     if (rc == 0)
         rc = copy_up_to(journal, moment.end);
@@ -282,7 +284,7 @@ int checkpoint_step(struct journal *journal)
     do {
         rc = work_some(journal);
     } while (rc == 0 && clock_ms() < until_ms);
-    bool ends = rc == 1 && !journal->settles;
+    bool ends = rc == 1;
     if (ends)
         rc = finish(journal);
     if (rc < 0)

@@ -12,10 +12,11 @@
  *      the WRITE record, and in the local file all the same) while it is at most RECORD_RIDE_MAX large.
  *      Bytes of a local file that were flushed stay until the record that gives them up is: nothing of it is truncated or
  *      punched in place (take a new file for O_TRUNC; what is not in `present` is not read), it is removed by journal_retire().
- *      At most one record makes a change: BIRTH for a creation, NODE with `replaced` for a rename over another file. What has
+ *      One record makes a change, whole or not at all: BIRTH for a creation, NODE with `replaced` for a rename over another file. What has
  *      no account yet gets one first: NODE of each directory above it, of itself, ATTRIBUTES, REMOTE.
  * Owns: the ledger, the tape, files that were retired. The disk is the caller's.
  * Threads: any, with any lock up to LOCK_INODE held; those that take a waiter wait, and so hold none. The flusher is its own.
+ *      No append waits, also not with commit_ms 0: it may be called with locks. journal_commit() waits, after they are dropped.
  * Errors: an append that fails changed nothing: -ENOSPC, -EDQUOT (records that free space: REMOTE, PART, UPLOAD_END, TRYING, FORGET
  *      find room much longer), -EBADMSG (it does not fit: a bug, said in the log), -E2BIG and -EMSGSIZE (ledger.h, record.h).
  *      Once a flush has failed, pages may be lost: said once, and all fail with -EIO until the journal is opened again.

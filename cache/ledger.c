@@ -32,8 +32,9 @@ void ledger_release(struct ledger *ledger)
 
 struct account *ledger_find(const struct ledger *ledger, uint64_t id)
 {
-    struct account *account;
-    HASH_FIND(by_id, ledger->accounts, &id, sizeof id, account);
+    struct account *account = NULL;
+    if (id && id < ledger->next_id) /* 0 is the root, or nobody; the others were never used */
+        HASH_FIND(by_id, ledger->accounts, &id, sizeof id, account);
     return account;
 }
 
@@ -351,17 +352,20 @@ static void forget(struct ledger *ledger, struct account *account)
     free_forgotten(ledger, parent);
 }
 
-static void apply(struct ledger *ledger, struct account *account, const struct record *record)
+/* NULL: it is gone. */
+static struct account *apply(struct ledger *ledger, struct account *account, const struct record *record)
 {
     if (record->type == RECORD_FORGET) {
+        bool stays = account->children;
         forget(ledger, account);
-        return;
+        return stays ? account : NULL;
     }
     if (!account)
         account = add_account(ledger, record);
     if (record->type == RECORD_NODE || record->type == RECORD_BIRTH)
         set_place(ledger, account, record);
     account_apply(account, record);
+    return account;
 }
 
 int ledger_apply(struct ledger *ledger, const struct record *record, struct buf *why)
@@ -375,8 +379,7 @@ int ledger_apply(struct ledger *ledger, const struct record *record, struct buf 
         return 0;
     struct account *account = ledger_find(ledger, record->id);
     note_change(ledger, account);
-    apply(ledger, account, record);
-    account = ledger_find(ledger, record->id);
+    account = apply(ledger, account, record);
     if (account) {
         ledger->bytes -= account->bytes;
         account->bytes = account_bytes(account);

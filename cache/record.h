@@ -98,7 +98,7 @@ struct record {
     uint64_t index; /* of a part, from 0 */
 };
 
-/* Appends it to `out`. 0, or -EMSGSIZE: over RECORD_BYTES_MAX, or a text over a fixed bound; nothing is appended. */
+/* Appends it to `out`. 0, or -EMSGSIZE: over RECORD_BYTES_MAX, or more rides than may; nothing is appended. */
 int record_write(const struct record *record, uint32_t salt, uint64_t sequence, struct buf *out);
 
 /* What a reader of one file has learned, and memory for the sets of the last record. Zero is its beginning. */

@@ -550,6 +550,8 @@ static size_t check_marks(struct disk *disk)
     while (tape_read(&reader, replay.end, &record) == 1) {
         if (record.type != RECORD_MARK)
             continue;
+        cr_assert(marks > 0 || (record.backed == record.sequence - 1 && record.flushed == record.backed),
+                  "the first one seals the file");
         cr_assert_lt(record.backed, record.sequence);
         cr_assert_leq(record.flushed, record.backed);
         cr_assert_leq(record.settled, record.backed);
@@ -1002,6 +1004,55 @@ Test(journal, a_file_given_up_while_a_flush_goes_on_is_flushed_as_its_records_ar
     power_disk_free(power);
 }
 
+/* A record that comes while local files are flushed is not backed by that flush. */
+static void write_the_other(void *context, long nth)
+{
+    struct meddler *meddler = context;
+    (void)nth;
+    if (!meddler->armed)
+        return;
+    meddler->armed = false;
+    struct record write = {
+        .type = RECORD_WRITE, .id = 2, .end = 1, .size = 1, .content_version = 2, .local = "l2"};
+    cr_assert_eq(disk_write(meddler->file, "x", 1, 0), 0);
+    cr_assert_eq(journal_append(meddler->journal, &write, meddler->file), 0);
+}
+
+Test(journal, what_comes_during_a_flush_is_not_called_backed_by_it)
+{
+    struct power_disk *power = power_disk_new();
+    struct disk *disk = power_disk_disk(power);
+    struct journal *journal = open_on(disk, HOUR_MS);
+    struct disk_file *first, *second;
+    cr_assert_eq(add_file(journal, 1), 0);
+    cr_assert_eq(add_file(journal, 2), 0);
+    cr_assert_eq(disk_open(disk, "l1", DISK_CREATE, &first), 0);
+    cr_assert_eq(disk_open(disk, "l2", DISK_CREATE, &second), 0);
+    struct record write = {
+        .type = RECORD_WRITE, .id = 1, .end = 1, .size = 1, .content_version = 2, .local = "l1"};
+    cr_assert_eq(disk_write(first, "x", 1, 0), 0);
+    cr_assert_eq(journal_append(journal, &write, first), 0);
+    struct meddler meddler = {journal, second, true};
+    power_disk_watch(power, write_the_other, &meddler);
+    flush(journal);
+    power_disk_watch(power, NULL, NULL);
+    struct power_disk *cut = power_disk_cut(power, 0);
+    struct ledger ledger;
+    struct replay replay;
+    BUF_SCOPED why = BUF_INIT;
+    ledger_init(&ledger);
+    cr_assert_eq(replay_run(&replay, power_disk_disk(cut), NULL, "another boot", &ledger, &why), 0);
+    cr_assert_eq(ledger_find(&ledger, 1)->dirty.count, 1);
+    cr_assert_eq(ledger_find(&ledger, 2)->dirty.count, 0);
+    replay_release(&replay);
+    ledger_release(&ledger);
+    journal_retire(journal, &first, NULL);
+    journal_retire(journal, &second, NULL);
+    journal_free(journal);
+    power_disk_free(cut);
+    power_disk_free(power);
+}
+
 /* ---- The power goes. ---- */
 
 Test(journal, what_another_process_left_unflushed_is_flushed_too)
@@ -1090,6 +1141,83 @@ static struct power_disk *live(struct play *play, struct power_disk *power, bool
     replay_release(&replay);
     ledger_release(&ledger);
     return cutter.found;
+}
+
+/* ---- A cut at each call. ---- */
+
+#define SEEDS 4
+
+struct slicer {
+    struct power_disk *power;
+    struct play *play;
+    long nth;
+    struct power_disk *found[SEEDS];
+    size_t acked;
+};
+
+static void slice_at(void *context, long nth)
+{
+    struct slicer *slicer = context;
+    if (nth != slicer->nth)
+        return;
+    slicer->acked = atomic_load(&slicer->play->acked);
+    for (unsigned seed = 0; seed < SEEDS; seed++)
+        slicer->found[seed] = power_disk_cut(slicer->power, seed ? seed + (unsigned)nth * 7919u : 0);
+}
+
+static void check_found(struct play *play, struct power_disk *found, size_t acked, long nth)
+{
+    struct disk *disk = power_disk_disk(found);
+    struct ledger ledger;
+    struct replay replay;
+    BUF_SCOPED why = BUF_INIT;
+    ledger_init(&ledger);
+    cr_assert_eq(replay_run(&replay, disk, NULL, "next boot", &ledger, &why), 0, "call %ld: %s", nth,
+                 why.bytes);
+    cr_assert_eq(replay_settle(&replay, disk, &ledger), 0);
+    ledger_check(&ledger);
+    cr_assert_neq(play_find(play, disk, &ledger, acked, atomic_load(&play->appended), &why), SIZE_MAX,
+                  "call %ld: %s", nth, why.bytes);
+    replay_release(&replay);
+    ledger_release(&ledger);
+    power_disk_free(found);
+}
+
+/* Short lives with checkpoints, cut at call n. False: they have fewer calls. */
+static bool slice(unsigned seed, long n)
+{
+    struct play play;
+    struct power_disk *power = power_disk_new();
+    struct journal_config config = config_of(power_disk_disk(power), 1, 1);
+    struct slicer slicer = {.power = power, .play = &play, .nth = n};
+    play_init(&play, seed);
+    power_disk_watch(power, slice_at, &slicer);
+    for (int session = 0; session < 3; session++) { /* each but the first begins with a checkpoint */
+        play_use(&play, config.disk, open_with(&config), atomic_load(&play.appended));
+        for (int i = 0; i < 30; i++) {
+            play_step(&play);
+            if (i % 12 == 11)
+                play_flush(&play);
+        }
+        cr_assert_eq(play.rc, 0);
+        play_leave(&play);
+    }
+    power_disk_watch(power, NULL, NULL);
+    bool reached = slicer.found[0];
+    for (unsigned i = 0; i < SEEDS && reached; i++)
+        check_found(&play, slicer.found[i], slicer.acked, n);
+    power_disk_free(power);
+    play_release(&play);
+    return reached;
+}
+
+Test(journal, a_power_cut_at_any_call_finds_one_moment_with_all_that_was_flushed, .timeout = 300)
+{
+    unsigned seed = seed_and_say();
+    long misses = 0, n;
+    for (n = 1; misses < 10; n++)
+        misses = slice(seed, n) ? 0 : misses + 1;
+    cr_assert_gt(n, 200);
 }
 
 /* Opens what a power cut left, dies at call n, and is looked at by the next process. */
