@@ -91,8 +91,15 @@ void buf_add_hex(struct buf *buf, const void *bytes, size_t length)
 {
     static const char digits[] = "0123456789abcdef";
     const uint8_t *at = bytes;
-    for (size_t i = 0; i < length; i++)
-        buf_add(buf, (char[]){digits[at[i] >> 4], digits[at[i] & 15]}, 2);
+    char text[64];
+    for (size_t i = 0, room = 0; i < length; i++) {
+        text[room++] = digits[at[i] >> 4];
+        text[room++] = digits[at[i] & 15];
+        if (room < sizeof text && i + 1 < length)
+            continue;
+        buf_add(buf, text, room);
+        room = 0;
+    }
 }
 
 static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

@@ -22,11 +22,14 @@
 #define CEPH_MAGIC 0x00C36400u
 #define AFS_MAGIC  0x5346414Fu
 
+#define RESERVE_SHARE 16 /* of what is free, at most one such part is reserved at a time */
+
 /* A directory of the real file system; everything in it is reached through its descriptor. */
 struct directory {
     struct disk disk;
     int fd;
-    char *path; /* as it was when opened; for messages */
+    char *path;    /* as it was when opened; for messages */
+    bool reserves; /* see reserve_space() */
 };
 
 struct directory_file {
@@ -169,6 +172,24 @@ static int flush_file(struct disk_file *file)
     return flush_fd(fd_of(file), fdatasync);
 }
 
+/* ext4 looks for blocks when it writes back, and lets the file's writers wait meanwhile, for 50 ms and more at a time. XFS
+ * reserves by itself; tmpfs would fill memory. */
+static void reserve_space(struct disk_file *file, uint64_t offset, uint64_t size)
+{
+    struct statvfs st;
+    if (!directory_of(file->disk)->reserves || fstatvfs(fd_of(file), &st) < 0)
+        return;
+    uint64_t share = (uint64_t)st.f_bavail * st.f_frsize / RESERVE_SHARE;
+    fallocate(fd_of(file), FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)(size < share ? size : share));
+}
+
+static void trim_file(struct disk_file *file)
+{
+    uint64_t size;
+    if (directory_of(file->disk)->reserves && measure_file(file, &size) == 0)
+        truncate_file(file, size);
+}
+
 /* ---- names ---- */
 
 static int rename_name(struct disk *disk, const char *from, const char *to)
@@ -277,9 +298,11 @@ static int open_directory(int parent, const char *name, int *ret_fd)
 static struct disk *wrap_directory(int fd, char *path)
 {
     struct directory *directory = xcalloc(1, sizeof(*directory));
+    struct statfs st;
     directory->disk.ops = &directory_ops;
     directory->fd = fd;
     directory->path = path;
+    directory->reserves = fstatfs(fd, &st) == 0 && (uint32_t)st.f_type == EXT4_SUPER_MAGIC;
     return &directory->disk;
 }
 
@@ -313,6 +336,8 @@ static const struct disk_ops directory_ops = {
     .truncate = truncate_file,
     .punch = punch_file,
     .flush = flush_file,
+    .reserve = reserve_space,
+    .trim = trim_file,
     .size = measure_file,
     .rename = rename_name,
     .remove = remove_name,

@@ -29,6 +29,11 @@ struct disk_ops {
     int (*truncate)(struct disk_file *file, uint64_t size);
     int (*punch)(struct disk_file *file, uint64_t offset, uint64_t size); /* a hole that reads as zeros */
     int (*flush)(struct disk_file *file); /* data and size survive a power cut */
+    /* Hints; NULL where they are worth nothing. The size stays as it is, and nothing that was written goes. reserve: blocks for
+     * bytes that will be written soon, at most a 16th of what is free. trim: those behind the end go back; nobody writes
+     * meanwhile. */
+    void (*reserve)(struct disk_file *file, uint64_t offset, uint64_t size);
+    void (*trim)(struct disk_file *file);
     int (*size)(struct disk_file *file, uint64_t *ret_size);
     int (*rename)(struct disk *disk, const char *from, const char *to);
     int (*remove)(struct disk *disk, const char *name);
@@ -93,6 +98,23 @@ static inline int disk_truncate(struct disk_file *file, uint64_t size)
 static inline int disk_flush(struct disk_file *file)
 {
     return file->disk->ops->flush(file);
+}
+
+static inline void disk_reserve(struct disk_file *file, uint64_t offset, uint64_t size)
+{
+    if (file->disk->ops->reserve)
+        file->disk->ops->reserve(file, offset, size);
+}
+
+static inline void disk_trim(struct disk_file *file)
+{
+    if (file->disk->ops->trim)
+        file->disk->ops->trim(file);
+}
+
+static inline int disk_size(struct disk_file *file, uint64_t *ret_size)
+{
+    return file->disk->ops->size(file, ret_size);
 }
 
 static inline int disk_punch(struct disk_file *file, uint64_t offset, uint64_t size)

@@ -106,6 +106,15 @@ void json_set_real(struct json *object, const char *name, double value)
     set_value(object, name, real ? real : json_null()); /* JSON has no infinity */
 }
 
+void json_extend(struct json *array, struct json **more)
+{
+    int rc = json_array_extend(reveal(array), reveal(*more));
+    assert(rc == 0);
+    (void)rc;
+    json_free(*more);
+    *more = NULL;
+}
+
 static json_t *take_child(struct json **child)
 {
     json_t *taken = reveal(*child);

@@ -24,6 +24,8 @@ void json_set_real(struct json *object, const char *name, double value);
 /* Takes the child. */
 void json_set(struct json *object, const char *name, struct json **child);
 void json_append(struct json *array, struct json **child);
+/* All of another array, in order; takes it. */
+void json_extend(struct json *array, struct json **more);
 void json_append_string(struct json *array, const char *value);
 void json_print(const struct json *json, struct buf *out, bool pretty);
 

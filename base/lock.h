@@ -17,7 +17,7 @@ enum lock_rank {
     LOCK_NAMES = 1, /* the tree of names, one per mount */
     LOCK_INODE,     /* wanted, remote, extents, upload state of one inode */
     LOCK_JOURNAL,   /* the ledger, the end of the log: one buffered write is made under it */
-    LOCK_BLOCKS,    /* the block cache */
+    LOCK_BLOCKS,    /* the block cache; which slots of slabs are free */
     LOCK_UPLOAD,    /* the uploader's mailbox */
     LOCK_STORE,     /* a store's calls, a mailbox of a network loop */
     LOCK_POOL,      /* a queue of workers */
