@@ -510,6 +510,7 @@ static void judge(struct request *request)
         .checksum_sent = request->checksum_sent,
     };
     uint32_t chance;
+    int slowed = request->retry.slowed;
 
     note_progress(request, &event);
     if (request->http.sends > 1)
@@ -538,6 +539,8 @@ static void judge(struct request *request)
     event.patience_left_ms = request_patience_left(request);
     digest_random(&chance, sizeof(chance));
     request->verdict = retry_next(&request->retry, &event, &request->bucket->budget, chance);
+    if (request->retry.slowed != slowed && request->call->slowed)
+        request->call->slowed(request->call);
     act(request, &event);
 }
 

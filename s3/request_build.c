@@ -190,8 +190,9 @@ static int write_lines(struct request *request)
             return -EINVAL;
         }
         /* libcurl writes a header without a value when it ends with a semicolon. */
-        buf_printf(&request->lines, field->value[0] ? "%s: %s" : "%s;%s", field->name, field->value);
-        buf_add_char(&request->lines, 0);
+        buf_add_string(&request->lines, field->name);
+        buf_add_string(&request->lines, field->value[0] ? ": " : ";");
+        buf_add(&request->lines, field->value, strlen(field->value) + 1);
     }
     request->line_list = xcalloc(headers->count + 1, sizeof(*request->line_list));
     for (size_t i = 0; i < headers->count; i++) {

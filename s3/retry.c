@@ -188,9 +188,11 @@ static struct retry_verdict judge_unanswered(struct retry *retry, const struct r
     case HTTP_TOO_BIG:
         retry->maybe = true;
         return end_with(retry, -EIO);
+    case HTTP_SLOW:
+        retry->slowed++;
+        break;
     case HTTP_CANCELED: /* the store ended it, not the caller: out of patience, or a new region, new keys */
     case HTTP_CUT:
-    case HTTP_SLOW:
     case HTTP_BROKEN:
     case HTTP_ANSWERED:
         break;
@@ -257,6 +259,11 @@ static bool is_foreign_404(const struct retry_event *event)
     return event->status == 404 && !event->head && !(event->code && *event->code);
 }
 
+static bool asks_for_patience(const struct code *code)
+{
+    return code->class == CODE_THROTTLE || (code->name && strncmp(code->name, "RequestTimeout", 14) == 0);
+}
+
 static struct retry_verdict judge_refusal(struct retry *retry, const struct retry_event *event,
                                           struct retry_budget *budget, uint32_t chance)
 {
@@ -273,6 +280,7 @@ static struct retry_verdict judge_refusal(struct retry *retry, const struct retr
         retry->maybe = true;
     if (!rc)
         return end_with(retry, 0);
+    retry->slowed += asks_for_patience(code);
     return judge_class(retry, event, guess_class(event, code), rc, budget, chance);
 }
 

@@ -54,6 +54,7 @@ struct retry {
     int step;     /* of the backoff */
     int few;      /* repeats of class CODE_FEW */
     int regions;  /* repairs made */
+    int slowed;   /* attempts that were too much for the server */
     bool refreshed, clock_set, checksum_off;
     bool maybe; /* an attempt may have been carried out */
 };

@@ -7,7 +7,7 @@
  *                   |                                                  ^
  *                   +-- store_cancel() --------------------------------+            rc -ECANCELED (or what came first)
  *
- * An attempt is never seen above. A call that may or may not have happened (reply lost, killed while completing) ends
+ * An attempt is never seen above (but see `slowed`). A call that may or may not have happened (reply lost, killed while completing) ends
  * with `unknown` true: the caller settles it by HEAD (by an id of its own among the metadata, and the size).
  *
  * Two implementations: store_s3 (s3/), memory_store (tests/support/). Both pass tests/support/store_contract.c.
@@ -131,6 +131,9 @@ struct store_call {
     /* GET only, may be NULL: the first `landed` bytes of the range are in `into` and stay. Never goes back, also
      * when the body is cut and fetched on from there. */
     void (*landed)(struct store_call *call, uint64_t landed);
+    /* May be NULL: an attempt was too much for the server (503 SlowDown, 429), or got no answer in time. The call goes on, or ends
+     * as it does. On a network thread, no lock held, must not block; never after done(). */
+    void (*slowed)(struct store_call *call);
     void *owner; /* the caller's own */
 
     /* Inputs. */

@@ -92,9 +92,17 @@ static int remove_probe(struct probe *probe, const char *if_match)
     return rc;
 }
 
+/* Also for who was interrupted: what it began is not left in the bucket. */
 static void tidy_up(struct probe *probe)
 {
-    int removed = remove_probe(probe, NULL);
+    struct store_call call = {.op = STORE_DELETE};
+    struct waiter *own = probe->waiter;
+    WAITER_SCOPED(waiter);
+
+    probe->waiter = &waiter;
+    int removed = ask(probe, &call);
+    probe->waiter = own;
+    store_call_release(&call);
     log_debug("%s is removed: %d", probe->key, removed);
 }
 
