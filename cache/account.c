@@ -146,14 +146,12 @@ static void apply_size(struct account *account, const struct record *record)
     apply_change(account, record, smaller(old, record->size), larger(old, record->size));
 }
 
-static void copy_extents(struct extents *to, const struct extents *from)
+/* Most have none: they take no memory. */
+static void set_dirty(struct account *account, const struct extents *dirty)
 {
-    extents_release(to);
-    if (!from || from->count == 0)
-        return;
-    to->all = xmalloc(from->count * sizeof to->all[0]);
-    memcpy(to->all, from->all, from->count * sizeof to->all[0]);
-    to->count = to->room = from->count;
+    extents_release(&account->dirty);
+    if (dirty)
+        extents_copy(&account->dirty, dirty);
 }
 
 static void copy_fields(struct store_fields *to, const struct store_fields *from)
@@ -170,11 +168,11 @@ static size_t measure_fields(const struct store_fields *fields)
     return bytes;
 }
 
-static void apply_remote(struct account *account, const struct record *record)
+static void apply_restated(struct account *account, const struct record *record)
 {
     apply_content(account, record);
     if (account->name) {
-        copy_extents(&account->dirty, record->dirty);
+        set_dirty(account, record->dirty);
         copy_name(account->local, sizeof account->local, record->local);
     }
     replace_text(&account->key, record->key);
@@ -185,6 +183,11 @@ static void apply_remote(struct account *account, const struct record *record)
     account->headers_known = record->headers_known;
     account->remote_content_version = record->remote_content_version;
     account->remote_attribute_version = record->remote_attribute_version;
+}
+
+static void apply_remote(struct account *account, const struct record *record)
+{
+    apply_restated(account, record);
     drop_trying(account);
 }
 
@@ -220,12 +223,15 @@ static void apply_trying(struct account *account, const struct record *record)
 void account_apply(struct account *account, const struct record *record)
 {
     static void (*const apply[RECORD_TYPE_END])(struct account *, const struct record *) = {
-        [RECORD_BIRTH] = apply_birth, [RECORD_ATTRIBUTES] = apply_attributes, [RECORD_WRITE] = apply_write,
-        [RECORD_SIZE] = apply_size,   [RECORD_REMOTE] = apply_remote,         [RECORD_UPLOAD] = apply_upload,
-        [RECORD_PART] = apply_part,   [RECORD_UPLOAD_END] = apply_upload_end, [RECORD_TRYING] = apply_trying,
+        [RECORD_BIRTH] = apply_birth,   [RECORD_ATTRIBUTES] = apply_attributes,
+        [RECORD_WRITE] = apply_write,   [RECORD_SIZE] = apply_size,
+        [RECORD_REMOTE] = apply_remote, [RECORD_UPLOAD] = apply_upload,
+        [RECORD_PART] = apply_part,     [RECORD_UPLOAD_END] = apply_upload_end,
+        [RECORD_TRYING] = apply_trying, [RECORD_RESTATED] = apply_restated,
     };
     if (apply[record->type])
         apply[record->type](account, record);
+    account->told = account->told || (record->type != RECORD_NODE && record->type != RECORD_ATTRIBUTES);
 }
 
 /* ---- What fits. ---- */
@@ -324,6 +330,8 @@ static int admit_upload(const struct account *account, const struct record *reco
         return refuse(why, "a skyvol-id that is too long");
     if (plan->bytes == 0 || plan->bytes > plan->bytes_max || plan->bytes_max > PART_BYTES_MAX)
         return refuse(why, "a plan that cuts nothing");
+    if (plan->piece_count && (plan->equal || plan->pieces[plan->piece_count - 1].end > OBJECT_BYTES_MAX))
+        return refuse(why, "pieces that cannot be");
     return 0;
 }
 
@@ -356,9 +364,11 @@ int account_admits(const struct account *account, const struct record *record, s
 {
     static int (*const admit[RECORD_TYPE_END])(const struct account *, const struct record *,
                                                struct buf *) = {
-        [RECORD_ATTRIBUTES] = admit_attributes, [RECORD_WRITE] = admit_write,   [RECORD_SIZE] = admit_change,
-        [RECORD_REMOTE] = admit_remote,         [RECORD_UPLOAD] = admit_upload, [RECORD_PART] = admit_part,
+        [RECORD_ATTRIBUTES] = admit_attributes, [RECORD_WRITE] = admit_write,
+        [RECORD_SIZE] = admit_change,           [RECORD_REMOTE] = admit_remote,
+        [RECORD_UPLOAD] = admit_upload,         [RECORD_PART] = admit_part,
         [RECORD_UPLOAD_END] = admit_upload_end, [RECORD_TRYING] = admit_trying,
+        [RECORD_RESTATED] = admit_remote,
     };
     return admit[record->type] ? admit[record->type](account, record, why) : 0;
 }
@@ -419,14 +429,6 @@ static bool has_attributes(const struct account *account)
            account->attribute_version || account->mtime_explicit;
 }
 
-static bool has_contents(const struct account *account)
-{
-    return account->attributes.size || account->content_version || account->whole_replacement ||
-           account->local[0] || account->key || account->identity.etag[0] || account->identity.size ||
-           account->identity.modified_ns || account->meta.count || account->headers.count ||
-           account->headers_known || account->base_size;
-}
-
 void account_dump(const struct account *account, void (*each)(void *context, const struct record *record),
                   void *context)
 {
@@ -442,7 +444,7 @@ void account_dump(const struct account *account, void (*each)(void *context, con
         return;
     if (has_attributes(account))
         dump_attributes(account, each, context);
-    if (has_contents(account))
+    if (account->told)
         dump_remote(account, each, context);
     if (account->upload)
         account_upload_dump(account->upload, account->id, each, context);
@@ -494,13 +496,15 @@ static bool key_is_wanted(const struct account *account, const char *prefix)
 
 bool account_unsent(const struct account *account, const char *prefix)
 {
+    if (!account->told)
+        return false;
     if (account->upload || account->trying)
         return true;
     bool differs = account->content_version != account->remote_content_version ||
                    account->attribute_version != account->remote_attribute_version;
     if (account->name && differs)
         return true;
-    return account->key && !key_is_wanted(account, prefix);
+    return account->key && (prefix ? !key_is_wanted(account, prefix) : !account->name);
 }
 
 void account_check(const struct account *account)

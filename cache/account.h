@@ -1,10 +1,15 @@
 /* account: what the journal's records add up to for one file, directory or symlink: all of it that must survive. Pure.
  *
  *      wanted   place, attributes, size, versions             by NODE, BIRTH, ATTRIBUTES, WRITE, SIZE
- *      remote   key, identity, metadata, versions             by REMOTE
- *      dirty    ranges of the local file that the bucket has not got     by WRITE, cut by SIZE, set by REMOTE
+ *      remote   key, identity, metadata, versions             by REMOTE, RESTATED
+ *      dirty    ranges of the local file that the bucket has not got     by WRITE, cut by SIZE, set by REMOTE, RESTATED
  *      upload   id, plan, parts                               by UPLOAD, PART, until UPLOAD_END
  *      trying   skyvol-id of an outcome that nobody knows     by TRYING, ended by REMOTE or a TRYING without one
+ *
+ *      NODE --> opened --any other record but ATTRIBUTES--> told
+ *
+ * Opened only: who opened it died, or the power went, before anything had changed: what the bucket has is right, and nothing is
+ * to be sent of it. (A directory that is a place only stays so.)
  *
  * An account without a name (unlinked, renamed over) holds no unsent bytes, whatever a record says: what is left to do is to
  * delete its object and to abort its upload.
@@ -46,6 +51,7 @@ struct account {
     char *target; /* of a symlink; NULL: only the bucket knows */
 
     struct attributes attributes; /* with the size; mode 0: not known */
+    bool told;                    /* see above */
     uint64_t content_version, attribute_version;
     bool mtime_explicit, whole_replacement;
     uint64_t base_size;
@@ -82,7 +88,8 @@ size_t account_bytes(const struct account *account);
 
 /* "a/b/c" below the mount is appended; false: it has no name. (Who has none has nothing below.) */
 bool account_path(const struct account *account, struct buf *out);
-/* Not what the bucket holds: something must go up, move, be deleted, aborted or found out. `prefix` as cache_config's. */
+/* Not what the bucket holds: something must go up, move, be deleted, aborted or found out. `prefix` as cache_config's; NULL: not
+ * known, any key will do. */
 bool account_unsent(const struct account *account, const char *prefix);
 /* Aborts on a bug: the drawing above. */
 void account_check(const struct account *account);

@@ -12,7 +12,7 @@ struct account_upload *account_upload_new(const struct record *record)
     upload->key = xstrdup(record->key);
     if (record->skyvol_id)
         memcpy(upload->skyvol_id, record->skyvol_id, strlen(record->skyvol_id) + 1); /* it was admitted */
-    upload->plan = record->plan;
+    part_plan_copy(&upload->plan, &record->plan);
     upload->copying = record->copying;
     upload->attribute_version = record->attribute_version;
     upload->mtime_explicit = record->mtime_explicit;
@@ -30,6 +30,7 @@ void account_upload_free(struct account_upload *upload)
         free(upload->parts[i].checksum);
     }
     free(upload->parts);
+    part_plan_release(&upload->plan);
     free(upload->upload_id);
     free(upload->key);
     free(upload);

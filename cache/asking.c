@@ -56,7 +56,7 @@ static bool deleting_locked(const struct names *names, const struct asking_place
 static bool place_free_locked(const struct names *names, const struct asking_place *place)
 {
     return !find_locked(names, place->parent, place->name) && !moving_above_locked(place->parent) &&
-           !deleting_locked(names, place);
+           (place->behind || !deleting_locked(names, place));
 }
 
 static struct asking *make(struct names *names, const struct asking_place *place)
@@ -95,7 +95,7 @@ int asking_take_locked(struct names *names, const struct asking_place *places, s
 int asking_take_one_locked(struct names *names, struct inode *parent, const char *name, struct waiter *waiter,
                            struct asking **ret_asking)
 {
-    struct asking_place place = {parent, name};
+    struct asking_place place = {parent, name, false};
     return asking_take_locked(names, &place, 1, waiter, ret_asking);
 }
 

@@ -28,6 +28,8 @@ struct asking {
 struct asking_place {
     struct inode *parent;
     const char *name;
+    bool
+        behind; /* what is done sends nothing now: a delete of the key that is under way is no reason to wait */
 };
 
 /* Waits until all places are free, then takes them at once. 0; -EAGAIN (no waiter), -EINTR, -ENOENT (a parent has no name

@@ -4,10 +4,11 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "cache/asking.h"
+#include "cache/change.h"
 #include "cache/content.h"
 #include "cache/lookup.h"
 #include "cache/marker.h"
+#include "cache/recording.h"
 
 static void read_out(struct inode *inode, struct attributes *ret_attributes, int64_t *ret_valid_ms)
 {
@@ -45,13 +46,13 @@ int cache_attributes(struct cache *cache, struct waiter *waiter, struct inode *i
 #define SET_SENT                                                                                             \
     (SET_MODE | SET_UID | SET_GID | SET_TIMES) /* what rides in the metadata: access times do not */
 
-static void apply_locked(struct inode *inode, unsigned mask, const struct attributes *wanted)
+static void apply(struct wanted *to, unsigned mask, const struct attributes *wanted)
 {
-    struct attributes *now = &inode->wanted.attributes;
+    struct attributes *now = &to->attributes;
     int64_t now_ns = clock_wall_ns();
 
     if (mask & SET_MODE)
-        now->mode = inode->type | (wanted->mode & 07777);
+        now->mode = (now->mode & S_IFMT) | (wanted->mode & 07777);
     if (mask & SET_UID)
         now->uid = wanted->uid;
     if (mask & SET_GID)
@@ -65,9 +66,9 @@ static void apply_locked(struct inode *inode, unsigned mask, const struct attrib
     if (mask & SET_MTIME_NOW)
         now->mtime_ns = now_ns;
     if (mask & (SET_MTIME | SET_MTIME_NOW))
-        inode->wanted.mtime_explicit = true;
+        to->mtime_explicit = true;
     now->ctime_ns = mask & SET_CTIME ? wanted->ctime_ns : now_ns;
-    inode->wanted.attribute_version++;
+    to->attribute_version++;
 }
 
 /* A directory's attributes ride on its marker. The root's stay in memory where it has no key. After a failure they are
@@ -89,7 +90,7 @@ static int set_on_directory(struct inode *inode, unsigned mask, const struct att
         return rc;
     lock_take(&inode->lock);
     before = inode->wanted;
-    apply_locked(inode, mask, wanted);
+    apply(&inode->wanted, mask, wanted);
     lock_drop(&inode->lock);
     if (inode != cache->names.root)
         rc = marker_write(inode, "set attributes", waiter);
@@ -104,24 +105,61 @@ static int set_on_directory(struct inode *inode, unsigned mask, const struct att
     return rc;
 }
 
+/* Its marker goes up behind. */
+static int set_on_directory_behind(struct inode *inode, unsigned mask, const struct attributes *wanted)
+{
+    {
+        LOCK_SCOPED(&inode->cache->names.lock);
+        LOCK_SCOPED(&inode->lock);
+        int rc = recording_open_locked(inode);
+        struct wanted next = inode->wanted;
+        apply(&next, mask, wanted);
+        if (rc == 0)
+            rc = recording_attributes_locked(inode, &next);
+        if (rc < 0)
+            return rc;
+        inode->wanted = next;
+        if (!inode->orphan)
+            uploader_note_dirty_locked(inode);
+    }
+    uploader_publish(inode);
+    return change_commit(inode->cache);
+}
+
 static bool sent_later(const struct inode *inode)
 {
-    return inode->orphan || inode->write_opens ||
-           inode->wanted.content_version != inode->remote.content_version;
+    return inode->orphan || inode->wanted.content_version != inode->remote.content_version;
+}
+
+/* Nobody else is going to ask for it: now, or behind. */
+static int send(struct inode *inode, struct waiter *waiter)
+{
+    if (inode->cache->config.durability == DURABILITY_SYNC)
+        return uploader_sync_wait(inode, waiter);
+    uploader_publish(inode);
+    return 0;
 }
 
 static int set_on_file(struct inode *inode, unsigned mask, const struct attributes *wanted,
                        struct waiter *waiter)
 {
     bool wait;
+    int rc = recording_take(inode);
 
-    lock_take(&inode->lock);
-    apply_locked(inode, mask, wanted);
-    if (!inode->orphan)
-        uploader_note_dirty_locked(inode);
+    if (rc < 0)
+        return rc;
+    struct wanted next = inode->wanted;
+    apply(&next, mask, wanted);
+    rc = recording_attributes_locked(inode, &next);
+    if (rc == 0) {
+        inode->wanted = next;
+        inode->changed_ms = clock_ms();
+        if (!inode->orphan)
+            uploader_note_dirty_locked(inode);
+    }
     wait = !sent_later(inode);
     lock_drop(&inode->lock);
-    return wait ? uploader_sync_wait(inode, waiter) : 0;
+    return rc == 0 && wait ? send(inode, waiter) : rc;
 }
 
 static int set_size(struct inode *inode, const struct handle *handle, uint64_t size, struct waiter *waiter)
@@ -135,9 +173,9 @@ static int set_size(struct inode *inode, const struct handle *handle, uint64_t s
     if (rc < 0 || handle)
         return rc;
     lock_take(&inode->lock);
-    wait = !inode->orphan && !inode->write_opens;
+    wait = !inode->orphan && inode->write_opens == inode->closing_opens;
     lock_drop(&inode->lock);
-    return wait ? uploader_sync_wait(inode, waiter) : 0;
+    return wait ? send(inode, waiter) : 0;
 }
 
 static bool only_here(const struct inode *inode, unsigned mask)
@@ -155,9 +193,13 @@ static void set_access_time(struct inode *inode, unsigned mask, const struct att
 static bool must_wait(struct inode *inode, unsigned mask, const struct handle *handle)
 {
     if (inode->type == S_IFDIR)
-        return inode != inode->cache->names.root;
+        return inode != inode->cache->names.root &&
+               (!change_goes_behind(inode->cache) || change_must_wait(inode->cache, NULL));
+    if (inode->cache->config.durability != DURABILITY_SYNC)
+        return false;
     LOCK_SCOPED(&inode->lock);
-    if (mask & SET_SIZE && (inode->writers_held || (!handle && !inode->write_opens && !inode->orphan)))
+    if (mask & SET_SIZE &&
+        (inode->writers_held || (!handle && inode->write_opens == inode->closing_opens && !inode->orphan)))
         return true;
     return (mask & SET_SENT) && !sent_later(inode);
 }
@@ -168,9 +210,11 @@ static int set_once(struct inode *inode, const struct handle *handle, unsigned m
 {
     int rc = mask & SET_SIZE ? set_size(inode, handle, wanted->size, waiter) : 0;
 
+    bool behind = change_goes_behind(inode->cache) && inode != inode->cache->names.root;
     if (rc == 0 && mask & SET_SENT)
-        rc = inode->type == S_IFDIR ? set_on_directory(inode, mask, wanted, waiter)
-                                    : set_on_file(inode, mask, wanted, waiter);
+        rc = inode->type != S_IFDIR ? set_on_file(inode, mask, wanted, waiter)
+             : behind               ? set_on_directory_behind(inode, mask, wanted)
+                                    : set_on_directory(inode, mask, wanted, waiter);
     else if (rc == 0 && mask & (SET_ATIME | SET_ATIME_NOW))
         set_access_time(inode, mask, wanted);
     return rc;

@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "cache/core.h"
+#include "cache/keepsake.h"
 
 #define STEAL_LOOKS 64 /* how far from the cold end a page is searched */
 #define WINDOW_MAX  ((uint64_t)64 << 20)
@@ -385,11 +386,15 @@ static void log_failure(const struct fetch *fetch, int rc, size_t waited, bool f
                  (unsigned long long)fetch->call.offset, words.bytes);
 }
 
-/* Our own upload or copy changes the identity, too: that is no foreign version. */
+/* Our own upload or copy changes the identity or the key, too: that is no foreign version. */
 static bool is_current_version(const struct fetch *fetch)
 {
-    LOCK_SCOPED(&fetch->inode->lock);
-    return strcmp(fetch->inode->remote.identity.etag, fetch->source.identity.etag) == 0;
+    struct inode *inode = fetch->inode;
+    LOCK_SCOPED(&inode->lock);
+    keepsake_follow_locked(inode); /* our own rename has overwritten it, and does not know that yet */
+    return !inode->replacing && !inode->late_id[0] && inode->remote.key &&
+           strcmp(inode->remote.key, fetch->source.key) == 0 &&
+           strcmp(inode->remote.identity.etag, fetch->source.identity.etag) == 0;
 }
 
 /* True for the first to find it out. */

@@ -41,11 +41,26 @@ struct cache_notify {
     void *context;
 };
 
+/* What close and changes of names wait for: DESIGN section 3. */
+enum durability { DURABILITY_SYNC, DURABILITY_WRITEBACK, DURABILITY_LOCAL };
+
+/* A file was patched here, and another client replaced or removed the object meanwhile: conflict.h. */
+enum conflict_rule { CONFLICT_KEEP_BOTH, CONFLICT_REMOTE_WINS, CONFLICT_LOCAL_WINS };
+
 struct cache_config {
     struct store *store;   /* the caller's; outlives the cache */
     struct memory *memory; /* the caller's; outlives the cache */
-    struct disk *disk;     /* where local files go; the caller's */
-    const char *prefix;    /* "" or "a/b/": with the slash at its end, none at its start */
+    struct disk *disk;     /* a directory of this cache alone: journal and local files; the caller's */
+    const char
+        *source;      /* endpoint, bucket and prefix in one line: whose changes the journal holds; NULL: "" */
+    const char *boot; /* /proc/sys/kernel/random/boot_id; NULL: not known */
+    enum durability durability;
+    enum conflict_rule conflict;
+    int64_t commit_ms;      /* flushing begins so long after a change; 0: who changes waits for it */
+    uint64_t unflushed_max; /* bytes; writers wait beyond it; 0: 256 MiB */
+    uint64_t dirty_max;     /* unsent bytes; writers wait beyond it; 0: what the disk allows less a reserve */
+    int64_t publish_after_ms; /* 60 000: a dirty open file that is quiet so long goes up */
+    const char *prefix;       /* "" or "a/b/": with the slash at its end, none at its start */
     bool read_only;
     bool list_attributes_only;    /* attributes=listing: no HEADs for attributes */
     int64_t attr_ttl_ms;          /* 1000 */
@@ -55,12 +70,16 @@ struct cache_config {
     uint64_t read_ahead_max;      /* bytes of one stream; 0: by the budget */
     uint32_t uploads_max;         /* requests in flight that carry data up; 0: 16 */
     uint64_t part_bytes;          /* 0: 8 MiB; grows with the file (10 000 parts) */
-    uint64_t copy_bytes_max;      /* larger objects are copied by parts of a quarter; 0: 1 GiB */
+    uint64_t
+        early_bytes; /* a new file that has grown so large goes up, part by part, while it is written; 0: never */
+    uint64_t copy_bytes_max; /* larger objects are copied by parts of a quarter; 0: 1 GiB */
     struct cache_notify notify;
 };
 
-int cache_new(const struct cache_config *config, struct cache **ret_cache);
-/* Everything must be released; uploads are stopped, unsent files stay in the disk. */
+/* Opens the journal of the disk; what it holds unsent goes on going up (cache_backlog() says how much there is). -EXDEV:
+ * it holds changes of another source, -EPROTO: a newer skyvol wrote it, -EBADMSG: it is damaged; `why` has a line. */
+int cache_new(const struct cache_config *config, struct cache **ret_cache, struct buf *why);
+/* Everything must be released; uploads are stopped, unsent changes stay in the disk. */
 void cache_free(struct cache *cache);
 
 struct attributes {
@@ -122,15 +141,19 @@ struct maker { /* who creates */
  * first. (After -EINTR it may stand there.) */
 int cache_create(struct cache *cache, struct waiter *waiter, struct inode *parent, const char *name,
                  int flags, const struct maker *maker, struct entry *ret_entry, struct handle **ret_handle);
+/* durability=writeback, local: at once; its marker goes up behind, and so do changes of its attributes. */
 int cache_mkdir(struct cache *cache, struct waiter *waiter, struct inode *parent, const char *name,
                 const struct maker *maker, struct entry *ret_entry);
 int cache_symlink(struct cache *cache, struct waiter *waiter, struct inode *parent, const char *name,
                   const char *target, const struct maker *maker, struct entry *ret_entry);
 /* Malloc'ed. */
 int cache_readlink(struct cache *cache, struct waiter *waiter, struct inode *inode, char **ret_target);
+/* durability=writeback, local: the name goes at once, the object is deleted behind (cache_drain() waits for that), also after a
+ * crash; one that another client put there meanwhile stays. */
 int cache_unlink(struct cache *cache, struct waiter *waiter, struct inode *parent, const char *name);
+/* The same, but that the server is asked whether it is empty, unless it was made here and has not gone up. */
 int cache_rmdir(struct cache *cache, struct waiter *waiter, struct inode *parent, const char *name);
-/* flags: 0 or RENAME_NOREPLACE; others -EINVAL. */
+/* Behind as unlink: the names change at once, and survive a crash; the objects follow. flags: 0 or RENAME_NOREPLACE; others -EINVAL. */
 int cache_rename(struct cache *cache, struct waiter *waiter, struct inode *from_parent, const char *from_name,
                  struct inode *to_parent, const char *to_name, unsigned flags);
 
@@ -190,12 +213,19 @@ struct cache_sync {
     /* The cache's own. */
     struct list link;
     uint64_t version, attribute_version;
+    uint64_t recorded; /* in the journal when it was asked: to be on the disk when it is answered */
     bool answered;
 };
+/* False: close is answered at once, so nobody need ask, and whose it is (`process`) matters not. */
+bool cache_close_waits(const struct cache *cache);
 /* Answered at once when nothing is unsent, or when `process` is not the one that opened the handle (a forked child's
  * exit publishes nothing). */
 void cache_flush(struct cache *cache, struct handle *handle, pid_t process, struct cache_sync *sync);
 void cache_fsync(struct cache *cache, struct inode *inode, struct cache_sync *sync);
+/* The directory's entries as they stand now are in the bucket when this returns 0: itself, what is closed, and names that went or
+ * were renamed away; not what is open, nor what is in directories below. The errors of cache_fsync(), of the first file that has one; -EIO when a delete fails for io_timeout;
+ * -EINTR: it goes on behind; -EAGAIN without a waiter. */
+int cache_fsync_directory(struct cache *cache, struct waiter *waiter, struct inode *directory);
 /* True: unlinked, done() will not be called. False: it has been called or is being called. The upload goes on. */
 bool cache_sync_interrupt(struct cache *cache, struct cache_sync *sync);
 /* The handle is gone; unsent data goes up by itself. */
@@ -209,11 +239,41 @@ void cache_statfs(struct cache *cache, struct cache_space *ret_space);
 /* Publishes everything unsent and waits; 0, -EINTR, -ETIMEDOUT (deadline), or the error of a file that cannot go up.
  * ret_unsent: files left. progressed (may be NULL) is called about once a second. */
 int cache_drain(struct cache *cache, struct waiter *waiter, int64_t deadline_ms, size_t *ret_unsent);
-/* Calls each for every file with unsent changes: its key, its local path, bytes, and why it stays. */
-void cache_unsent(struct cache *cache,
-                  void (*each)(void *context, const char *key, const char *path, uint64_t bytes,
-                               const char *why),
-                  void *context);
+
+struct cache_backlog {
+    uint64_t files, bytes; /* unsent */
+    uint64_t parked,
+        conflicts; /* of the files: cannot go up as things stand; of these: another client's version is there */
+    uint64_t sent_files, sent_bytes; /* since the cache was made: for rates */
+    int64_t oldest_unsent_ms;        /* age; 0: nothing is unsent */
+    uint64_t unflushed_bytes;
+    int64_t oldest_unflushed_ms; /* age of the oldest change that is not on the disk; 0: all is */
+};
+void cache_backlog(struct cache *cache, struct cache_backlog *ret_backlog);
+
+/* One with unsent changes. Texts are valid during the call. */
+struct cache_unsent {
+    const char *path;      /* below the mount: "a/b"; "" when it has no name any more (its object is to go) */
+    const char *key;       /* whole */
+    const char *local;     /* path of the local file with its bytes, or "" */
+    uint64_t local_offset; /* ... where they begin in it: that of a small one is shared (slab.h) */
+    uint64_t bytes;        /* dirty */
+    bool parked, conflict;
+    bool lasting; /* parked, and no further try is made unless somebody asks (cache_publish) or changes it */
+    const char *why; /* "not sent yet", or what went wrong */
+};
+typedef void cache_unsent_each(void *context, const struct cache_unsent *unsent);
+void cache_unsent(struct cache *cache, cache_unsent_each *each, void *context);
+/* All unsent at or below `path` ("a/b"; "": everything) is to go up now: also what is open, and what is parked is tried again.
+ * -ENOENT: no such name here. Does not wait: cache_drain(), or look at cache_unsent(). */
+int cache_publish(struct cache *cache, const char *path);
+/* The unsent changes of one file are given up: it is again what the bucket holds, or nothing. -ENOENT: nothing of that name is
+ * unsent; -EBUSY: it is open for writing; `why` has a line. */
+int cache_discard(struct cache *cache, struct waiter *waiter, const char *path, struct buf *why);
+
+/* The same for a disk that no cache has open; it is not changed. ret_source is malloc'ed; NULL: there is no journal. Errors as
+ * cache_new(). */
+int cache_look(struct disk *disk, cache_unsent_each *each, void *context, char **ret_source, struct buf *why);
 /* Adds counts and facts of the cache to a JSON object (status). */
 void cache_report(struct cache *cache, struct json *object);
 

@@ -10,13 +10,18 @@
 #include "base/clock.h"
 #include "cache/attr.h"
 #include "cache/content.h"
+#include "cache/deleter.h"
+#include "cache/keepsake.h"
 #include "cache/lookup.h"
 #include "cache/marker.h"
+#include "cache/recording.h"
 #include "cache/server.h"
+#include "cache/veil.h"
 
 int change_begin(struct change *change, struct cache *cache, struct inode *parent, const char *name,
-                 struct waiter *waiter)
+                 bool behind, struct waiter *waiter)
 {
+    struct asking_place place = {parent, name, behind};
     int rc;
 
     *change = (struct change){.cache = cache, .parent = parent, .name = name, .key = BUF_INIT};
@@ -28,7 +33,7 @@ int change_begin(struct change *change, struct cache *cache, struct inode *paren
     if (rc < 0)
         return rc;
     LOCK_SCOPED(&cache->names.lock);
-    rc = asking_take_one_locked(&cache->names, parent, name, waiter, &change->asking);
+    rc = asking_take_locked(&cache->names, &place, 1, waiter, &change->asking);
     if (rc < 0)
         return rc;
     return names_child_key_locked(parent, name, &change->key);
@@ -44,18 +49,61 @@ void change_end(struct change *change)
     buf_release(&change->key);
 }
 
-bool change_doom_locked(struct inode *inode, struct aftermath *aftermath)
+int change_doom_locked(struct inode *inode, bool behind, struct aftermath *aftermath)
 {
     lock_take(&inode->lock);
-    bool open = inode->opens > 0, doomed = open && inode->remote.exists;
-    inode->orphan = inode->orphan || open;
+    bool goes = inode->opens > 0 || behind;
+    bool doomed = goes && (inode->remote.exists || inode->maybe_key || inode->upload_busy);
+    int rc = goes ? recording_doomed_locked(inode) : 0;
+    if (rc < 0) {
+        lock_drop(&inode->lock);
+        return rc;
+    }
+    inode->orphan = inode->orphan || goes;
     inode->delete_at_release = doomed; /* in the hold in which it is open: the last close sees it */
     lock_drop(&inode->lock);
-    if (open)
+    if (goes)
         names_detach_locked(inode, aftermath);
-    if (doomed)
-        names_doom_locked(inode);
-    return open;
+    if (!doomed)
+        return goes;
+    names_doom_locked(inode);
+    deleter_add_locked(inode);
+    return goes;
+}
+
+int change_await_deletes(struct cache *cache, struct inode *parent, const char *name, bool below,
+                         struct waiter *waiter)
+{
+    BUF_SCOPED key = BUF_INIT;
+
+    lock_take(&cache->names.lock);
+    int rc = parent->type == S_IFDIR ? names_child_key_locked(parent, name, &key) : -ENOTDIR;
+    lock_drop(&cache->names.lock);
+    if (rc < 0 || !change_goes_behind(cache))
+        return 0; /* the error is found again where it is told */
+    if (below)
+        buf_add_char(&key, '/');
+    rc = deleter_await(cache->deleter, key.bytes, waiter, clock_ms() + cache->config.io_timeout_ms);
+    return rc == -ETIMEDOUT ? -EIO : rc;
+}
+
+bool change_must_wait(const struct cache *cache, const struct waiter *waiter)
+{
+    return !waiter && cache->config.commit_ms == 0 && change_goes_behind(cache);
+}
+
+int change_commit(struct cache *cache)
+{
+    WAITER_SCOPED(waiter); /* it has happened, -EINTR would say that it had not */
+    return change_goes_behind(cache) ? journal_commit(cache->journal, &waiter) : 0;
+}
+
+int change_commit_gone(struct cache *cache)
+{
+    WAITER_SCOPED(waiter);
+    if (cache->config.durability == DURABILITY_SYNC && cache->journal)
+        return journal_flush(cache->journal, &waiter);
+    return change_commit(cache);
 }
 
 /* ---- Making. ---- */
@@ -72,14 +120,15 @@ static void set_maker(struct inode *inode, const struct maker *maker, uint64_t s
 }
 
 /* Into the tree: what stands on the server already, or a new file that nobody has sent yet (identity NULL). */
-static void plant(struct change *change, uint32_t type, const struct maker *maker, uint64_t size,
-                  const char *key, const struct identity *identity, const struct store_fields *meta,
-                  struct entry *ret_entry)
+static int plant(struct change *change, uint32_t type, const struct maker *maker, uint64_t size,
+                 const char *key, const struct identity *identity, const struct store_fields *meta,
+                 struct entry *ret_entry)
 {
     struct names *names = &change->cache->names;
     AFTERMATH_SCOPED(aftermath, change->cache);
     LOCK_SCOPED(&names->lock);
     struct inode *inode = names_make_locked(change->cache, change->parent, change->name, type, 0, &aftermath);
+    int rc = 0;
 
     lock_take(&inode->lock);
     set_maker(inode, maker, size);
@@ -94,16 +143,25 @@ static void plant(struct change *change, uint32_t type, const struct maker *make
     } else {
         inode->wanted.content_version = inode->wanted.attribute_version = 1;
         inode->whole_replacement = true;
-        uploader_note_dirty_locked(inode);
+        inode->changed_ms = clock_ms();
+        atomic_store(&change->cache->made_ms, clock_ms());
+        rc = recording_born_locked(inode);
+        if (rc == 0)
+            uploader_note_dirty_locked(inode);
     }
     lock_drop(&inode->lock);
+    if (rc < 0) {
+        names_orphan_locked(inode, false, &aftermath);
+        return rc;
+    }
     if (identity)
-        names_undoom_locked(names, key, &aftermath);
+        names_undoom_locked(names, key, NULL, &aftermath);
     if (type == S_IFDIR)
         inode->listed_ms = clock_ms(); /* it is empty, we made it */
     names_touched_locked(names, change->parent, change->name);
     marker_bump_locked(change->parent);
     lookup_fill_locked(inode, ret_entry);
+    return 0;
 }
 
 /* Over nothing but the object, if any, of a file that was removed here and is open still: hidden, but there. -EEXIST. */
@@ -148,12 +206,16 @@ static int make_object(struct change *change, const char *what, uint32_t type, c
     if (change->key.length > STORE_KEY_MAX)
         return -ENAMETOOLONG;
     attr_to_meta(&attributes, true, &meta);
+    rc = veil_await_displaced(change->cache, change->key.bytes, false, waiter);
     struct server_small small = {.key = change->key.bytes, .bytes = bytes, .meta = &meta};
-    rc = exclusive ? put_exclusive(change, what, &small, &identity, waiter)
-                   : server_put_small(change->cache, what, &small, &identity, waiter);
+    if (rc == 0)
+        rc = keepsake_take_unlinked(change->cache, small.key, waiter);
+    if (rc == 0)
+        rc = exclusive ? put_exclusive(change, what, &small, &identity, waiter)
+                       : server_put_small(change->cache, what, &small, &identity, waiter);
     if (rc == 0) {
         uint64_t size = type == S_IFDIR ? 4096 : strlen(bytes);
-        plant(change, type, maker, size, change->key.bytes, &identity, &meta, ret_entry);
+        rc = plant(change, type, maker, size, change->key.bytes, &identity, &meta, ret_entry);
     } else { /* it may stand there all the same, or another one: whoever asks next asks the server */
         LOCK_SCOPED(&change->cache->names.lock);
         names_doubt_locked(&change->cache->names, change->parent, change->name);
@@ -168,8 +230,8 @@ static int make_object(struct change *change, const char *what, uint32_t type, c
 static int find_existing(struct change *change, bool exclusive, struct waiter *waiter,
                          struct inode **ret_inode)
 {
-    int rc = lookup_resolve_marked(change->cache, change->parent, change->name, exclusive ? NULL : waiter,
-                                   ret_inode);
+    int rc = exclusive ? lookup_resolve_marked(change->cache, change->parent, change->name, NULL, ret_inode)
+                       : lookup_resolve_made(change->cache, change->parent, change->name, waiter, ret_inode);
 
     if (!exclusive)
         return rc;
@@ -205,10 +267,8 @@ static int open_existing(struct change *change, struct inode *inode, int flags, 
 static int make_file(struct change *change, bool exclusive, const struct maker *maker, struct waiter *waiter,
                      struct entry *ret_entry)
 {
-    if (!exclusive) {
-        plant(change, S_IFREG, maker, 0, NULL, NULL, NULL, ret_entry);
-        return 0;
-    }
+    if (!exclusive)
+        return plant(change, S_IFREG, maker, 0, NULL, NULL, NULL, ret_entry);
     int honoured = server_conditions(change->cache, waiter); /* else find_existing() has just asked */
     if (honoured < 0)
         return honoured;
@@ -221,9 +281,16 @@ int cache_create(struct cache *cache, struct waiter *waiter, struct inode *paren
     struct change change;
     struct inode *inode = NULL;
     struct opened opened;
-    int rc = change_begin(&change, cache, parent, name, waiter);
+    bool behind = change_goes_behind(cache) && !(flags & O_EXCL);
+    int rc = change_must_wait(cache, waiter) ? -EAGAIN : 0;
 
+    change = (struct change){.cache = cache, .key = BUF_INIT};
+    if (rc == 0 && flags & O_EXCL)
+        rc = change_await_deletes(cache, parent, name, false, waiter);
+    if (rc == 0)
+        rc = change_begin(&change, cache, parent, name, behind, waiter);
     *ret_entry = (struct entry){0};
+    *ret_handle = NULL;
     if (rc == 0)
         rc = find_existing(&change, flags & O_EXCL, waiter, &inode);
     if (rc == 0) {
@@ -233,12 +300,17 @@ int cache_create(struct cache *cache, struct waiter *waiter, struct inode *paren
         rc = make_file(&change, flags & O_EXCL, maker, waiter, ret_entry);
         if (rc == 0)
             rc = content_open(ret_entry->inode, flags & ~O_TRUNC, maker->process, ret_handle, &opened);
-        if (rc < 0) {
-            inode_unref(ret_entry->inode);
-            *ret_entry = (struct entry){0};
-        }
     }
     change_end(&change);
+    if (rc == 0)
+        rc = change_commit(cache);
+    if (rc < 0) {
+        if (*ret_handle)
+            cache_release(cache, *ret_handle);
+        inode_unref(ret_entry->inode);
+        *ret_entry = (struct entry){0};
+        *ret_handle = NULL;
+    }
     return rc;
 }
 
@@ -256,20 +328,53 @@ static int check_free(struct change *change, bool now, struct waiter *waiter)
     return rc == 0 ? -EEXIST : rc == -ENOENT ? 0 : rc;
 }
 
+/* A file that had this name, and has not taken its object along yet: below it nothing can stand. */
+static int await_displaced(const struct change *change, struct waiter *waiter)
+{
+    return veil_await_displaced(change->cache, change->key.bytes, false, waiter);
+}
+
+/* Its marker goes up behind. */
+static int make_directory(struct change *change, const struct maker *maker, struct entry *ret_entry)
+{
+    if (change->key.length >= STORE_KEY_MAX)
+        return -ENAMETOOLONG;
+    int rc = plant(change, S_IFDIR, maker, 4096, NULL, NULL, NULL, ret_entry);
+    if (rc == 0)
+        uploader_publish(ret_entry->inode);
+    return rc;
+}
+
 int cache_mkdir(struct cache *cache, struct waiter *waiter, struct inode *parent, const char *name,
                 const struct maker *maker, struct entry *ret_entry)
 {
     struct change change;
-    int rc = waiter || cache->config.read_only ? change_begin(&change, cache, parent, name, waiter) : -EAGAIN;
+    bool behind = change_goes_behind(cache);
+    int rc;
 
     *ret_entry = (struct entry){0};
-    if (!waiter && rc == -EAGAIN)
+    if (!waiter && (!behind || change_must_wait(cache, waiter)))
+        return cache->config.read_only ? -EROFS : -EAGAIN;
+    rc = change_await_deletes(cache, parent, name, false, waiter);
+    if (rc < 0)
         return rc;
+    rc = change_begin(&change, cache, parent, name, behind, waiter);
+    if (rc == 0)
+        rc = await_displaced(&change, waiter);
     if (rc == 0)
         rc = check_free(&change, false, waiter);
     if (rc == 0)
-        rc = make_object(&change, "mkdir", S_IFDIR, "", maker, false, waiter, ret_entry);
+        rc = keepsake_make_way(cache, change.key.bytes, waiter);
+    if (rc == 0)
+        rc = behind ? make_directory(&change, maker, ret_entry)
+                    : make_object(&change, "mkdir", S_IFDIR, "", maker, false, waiter, ret_entry);
     change_end(&change);
+    if (rc == 0)
+        rc = change_commit(cache);
+    if (rc < 0) {
+        inode_unref(ret_entry->inode);
+        *ret_entry = (struct entry){0};
+    }
     return rc;
 }
 
@@ -288,7 +393,10 @@ int cache_symlink(struct cache *cache, struct waiter *waiter, struct inode *pare
     if (!waiter)
         return cache->config.read_only ? -EROFS : -EAGAIN;
     open_maker.mode = 0777;
-    rc = change_begin(&change, cache, parent, name, waiter);
+    rc = change_await_deletes(cache, parent, name, false, waiter);
+    if (rc < 0)
+        return rc;
+    rc = change_begin(&change, cache, parent, name, false, waiter);
     if (rc == 0)
         honoured = rc = server_conditions(cache, waiter);
     if (rc >= 0)

@@ -11,50 +11,149 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
-#include "cache/core.h"
 #include "cache/part.h"
+#include "cache/pressure.h"
+#include "cache/recording.h"
+#include "cache/resuming.h"
+#include "cache/slab.h"
 
-#define FILL_BYTES   ((uint64_t)4 << 20) /* of one GET of content_fill */
-#define FILL_SKIP    ((uint64_t)256 << 10)
-#define NEVER_CACHED UINT64_MAX /* in cached_version: the kernel's pages must go at the next open */
+#define FILL_BYTES    ((uint64_t)4 << 20) /* of one GET of content_fill */
+#define FILL_SKIP     ((uint64_t)256 << 10)
+#define RESERVE_MIN   ((uint64_t)4 << 20)
+#define RESERVE_TIMES 8
+#define RESERVE_MAX   ((uint64_t)1 << 30)
+#define NEVER_CACHED  UINT64_MAX /* in cached_version: the kernel's pages must go at the next open */
 
 static uint64_t smaller(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;
 }
 
+/* After a change of `dirty`. */
+void content_count_dirty_locked(struct inode *inode)
+{
+    uint64_t bytes = extents_bytes(&inode->dirty);
+    if (bytes == inode->dirty_bytes)
+        return;
+    pressure_note(inode->cache->pressure, (int64_t)(bytes - inode->dirty_bytes));
+    inode->dirty_bytes = bytes;
+}
+
 /* ---- The local file. ---- */
 
-static int open_local_locked(struct inode *inode)
+#define LOCAL_NAME_MAX sizeof((struct inode *)NULL)->local_name
+
+static uint64_t larger(uint64_t a, uint64_t b)
 {
-    struct cache *cache = inode->cache;
-    assert(lock_held(&inode->lock));
-    if (inode->local)
-        return 0;
-    for (;;) {
-        char name[sizeof inode->local_name];
-        snprintf(name, sizeof name, "%016" PRIx64, (uint64_t)atomic_fetch_add(&cache->next_local, 1) + 1);
-        int rc = disk_open(cache->config.disk, name, DISK_CREATE | DISK_EXCLUSIVE, &inode->local);
-        if (rc == -EEXIST)
-            continue; /* unsent bytes of an earlier mount */
-        if (rc == 0)
-            memcpy(inode->local_name, name, sizeof name);
+    return a > b ? a : b;
+}
+
+/* What is small shares a local file with others. */
+static int make_local(struct cache *cache, uint64_t bytes, struct disk_file **ret_file, char *ret_name)
+{
+    int rc = slabs_claim(cache->slabs, bytes, ret_file, ret_name);
+    if (rc != -EFBIG)
         return rc;
+    do {
+        uint64_t number = (uint64_t)atomic_fetch_add(&cache->next_local, 1) + 1;
+        snprintf(ret_name, LOCAL_NAME_MAX, "%016" PRIx64, number);
+        rc = disk_open(cache->config.disk, ret_name, DISK_CREATE | DISK_EXCLUSIVE, ret_file);
+    } while (rc == -EEXIST); /* unsent bytes of an earlier mount */
+    return rc;
+}
+
+/* Nobody needs its bytes any more: it goes, as soon as the disk has heard that. */
+static void retire(struct cache *cache, struct disk_file **file, const char *name)
+{
+    struct disk *disk = cache->config.disk;
+    if (cache->journal) {
+        journal_retire(cache->journal, file, name);
+        return;
     }
+    disk_close(*file);
+    *file = NULL;
+    int rc = disk->ops->remove(disk, name);
+    if (rc < 0)
+        log_warn("remove of local file %s: %s, its space stays taken", name, err_name(rc));
+}
+
+/* At the end of the read that is under way in it, if one is. */
+static void give_up_local_locked(struct inode *inode)
+{
+    if (inode->local_read && !inode->local_aside) {
+        inode->local_aside = inode->local;
+        memcpy(inode->local_aside_name, inode->local_name, sizeof inode->local_name);
+        inode->local = NULL;
+    } else {
+        retire(inode->cache, &inode->local, inode->local_name);
+    }
+    inode->reserved_end = 0;
 }
 
 static void drop_local_locked(struct inode *inode)
 {
     if (!inode->local)
         return;
-    struct disk *disk = inode->cache->config.disk;
+    give_up_local_locked(inode);
+    extents_clear(&inode->present);
+    extents_clear(&inode->dirty);
+    content_count_dirty_locked(inode);
+}
+
+static void close_local_locked(struct inode *inode)
+{
+    struct journal *journal = inode->cache->journal;
+    if (inode->local && journal)
+        journal_retire(journal, &inode->local, NULL);
     disk_close(inode->local);
-    int rc = disk->ops->remove(disk, inode->local_name);
-    if (rc < 0)
-        log_warn("remove of local file %s: %s, its space stays taken", inode->local_name, err_name(rc));
     inode->local = NULL;
     extents_clear(&inode->present);
     extents_clear(&inode->dirty);
+    content_count_dirty_locked(inode);
+}
+
+static int copy_present(const struct inode *inode, struct disk_file *to)
+{
+    STRING_SCOPED *bytes = xmalloc(SLAB_SLOT_MAX);
+    struct extent run;
+    int rc = 0;
+    for (uint64_t at = 0; rc == 0 && extents_next(&inode->present, at, SLAB_SLOT_MAX, &run); at = run.end) {
+        size_t length = run.end - run.start;
+        ssize_t got = disk_read(inode->local, bytes, length, run.start);
+        rc = got < 0 ? (int)got : (size_t)got < length ? -EIO : disk_write(to, bytes, length, run.start);
+    }
+    return rc;
+}
+
+/* It has grown out of its slot. The journal hears that the bytes stand elsewhere when they do. */
+static int move_local_locked(struct inode *inode, uint64_t bytes)
+{
+    struct disk_file *file;
+    char name[LOCAL_NAME_MAX];
+    int rc = make_local(inode->cache, bytes, &file, name);
+    if (rc < 0)
+        return rc;
+    rc = copy_present(inode, file);
+    if (rc == 0)
+        rc = recording_local_locked(inode, file, name);
+    if (rc < 0) {
+        retire(inode->cache, &file, name);
+        return rc;
+    }
+    give_up_local_locked(inode);
+    inode->local = file;
+    memcpy(inode->local_name, name, sizeof name);
+    return 0;
+}
+
+/* Up to `end` something is about to be written into it; what is known to come decides where it stands. */
+static int open_local_locked(struct inode *inode, uint64_t end)
+{
+    uint64_t bytes = larger(end, larger(inode->wanted.attributes.size, inode->base_size));
+    assert(lock_held(&inode->lock));
+    if (!inode->local)
+        return make_local(inode->cache, bytes, &inode->local, inode->local_name);
+    return slab_room(inode->cache->slabs, inode->local) < end ? move_local_locked(inode, bytes) : 0;
 }
 
 void content_tidy_locked(struct inode *inode)
@@ -68,14 +167,10 @@ void content_tidy_locked(struct inode *inode)
 void content_release(struct inode *inode)
 {
     lock_take(&inode->lock);
-    if (inode->local && inode_dirty_locked(inode) && !inode->orphan) {
-        disk_close(inode->local);
-        inode->local = NULL;
-        extents_clear(&inode->present);
-        extents_clear(&inode->dirty);
-    } else {
+    if (inode->local && inode_dirty_locked(inode) && !inode->orphan)
+        close_local_locked(inode);
+    else
         drop_local_locked(inode);
-    }
     extents_release(&inode->unread);
     lock_drop(&inode->lock);
     blocks_drop(inode);
@@ -83,80 +178,101 @@ void content_release(struct inode *inode)
 
 /* ---- Changes. ---- */
 
+static void mark_all(const struct inode *inode, struct extents *set)
+{
+    for (size_t i = 0; i < inode->present.count; i++)
+        extents_add(set, inode->present.all[i].start, inode->present.all[i].end);
+}
+
 /* A set that cannot take one range more is told that everything local changed: it costs bytes, never truth. */
 static void mark_range(struct inode *inode, struct extents *set, uint64_t start, uint64_t end)
 {
     if (extents_add(set, start, end) == 0)
         return;
     extents_clear(set);
-    if (set == &inode->unread) {
+    if (set == &inode->unread)
         extents_add(set, 0, UINT64_MAX);
-        return;
-    }
-    for (size_t i = 0; i < inode->present.count; i++)
-        extents_add(set, inode->present.all[i].start, inode->present.all[i].end);
+    else
+        mark_all(inode, set);
 }
 
 /* The bytes of [start, end) are other ones from now on. */
-static void note_change_locked(struct inode *inode, uint64_t start, uint64_t end)
+static void note_change_locked(struct inode *inode, uint64_t start, uint64_t end, int64_t now_ns)
 {
     inode->wanted.content_version++;
-    inode->wanted.attributes.mtime_ns = inode->wanted.attributes.ctime_ns = clock_wall_ns();
+    inode->changed_ms = clock_ms();
+    inode->wanted.attributes.mtime_ns = inode->wanted.attributes.ctime_ns = now_ns;
     inode->wanted.mtime_explicit = false;
     if (inode->upload)
         mark_range(inode, &inode->unread, start, end);
+    resuming_spoil_locked(inode, start, end);
     if (!inode->orphan)
         uploader_note_dirty_locked(inode);
 }
 
-static int wait_for_writers_locked(struct inode *inode, struct waiter *waiter)
+/* The lock is held when it returns 0: the inode is recorded, and no upload holds its writers. */
+static int take_for_change(struct inode *inode, struct waiter *waiter)
 {
-    while (inode->writers_held) {
-        if (!waiter)
-            return -EAGAIN;
-        int rc = gate_wait_locked(&inode->changed, &inode->lock, waiter, CLOCK_NEVER);
+    for (;;) {
+        int rc = recording_take(inode);
+        if (rc < 0)
+            return rc;
+        if (!inode->writers_held)
+            return 0;
+        rc = waiter ? gate_wait_locked(&inode->changed, &inode->lock, waiter, CLOCK_NEVER) : -EAGAIN;
+        lock_drop(&inode->lock);
         if (rc < 0)
             return rc;
     }
-    return 0;
 }
 
+/* What was cut off stays in the local file, where nobody looks: a journal that has not heard of the cut may need it. */
 static void cut_locked(struct inode *inode, uint64_t size)
 {
     extents_remove(&inode->present, size, UINT64_MAX);
     extents_remove(&inode->dirty, size, UINT64_MAX);
+    content_count_dirty_locked(inode);
     inode->base_size = smaller(inode->base_size, size);
     inode->upload_floor = smaller(inode->upload_floor, size);
-    /* Frees space. Should it fail, nothing is wrong: bytes that are not in `present` are never read. */
-    uint64_t local_size = 0;
-    if (inode->local && inode->local->disk->ops->size(inode->local, &local_size) == 0 && local_size > size)
-        disk_truncate(inode->local, size);
+    inode->left_behind = smaller(inode->left_behind, size);
+    if (size > 0)
+        return;
+    drop_local_locked(inode);
+    inode->whole_replacement = true;
+}
+
+static int truncate_locked(struct inode *inode, uint64_t size)
+{
+    uint64_t old = inode->wanted.attributes.size;
+    struct content_change change = {.size = size,
+                                    .base_size = smaller(inode->base_size, size),
+                                    .whole_replacement = inode->whole_replacement || size == 0,
+                                    .now_ns = clock_wall_ns()};
+    if (size == old && size > 0)
+        return 0;
+    int rc = size == old ? 0 : recording_content_locked(inode, &change);
+    if (rc < 0)
+        return rc;
+    if (size < old || size == 0)
+        cut_locked(inode, size);
+    if (size == old)
+        return 0;
+    inode->wanted.attributes.size = size;
+    note_change_locked(inode, smaller(size, old), size > old ? size : old, change.now_ns);
+    inode_check_locked(inode);
+    return 0;
 }
 
 int content_truncate(struct inode *inode, struct waiter *waiter, uint64_t size)
 {
     if (size > OBJECT_BYTES_MAX)
         return -EFBIG;
-    LOCK_SCOPED(&inode->lock);
-    int rc = wait_for_writers_locked(inode, waiter);
-    if (rc == 0 && inode->lost)
-        rc = -ESTALE;
+    int rc = take_for_change(inode, waiter);
     if (rc < 0)
         return rc;
-    uint64_t old = inode->wanted.attributes.size;
-    if (size < old)
-        cut_locked(inode, size);
-    if (size == 0) {
-        inode->base_size = 0;
-        inode->upload_floor = 0;
-        inode->whole_replacement = true;
-    }
-    if (size == old)
-        return 0;
-    inode->wanted.attributes.size = size;
-    note_change_locked(inode, smaller(size, old), size > old ? size : old);
-    inode_check_locked(inode);
-    return 0;
+    rc = inode->lost ? -ESTALE : truncate_locked(inode, size);
+    lock_drop(&inode->lock);
+    return rc;
 }
 
 /* Makes [0, size) one present range where the base has been filled in already: what is left are zeros. */
@@ -173,60 +289,131 @@ static int fill_zeros_locked(struct inode *inode)
     return extents_add(&inode->present, 0, size);
 }
 
-/* Room for one more range in `present`, which must stay exact. May drop the lock in between. */
-static int make_room_locked(struct inode *inode, struct waiter *waiter)
+/* Room for one more range in `present`, which must stay exact. -EAGAIN: after content_fill(), without the lock. */
+static int make_room_locked(struct inode *inode)
 {
-    while (inode->present.count >= EXTENTS_MAX) {
-        if (!content_gaps_locked(inode))
-            return fill_zeros_locked(inode);
-        lock_drop(&inode->lock);
-        int rc = content_fill(inode, waiter);
-        lock_take(&inode->lock);
-        if (rc < 0)
-            return rc;
+    if (inode->present.count < EXTENTS_MAX)
+        return 0;
+    return content_gaps_locked(inode) ? -EAGAIN : fill_zeros_locked(inode);
+}
+
+/* The journal takes one range more when it hears of fewer before. */
+static int record_write_locked(struct inode *inode, const struct content_change *change)
+{
+    int rc = recording_content_locked(inode, change);
+    if (rc != -E2BIG)
+        return rc;
+    mark_all(inode, &inode->dirty);
+    rc = recording_remote_locked(inode);
+    return rc < 0 ? rc : recording_content_locked(inode, change);
+}
+
+/* As content_count_dirty_locked(), without a look at all ranges for each write. */
+static void mark_dirty_locked(struct inode *inode, uint64_t start, uint64_t end)
+{
+    uint64_t added = end - start;
+    struct extent run;
+    for (uint64_t at = start; extents_next(&inode->dirty, at, end, &run); at = run.end)
+        added -= run.end - run.start;
+    bool full = inode->dirty.count == EXTENTS_MAX;
+    mark_range(inode, &inode->dirty, start, end);
+    if (full) {
+        content_count_dirty_locked(inode);
+    } else if (added) {
+        pressure_note(inode->cache->pressure, (int64_t)added);
+        inode->dirty_bytes += added;
     }
-    return 0;
+}
+
+/* Nothing of a base is part of the file, and its writer appends: what whole parts it has written may go up already. */
+static void leave_behind_locked(struct inode *inode, uint64_t end)
+{
+    uint64_t part_bytes = inode->cache->config.part_bytes, whole = end - end % part_bytes;
+    if (inode->orphan || inode->base_size || !inode->whole_replacement || whole <= inode->left_behind)
+        return;
+    inode->left_behind = whole;
+    uploader_poke(inode);
+}
+
+/* Who appends much will append more: the local file gets its blocks ahead of him, seldom and many, for that may wait for the
+ * disk's own journal. */
+static void reserve_locked(struct inode *inode, uint64_t offset, uint64_t end)
+{
+    uint64_t old = inode->wanted.attributes.size;
+    if (offset != old || old < RESERVE_MIN || end <= inode->reserved_end)
+        return;
+    uint64_t ahead = smaller(old * RESERVE_TIMES, RESERVE_MAX);
+    disk_reserve(inode->local, offset, end - offset + ahead);
+    inode->reserved_end = end + ahead;
+}
+
+void content_trim_locked(struct inode *inode)
+{
+    assert(lock_held(&inode->lock));
+    if (inode->local && inode->reserved_end)
+        disk_trim(inode->local);
+    inode->reserved_end = 0;
 }
 
 static int write_locked(struct inode *inode, const void *bytes, size_t size, uint64_t offset)
 {
-    uint64_t end = offset + size;
+    uint64_t end = offset + size, old = inode->wanted.attributes.size;
+    struct content_change change = {.start = offset,
+                                    .end = end,
+                                    .bytes = bytes,
+                                    .size = end > old ? end : old,
+                                    .base_size = inode->base_size,
+                                    .whole_replacement = inode->whole_replacement,
+                                    .now_ns = clock_wall_ns()};
+    reserve_locked(inode, offset, end);
     int rc = disk_write(inode->local, bytes, size, offset);
+    if (rc == 0)
+        rc = record_write_locked(inode, &change);
     if (rc < 0) {
         /* Part of it may stand in ranges that count: their bytes are other ones now. Elsewhere nobody looks. */
         if (extents_touch(&inode->present, offset, end))
-            note_change_locked(inode, offset, end);
+            note_change_locked(inode, offset, end, change.now_ns);
         return rc;
     }
-    uint64_t old = inode->wanted.attributes.size;
     rc = extents_add(&inode->present, offset, end);
     assert(rc == 0);
-    mark_range(inode, &inode->dirty, offset, end);
-    if (end > old)
-        inode->wanted.attributes.size = end;
+    mark_dirty_locked(inode, offset, end);
+    inode->wanted.attributes.size = change.size;
     /* Behind the old end also the hole up to here is new. */
-    note_change_locked(inode, smaller(offset, old), end);
+    note_change_locked(inode, smaller(offset, old), end, change.now_ns);
+    if (offset == old)
+        leave_behind_locked(inode, end);
     return 0;
 }
 
-int content_write(struct inode *inode, struct waiter *waiter, const void *bytes, size_t size, uint64_t offset,
-                  bool append)
+static int write_taken(struct inode *inode, const void *bytes, size_t size, uint64_t offset, bool append)
 {
-    LOCK_SCOPED(&inode->lock);
-    int rc;
-    do {
-        rc = make_room_locked(inode, waiter);
-        if (rc == 0)
-            rc = wait_for_writers_locked(inode, waiter);
-    } while (rc == 0 && inode->present.count >= EXTENTS_MAX);
+    int rc = make_room_locked(inode);
     if (rc < 0)
         return rc;
     if (append)
         offset = inode->wanted.attributes.size;
     if (offset > OBJECT_BYTES_MAX || size > OBJECT_BYTES_MAX - offset)
         return -EFBIG;
-    rc = open_local_locked(inode);
+    rc = open_local_locked(inode, offset + size);
     return rc < 0 ? rc : write_locked(inode, bytes, size, offset);
+}
+
+int content_write(struct inode *inode, struct waiter *waiter, const void *bytes, size_t size, uint64_t offset,
+                  bool append)
+{
+    for (;;) {
+        int rc = take_for_change(inode, waiter);
+        if (rc < 0)
+            return rc;
+        rc = write_taken(inode, bytes, size, offset, append);
+        lock_drop(&inode->lock);
+        if (rc != -EAGAIN || !waiter)
+            return rc;
+        rc = content_fill(inode, NULL, waiter);
+        if (rc < 0)
+            return rc;
+    }
 }
 
 /* ---- The base. ---- */
@@ -234,6 +421,24 @@ int content_write(struct inode *inode, struct waiter *waiter, const void *bytes,
 bool content_gaps_locked(const struct inode *inode)
 {
     return !extents_cover(&inode->present, 0, smaller(inode->base_size, inode->wanted.attributes.size));
+}
+
+/* What need not be fetched: here already, or copied where it is. */
+static void join_locked(const struct inode *inode, const struct extents *copied, struct extents *ret_good)
+{
+    extents_copy(ret_good, &inode->present);
+    for (size_t i = 0; copied && i < copied->count; i++)
+        if (extents_add(ret_good, copied->all[i].start, copied->all[i].end) < 0)
+            return; /* fetched in vain, no worse */
+}
+
+bool content_lacks_locked(const struct inode *inode, const struct extents *copied)
+{
+    struct extents good = {0};
+    join_locked(inode, copied, &good);
+    bool lacks = !extents_cover(&good, 0, smaller(inode->base_size, inode->wanted.attributes.size));
+    extents_release(&good);
+    return lacks;
 }
 
 struct fill { /* one GET of content_fill */
@@ -246,23 +451,26 @@ struct fill { /* one GET of content_fill */
 };
 
 /* The first gap, and those behind it that are nearer than a request is dear, up to FILL_BYTES. */
-static bool find_gaps(const struct extents *present, uint64_t limit, struct extent *ret_range)
+static bool find_gaps(const struct extents *good, uint64_t limit, struct extent *ret_range)
 {
     struct extent next;
-    if (!extents_next_gap(present, 0, limit, ret_range))
+    if (!extents_next_gap(good, 0, limit, ret_range))
         return false;
     limit = smaller(limit, ret_range->start + FILL_BYTES);
     ret_range->end = smaller(ret_range->end, limit);
-    while (extents_next_gap(present, ret_range->end, limit, &next) && next.start - ret_range->end < FILL_SKIP)
+    while (extents_next_gap(good, ret_range->end, limit, &next) && next.start - ret_range->end < FILL_SKIP)
         ret_range->end = next.end;
     return true;
 }
 
 /* False: no gap is left. */
-static bool next_gap_locked(struct inode *inode, struct fill *fill)
+static bool next_gap_locked(struct inode *inode, const struct extents *copied, struct fill *fill)
 {
-    uint64_t limit = smaller(inode->base_size, inode->wanted.attributes.size);
-    if (!find_gaps(&inode->present, limit, &fill->range))
+    struct extents good = {0};
+    join_locked(inode, copied, &good);
+    bool found = find_gaps(&good, smaller(inode->base_size, inode->wanted.attributes.size), &fill->range);
+    extents_release(&good);
+    if (!found)
         return false;
     fill->key = xstrdup(inode->remote.key);
     memcpy(fill->etag, inode->remote.identity.etag, sizeof fill->etag);
@@ -274,8 +482,8 @@ static int land_fill_locked(struct inode *inode, const struct fill *fill)
 {
     if (strcmp(inode->remote.identity.etag, fill->etag) != 0)
         return 0; /* the base is another one by now (our own rename): ask again */
-    int rc = open_local_locked(inode);
     uint64_t limit = smaller(smaller(inode->base_size, inode->wanted.attributes.size), fill->range.end), end;
+    int rc = open_local_locked(inode, limit);
     struct extent gap;
     for (uint64_t at = fill->range.start; rc == 0; at = end) {
         if (!extents_next_gap(&inode->present, at, limit, &gap))
@@ -337,12 +545,12 @@ static int fill_once(struct inode *inode, struct waiter *waiter, struct fill *fi
     return rc;
 }
 
-int content_fill(struct inode *inode, struct waiter *waiter)
+int content_fill(struct inode *inode, const struct extents *copied, struct waiter *waiter)
 {
     struct fill fill;
     for (;;) {
         lock_take(&inode->lock);
-        bool more = next_gap_locked(inode, &fill);
+        bool more = next_gap_locked(inode, copied, &fill);
         lock_drop(&inode->lock);
         if (!more)
             return 0;
@@ -351,6 +559,41 @@ int content_fill(struct inode *inode, struct waiter *waiter)
         if (rc < 0)
             return rc;
     }
+}
+
+static void own_present_locked(struct inode *inode)
+{
+    extents_clear(&inode->dirty);
+    mark_all(inode, &inode->dirty);
+    content_count_dirty_locked(inode);
+}
+
+int content_own_base_locked(struct inode *inode)
+{
+    assert(!content_gaps_locked(inode));
+    own_present_locked(inode);
+    return recording_remote_locked(inode);
+}
+
+void content_forget_base_locked(struct inode *inode)
+{
+    own_present_locked(inode);
+    free(inode->remote.key);
+    inode->remote.key = NULL;
+    inode->remote.exists = false;
+    inode->remote.identity = inode->cached_identity = (struct identity){0};
+    inode->base_size = 0;
+    inode->whole_replacement = true;
+    inode->parked_rc = 0;
+    inode->parked_why[0] = '\0';
+    inode_check_locked(inode);
+    recording_remote_locked(inode);
+}
+
+void content_part_locked(struct inode *inode)
+{
+    inode->wanted.content_version++; /* all of it is to go up, also where it was clean */
+    content_forget_base_locked(inode);
 }
 
 void content_give_back(struct inode *inode)
@@ -401,13 +644,14 @@ static uint64_t take_view_locked(struct inode *inode, uint64_t start, uint64_t e
     /* What has no room stays marked; a tail that was cut off has been looked at as well. */
     extents_remove(&inode->unread, start, length > room ? start + room : end);
     length = smaller(length, room);
+    assert(extents_cover(&inode->present, start, smaller(start + length, inode->base_size)));
     for (uint64_t at = start; extents_next(&inode->present, at, start + length, &run); at = run.end)
         extents_add(ret_view, run.start, run.end);
     return length;
 }
 
 int content_read_local(struct inode *inode, uint64_t start, uint64_t end, const struct iovec *pieces,
-                       size_t count, uint64_t *ret_length)
+                       size_t count, uint64_t *ret_length, uint64_t *ret_version)
 {
     struct extents view = {0};
     uint64_t room = 0, length, done = 0;
@@ -415,9 +659,11 @@ int content_read_local(struct inode *inode, uint64_t start, uint64_t end, const 
     for (size_t i = 0; i < count; i++)
         room += pieces[i].iov_len;
     lock_take(&inode->lock);
-    assert(inode->upload);
+    assert(inode->upload && !inode->local_read);
     length = take_view_locked(inode, start, end, room, &view);
+    *ret_version = inode->wanted.content_version;
     struct disk_file *local = inode->local;
+    inode->local_read = true;
     lock_drop(&inode->lock);
 
     for (size_t i = 0; i < count && done < length && rc == 0; i++) {
@@ -430,10 +676,13 @@ int content_read_local(struct inode *inode, uint64_t start, uint64_t end, const 
         }
     }
     extents_release(&view);
-    if (rc == 0 && short_rc < 0) {
-        LOCK_SCOPED(&inode->lock);
+    lock_take(&inode->lock);
+    inode->local_read = false;
+    if (inode->local_aside)
+        retire(inode->cache, &inode->local_aside, inode->local_aside_name);
+    if (rc == 0 && short_rc < 0)
         rc = extents_touch(&inode->unread, start, end) ? 0 : short_rc;
-    }
+    lock_drop(&inode->lock);
     if (rc == 0)
         *ret_length = length;
     return rc;
@@ -452,6 +701,7 @@ void content_confirmed_locked(struct inode *inode, uint64_t content_version, uin
         for (uint64_t from = changed.start; extents_next(&inode->present, from, changed.end, &run);
              from = run.end)
             mark_range(inode, &inode->dirty, run.start, run.end);
+    content_count_dirty_locked(inode);
     inode->base_size = smaller(size, smaller(inode->upload_floor, limit));
     inode->whole_replacement = inode->upload_floor == 0;
     inode->cached_identity =
@@ -468,6 +718,16 @@ void content_forget_locked(struct inode *inode)
 }
 
 /* ---- Handles. ---- */
+
+void content_set_closing(struct handle *handle, bool closing)
+{
+    struct inode *inode = handle->inode;
+    LOCK_SCOPED(&inode->lock);
+    if (handle->closing == closing)
+        return;
+    handle->closing = closing;
+    inode->closing_opens += closing ? 1 : (uint32_t)-1;
+}
 
 /* The kernel's pages of this node stay good over our own writes, which went through it, and our own uploads. */
 static bool pages_current_locked(const struct inode *inode)

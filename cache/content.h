@@ -18,6 +18,7 @@ struct handle {
     struct inode *inode; /* a reference */
     int flags;           /* O_ACCMODE, O_APPEND, O_SYNC */
     pid_t process;       /* thread group that opened it */
+    atomic_bool closing; /* set under the inode's lock: counted in closing_opens */
     struct lock lock;    /* LOCK_LEAF, around prefetch */
     struct prefetch prefetch;
 };
@@ -31,25 +32,42 @@ int content_truncate(struct inode *inode, struct waiter *waiter, uint64_t size);
 /* All or nothing, as cache_write(); append: at the size as it stands, whatever `offset` says. */
 int content_write(struct inode *inode, struct waiter *waiter, const void *bytes, size_t size, uint64_t offset,
                   bool append);
-/* Brings all bytes of the base that are not present into the local file (before a patched file goes up whole). Blocking. */
-int content_fill(struct inode *inode, struct waiter *waiter);
+/* Its close is being answered, or it is written again (a duplicate of it stayed open). */
+void content_set_closing(struct handle *handle, bool closing);
+/* Brings bytes of the base that are not present into the local file (before a patched file goes up): all, but for those that
+ * are copied where they are (`copied`, or NULL; it stays as it is meanwhile). Blocking. */
+int content_fill(struct inode *inode, const struct extents *copied, struct waiter *waiter);
 /* True when bytes of the base are missing in the local file: see content_fill(). Lock held. */
 bool content_gaps_locked(const struct inode *inode);
+bool content_lacks_locked(const struct inode *inode, const struct extents *copied);
+/* All that is here is unsent from now on, what the base has as well too: after a crash it is whole without the base. The journal's
+ * error: as before. Lock held. */
+int content_own_base_locked(struct inode *inode);
+/* From now on it is a file that nobody sent: all of the base that is still part of it is here. Lock held. */
+void content_forget_base_locked(struct inode *inode);
+/* The same for one that may be clean: all of it is unsent then. Lock held. */
+void content_part_locked(struct inode *inode);
 /* Gives back the space of bytes that the base has as well: for a local disk that is full. */
 void content_give_back(struct inode *inode);
 /* Bytes from `start` on, as the file stands, into `pieces`, at most to `end`, the end of the file or of the pieces: local
- * bytes, zeros elsewhere (nothing of the base: fill first). From the call on changes of the range stand in inode->unread.
- * Takes the lock, but not while it reads: whoever wants one version looks at `unread` afterwards. 0, or -EIO: the
- * local file lost bytes. */
+ * bytes, zeros elsewhere (the base must be filled in). From the call on changes of the range stand in inode->unread.
+ * Takes the lock, but not while it reads: whoever wants one version looks at `unread` afterwards. ret_version: of the contents
+ * when it began. 0, or -EIO: the local file lost bytes. The uploader's thread only. */
 int content_read_local(struct inode *inode, uint64_t start, uint64_t end, const struct iovec *pieces,
-                       size_t count, uint64_t *ret_length);
+                       size_t count, uint64_t *ret_length, uint64_t *ret_version);
 /* A confirmed upload: what was not changed since is clean; the base is the new object of `size`. Lock held. Only the
  * uploader's own word counts (inode->upload_busy); done twice it changes nothing more. */
 void content_confirmed_locked(struct inode *inode, uint64_t content_version, uint64_t size);
+/* After whoever changed `dirty`: tells pressure.h. Lock held. */
+void content_count_dirty_locked(struct inode *inode);
 /* The remote object is another one, and nothing here is dirty or open: local bytes and blocks go. Lock held. */
 void content_forget_locked(struct inode *inode);
 /* The local file goes, when nothing in it is unsent and nobody has the inode open. Lock held. */
 void content_tidy_locked(struct inode *inode);
+/* Nobody writes any more: what was reserved of the disk goes back. Lock held. */
+void content_trim_locked(struct inode *inode);
+/* Reads that wait for what becomes of an upload (inode->rereads) begin again, or end with rc < 0. No lock held. */
+void reads_go_on(struct inode *inode, int rc);
 /* The last reference is gone. Unsent bytes of a file that has a name stay on the disk. */
 void content_release(struct inode *inode);
 

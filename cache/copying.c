@@ -110,15 +110,22 @@ static void abort_upload(struct parts *parts)
     store_call_release(&call);
 }
 
+uint64_t copying_part_bytes(const struct cache *cache, uint64_t size)
+{
+    uint64_t bytes = cache->config.copy_bytes_max / 4;
+
+    while (size / bytes >= STORE_PARTS_MAX)
+        bytes *= 2;
+    return bytes;
+}
+
 static int run_by_parts(struct copying *copying, struct waiter *waiter)
 {
-    struct parts parts = {
-        .copying = copying, .id = BUF_INIT, .bytes = copying->cache->config.copy_bytes_max / 4};
     uint64_t size = copying->source->size;
+    struct parts parts = {
+        .copying = copying, .id = BUF_INIT, .bytes = copying_part_bytes(copying->cache, size)};
     int rc;
 
-    while (size / parts.bytes >= STORE_PARTS_MAX)
-        parts.bytes *= 2;
     parts.count = (size + parts.bytes - 1) / parts.bytes;
     if (!parts.count)
         return -EINVAL;

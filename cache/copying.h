@@ -32,6 +32,8 @@ struct copying {
 int copying_run(struct copying *copying, struct waiter *waiter);
 
 bool copying_is_large(const struct copying *copying);
+/* Bytes of one part of it. */
+uint64_t copying_part_bytes(const struct cache *cache, uint64_t size);
 /* The call of a copy that is not large. */
 void copying_prepare(const struct copying *copying, struct store_call *ret_call);
 /* The end of that call, which stays the caller's to release. */

@@ -5,6 +5,12 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/log.h"
+#include "cache/deleter.h"
+#include "cache/journal.h"
+#include "cache/pressure.h"
+#include "cache/restore.h"
+#include "cache/slab.h"
 
 #define BEHIND_THREADS   8
 #define BEHIND_QUEUE_MAX 65536
@@ -27,27 +33,83 @@ static void set_defaults(struct cache_config *config)
         config->copy_bytes_max = (uint64_t)1 << 30;
 }
 
-int cache_new(const struct cache_config *config, struct cache **ret_cache)
+/* A mount that changes nothing leaves what is unsent to the next one that may. */
+static void note_unsent(void *context, const struct cache_unsent *unsent)
 {
-    size_t length = config->prefix ? strlen(config->prefix) : 0;
-    struct cache *cache;
+    size_t *count = context;
+    (void)unsent;
+    ++*count;
+}
 
-    if (length && (config->prefix[0] == '/' || config->prefix[length - 1] != '/'))
-        return -EINVAL;
-    if (length > STORE_KEY_MAX / 2)
-        return -ENAMETOOLONG;
-    cache = xcalloc(1, sizeof(*cache));
+static int look_only(struct cache *cache, struct buf *why)
+{
+    STRING_SCOPED *source = NULL;
+    size_t count = 0;
+    int rc = cache_look(cache->config.disk, note_unsent, &count, &source, why);
+    if (rc == 0 && count)
+        log_warn("%zu unsent changes of an earlier mount wait here until it is mounted for writing", count);
+    return rc;
+}
+
+static int open_journal(struct cache *cache, struct buf *why)
+{
+    struct journal_config journal = {.disk = cache->config.disk,
+                                     .source = cache->config.source ? cache->config.source : "",
+                                     .boot = cache->config.boot,
+                                     .commit_ms = cache->config.commit_ms,
+                                     .unflushed_max = cache->config.unflushed_max};
+    return cache->config.read_only ? look_only(cache, why) : journal_open(&journal, &cache->journal, why);
+}
+
+static struct cache *make(const struct cache_config *config)
+{
+    struct cache *cache = xcalloc(1, sizeof(*cache));
     cache->config = *config;
     set_defaults(&cache->config);
     cache->prefix = xstrdup(config->prefix ? config->prefix : "");
     cache->config.prefix = cache->prefix;
+    cache->slabs = slabs_new(config->disk);
+    cache->config.disk = slabs_disk(cache->slabs);
     cache->started_ns = clock_wall_ns();
+    atomic_init(&cache->next_local, (uint64_t)cache->started_ns); /* a journal may name one that is lost */
     lock_init(&cache->probing, LOCK_LEAF, "probing");
     gate_init(&cache->probe_ended);
+    return cache;
+}
+
+static void release(struct cache *cache)
+{
+    journal_free(cache->journal);
+    slabs_free(cache->slabs);
+    gate_release(&cache->probe_ended);
+    lock_release(&cache->probing);
+    free(cache->prefix);
+    free(cache);
+}
+
+int cache_new(const struct cache_config *config, struct cache **ret_cache, struct buf *why)
+{
+    size_t length = config->prefix ? strlen(config->prefix) : 0;
+
+    if ((length && (config->prefix[0] == '/' || config->prefix[length - 1] != '/')) ||
+        length > STORE_KEY_MAX / 2) {
+        buf_printf(why, "the prefix %s cannot be one", config->prefix);
+        return -EINVAL;
+    }
+    struct cache *cache = make(config);
+    int rc = open_journal(cache, why);
+    if (rc < 0) {
+        release(cache);
+        return rc;
+    }
     names_init(cache);
     cache->behind = pool_new("behind", BEHIND_THREADS, BEHIND_QUEUE_MAX);
+    cache->pressure = pressure_new(cache);
     cache->blocks = blocks_new(cache);
     cache->uploader = uploader_new(cache);
+    cache->deleter = deleter_new(cache);
+    if (cache->journal)
+        restore_all(cache);
     *ret_cache = cache;
     return 0;
 }
@@ -57,14 +119,15 @@ void cache_free(struct cache *cache)
     if (!cache)
         return;
     atomic_store(&cache->stopping, true);
+    deleter_stop(cache->deleter);
     uploader_free(cache->uploader);
+    cache->uploader = NULL; /* nobody is woken any more */
+    deleter_free(cache->deleter);
     blocks_stop(cache->blocks);
     pool_free(cache->behind);
     names_release(cache);
     blocks_free(cache->blocks);
     names_end(cache);
-    gate_release(&cache->probe_ended);
-    lock_release(&cache->probing);
-    free(cache->prefix);
-    free(cache);
+    pressure_free(cache->pressure);
+    release(cache);
 }

@@ -7,23 +7,33 @@
 #include "cache/names.h"
 #include "cache/upload.h"
 
+struct journal;
+struct pressure;
+struct slabs;
+
 struct cache {
     /* Set at birth. */
-    struct cache_config config;
+    struct cache_config config; /* its disk is that of `slabs` */
     char *prefix;
     int64_t started_ns; /* wall time: the times of directories that have no marker */
+    struct slabs *slabs;
+    struct journal *journal; /* NULL: nothing is changed here (a read-only mount) */
     struct names names;
+    struct pressure *pressure;
     struct blocks *blocks;
     struct uploader *uploader;
-    struct pool *behind; /* work that nobody waits for: deletes after the last close, notices to the kernel */
+    struct deleter *deleter;
+    struct pool *behind; /* work that nobody waits for: notices to the kernel, answers after a flush */
     atomic_uint_fast64_t next_local; /* names of local files */
     atomic_bool stopping;            /* cache_free has begun: no more notices */
     /* Under `probing`: what the endpoint honours is asked once (server.h). */
     struct lock probing;
     struct gate probe_ended;
     bool probe_runs, probed;
+    atomic_int_fast64_t
+        made_ms; /* when a file was last made: uploads hold back a little for who makes many */
     /* Counters for status. */
-    atomic_uint_fast64_t heads, lists, stale_reads;
+    atomic_uint_fast64_t heads, lists, stale_reads, conflict_copies;
 };
 
 #endif

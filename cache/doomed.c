@@ -1,74 +1,133 @@
-/* Doomed objects (names.h): of files unlinked or renamed over while open. Hidden until the last close deletes them. */
+/* Doomed objects (names.h): of files without a name. Hidden until the deleter has removed them, not before the last close. */
 #include <assert.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
+#include "base/err.h"
 #include "base/log.h"
-#include "cache/asking.h"
-#include "cache/server.h"
+#include "cache/aftermath.h"
+#include "cache/deleter.h"
+#include "cache/keepsake.h"
+#include "cache/recording.h"
+#include "cache/veil.h"
 
 void names_doom_locked(struct inode *inode)
 {
-    assert(!inode->parent && list_empty(&inode->idle));
-    list_append(&inode->cache->names.doomed, &inode_ref(inode)->idle);
+    assert(!inode->parent && list_empty(&inode->doomed));
+    list_append(&inode->cache->names.doomed, &inode_ref(inode)->doomed);
+    veil_update_locked(inode);
 }
 
 bool names_doomed_locked(struct names *names, const struct store_object *object)
 {
-    struct identity seen;
-
-    server_identity(object, &seen);
-    list_for_each (at, &names->doomed) {
-        struct inode *inode = container_of(at, struct inode, idle);
-        LOCK_SCOPED(&inode->lock);
-        if (strcmp(inode->remote.key, object->key) == 0 && identity_equal(&inode->remote.identity, &seen))
-            return true;
-    }
-    return false;
+    return veil_hides_locked(names, object);
 }
 
 bool names_doomed_version_locked(struct names *names, const char *key, struct identity *ret_identity)
 {
-    bool found = false;
+    struct inode *inode = veil_doomed_locked(names, key, NULL);
 
-    list_for_each (at, &names->doomed) { /* the last one stands there */
-        struct inode *inode = container_of(at, struct inode, idle);
-        LOCK_SCOPED(&inode->lock);
-        if (strcmp(inode->remote.key, key) != 0)
-            continue;
-        *ret_identity = inode->remote.identity;
-        found = true;
-    }
-    return found;
+    if (!inode)
+        return false;
+    LOCK_SCOPED(&inode->lock);
+    *ret_identity = inode->remote.identity;
+    return true;
 }
 
 size_t names_doomed_below_locked(struct names *names, const char *prefix)
 {
-    size_t found = 0, length = strlen(prefix);
-
-    list_for_each (at, &names->doomed) {
-        struct inode *inode = container_of(at, struct inode, idle);
-        LOCK_SCOPED(&inode->lock);
-        found += strncmp(inode->remote.key, prefix, length) == 0;
-    }
-    return found;
+    return veil_count_locked(names, prefix, STORE_LIST_MAX);
 }
 
-void names_undoom_locked(struct names *names, const char *key, struct aftermath *aftermath)
+/* An upload of it runs, or may have ended, under another key: what that leaves is still to go. */
+static bool is_sent_elsewhere_locked(const struct inode *inode, const char *key)
 {
-    list_for_each_safe (at, after, &names->doomed) {
-        struct inode *inode = container_of(at, struct inode, idle);
+    const char *doubt = inode->busy_key ? inode->busy_key : inode->maybe_key;
+    return doubt && strcmp(doubt, key) != 0;
+}
+
+static void forget_object_locked(struct inode *inode)
+{
+    free(inode->remote.key);
+    inode->remote.key = NULL;
+    inode->remote.exists = false;
+    inode->remote.identity = (struct identity){0};
+    recording_remote_locked(inode);
+}
+
+static void acquit_locked(struct inode *inode)
+{
+    inode->delete_at_release = false;
+    recording_forget_locked(inode);
+}
+
+void names_undoom_locked(struct names *names, const char *key, const struct inode *but,
+                         struct aftermath *aftermath)
+{
+    for (;;) {
+        struct inode *inode = veil_doomed_locked(names, key, but);
+        if (!inode)
+            return;
         lock_take(&inode->lock);
-        bool same = strcmp(inode->remote.key, key) == 0;
-        inode->delete_at_release = inode->delete_at_release && !same;
+        bool followed = keepsake_follow_locked(inode), more = is_sent_elsewhere_locked(inode, key);
+        if (!more)
+            acquit_locked(inode);
+        else if (!followed)
+            forget_object_locked(inode);
         lock_drop(&inode->lock);
-        if (!same)
-            continue;
-        list_remove(&inode->idle);
-        aftermath_unref(aftermath, inode);
+        if (more)
+            veil_update_locked(inode);
+        else
+            names_acquit_locked(inode, aftermath);
     }
+}
+
+void names_acquit_locked(struct inode *inode, struct aftermath *aftermath)
+{
+    deleter_drop_locked(inode);
+    list_remove(&inode->doomed);
+    veil_update_locked(inode);
+    aftermath_unref(aftermath, inode);
+}
+
+/* In the journal before the inode says that it has another one: a crash in between leaves a delete that waits for the copy. */
+void names_leave_locked(struct inode *inode, struct aftermath *aftermath)
+{
+    struct inode *left = inode_new(inode->cache, inode->type, 0);
+
+    lock_take(&inode->lock);
+    STRING_SCOPED *key = xstrdup(inode->remote.key);
+    struct identity identity = inode->remote.identity;
+    struct store_fields meta = {0};
+    store_fields_copy(&meta, &inode->remote.meta);
+    lock_drop(&inode->lock);
+
+    lock_take(&left->lock);
+    left->orphan = left->delete_at_release = left->remote.exists = true;
+    left->remote.key = key;
+    key = NULL;
+    left->remote.identity = identity;
+    left->remote.meta = meta;
+    int rc = recording_doomed_locked(left);
+    lock_drop(&left->lock);
+    if (rc < 0)
+        log_warn("%s is left under its old name by a crash that comes soon: the journal: %s",
+                 left->remote.key, err_name(rc));
+    names_doom_locked(left);
+    deleter_add_locked(left);
+    aftermath_unref(aftermath, left);
+}
+
+void names_take_object_locked(struct inode *inode, const char *key, const struct identity *identity)
+{
+    LOCK_SCOPED(&inode->lock);
+    if (inode->remote.exists)
+        return;
+    inode->remote.exists = true;
+    inode->remote.key = xstrdup(key);
+    inode->remote.identity = *identity;
+    inode->remote.headers_known = false;
+    recording_remote_locked(inode);
 }
 
 void names_inherit_locked(struct inode *inode, struct inode *old)
@@ -82,119 +141,25 @@ void names_inherit_locked(struct inode *inode, struct inode *old)
         identity = old->remote.identity;
     }
     lock_drop(&old->lock);
-    LOCK_SCOPED(&inode->lock);
-    if (!key || inode->remote.exists)
-        return;
-    inode->remote.exists = true;
-    inode->remote.key = key;
-    key = NULL;
-    inode->remote.identity = identity;
-    inode->remote.headers_known = false;
-}
-
-struct doomed_job {
-    struct job job;
-    struct inode *inode; /* a reference */
-    struct names_deleting deleting;
-    struct identity identity; /* of what is to go under deleting.key */
-};
-
-/* True while somebody works on that very name, or renames or removes a directory above it. */
-static bool name_busy_locked(struct names *names, const char *key)
-{
-    list_for_each (at, &names->asking) {
-        struct asking *asking = container_of(at, struct asking, link);
-        BUF_SCOPED other = BUF_INIT;
-        if (!*asking->name || *asking->name == '/' ||
-            names_child_key_locked(asking->parent, asking->name, &other) < 0)
-            continue;
-        if (strncmp(key, other.bytes, other.length) != 0)
-            continue;
-        if (!key[other.length] || (key[other.length] == '/' && !asking->lookup))
-            return true;
-    }
-    return false;
-}
-
-/* Whoever works on that very name is let end first; who comes later waits until we are done. The key follows the renames
- * of directories until then. True: there is something to delete. */
-static bool begin_delete(struct names *names, struct doomed_job *doomed)
-{
-    struct inode *inode = doomed->inode;
-    WAITER_SCOPED(waiter);
-    LOCK_SCOPED(&names->lock);
-
-    for (;;) {
-        if (list_empty(&inode->idle))
-            return false; /* overwritten meanwhile */
-        lock_take(&inode->lock);
-        free(doomed->deleting.key);
-        doomed->deleting.key = xstrdup(inode->remote.key);
-        doomed->identity = inode->remote.identity;
-        lock_drop(&inode->lock);
-        if (!name_busy_locked(names, doomed->deleting.key))
-            break;
-        gate_wait_locked(&names->turn, &names->lock, &waiter, CLOCK_NEVER);
-    }
-    list_append(&names->deleting, &doomed->deleting.link);
-    /* The name is in use again: what stands under the key is, or soon will be, the new file's. */
-    struct inode *user = names_find_path_locked(names, doomed->deleting.key + strlen(inode->cache->prefix));
-    if (!user || user->type == S_IFDIR)
-        return true;
-    names_inherit_locked(user, inode);
-    return false;
-}
-
-static void run_doomed(struct job *job)
-{
-    struct doomed_job *doomed = container_of(job, struct doomed_job, job);
-    struct inode *inode = doomed->inode;
-    struct cache *cache = inode->cache;
-    struct names *names = &cache->names;
-    int rc = 0;
-
-    if (begin_delete(names, doomed)) {
-        WAITER_SCOPED(waiter);
-        rc = server_delete_seen(cache, "delete after the last close", doomed->deleting.key, &doomed->identity,
-                                &waiter);
-        if (rc == -ESTALE)
-            rc = 0; /* replaced by another client meanwhile: a file of its own, that nobody here removed */
-    }
-    lock_take(&names->lock);
-    list_remove(&doomed->deleting.link);
-    /* After a failure the object stays, and stays hidden here: unmounting shows it again, as the log said. */
-    bool settled = rc == 0 && !list_empty(&inode->idle);
-    if (settled)
-        list_remove(&inode->idle);
-    gate_open(&names->turn);
-    lock_drop(&names->lock);
-    if (settled)
-        inode_unref(inode); /* the list's */
-    inode_unref(inode);
-    free(doomed->deleting.key);
-    free(doomed);
+    if (key)
+        names_take_object_locked(inode, key, &identity);
 }
 
 void names_delete_behind(struct inode *inode)
 {
     struct names *names = &inode->cache->names;
-    struct doomed_job *doomed = xcalloc(1, sizeof(*doomed));
-    bool known;
+    char *keys[2] = {NULL, NULL};
 
-    list_init(&doomed->deleting.link);
     lock_take(&names->lock);
-    known = !inode->parent && !list_empty(&inode->idle);
-    lock_take(&inode->lock);
-    known = known && inode->remote.key && inode->delete_at_release;
-    inode->delete_at_release = false; /* asked for once */
-    lock_drop(&inode->lock);
-    lock_drop(&names->lock);
-    if (!known) {
-        free(doomed);
-        return;
+    if (!list_empty(&inode->doomed)) {
+        for (int i = 0; i < 2; i++)
+            keys[i] = inode->veiled[i] ? xstrdup(inode->veiled[i]) : NULL;
+        veil_update_locked(inode);
+        deleter_add_locked(inode);
     }
-    doomed->inode = inode_ref(inode);
-    doomed->job.run = run_doomed;
-    if (pool_post(inode->cache->behind, &doomed->job) < 0)
-        run_doomed(&doomed->job); /* 65 536 wait already: this close does it itself */
+    lock_drop(&names->lock);
+    for (int i = 0; i < 2 && keys[i]; i++) {
+        veil_release(inode->cache, keys[i], 0);
+        free(keys[i]);
+    }
 }

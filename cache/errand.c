@@ -4,11 +4,15 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/log.h"
+#include "cache/conflict.h"
 #include "cache/content.h"
+#include "cache/keepsake.h"
+#include "cache/recording.h"
 #include "cache/server.h"
-#include "cache/uploader.h"
 
 #define ABORT_PATIENCE_MS 10000
+#define CREATE_GRACE_MS   1000
 
 /* ---- What arrives from other threads. ---- */
 
@@ -22,14 +26,53 @@ static void post(struct errand *errand, bool ended)
     gate_open(&uploader->wake);
 }
 
+/* What ends well and carried data says that more may be in flight. */
 static void hear_done(struct store_call *call)
 {
-    post(call->owner, true);
+    struct errand *errand = call->owner;
+    if (errand->slot && call->rc == 0) {
+        LOCK_SCOPED(&errand->uploader->lock);
+        if (!errand->slowed)
+            window_taken(&errand->uploader->window);
+    }
+    post(errand, true);
+}
+
+/* Whatever is too much for the server says that there is too much at once. It goes on, and may say so again. */
+static void hear_slowed(struct store_call *call)
+{
+    struct errand *errand = call->owner;
+    struct window *window = &errand->uploader->window;
+    lock_take(&errand->uploader->lock);
+    bool first = window->size == window->most, cut = window_slowed(window, errand->ticket);
+    uint32_t size = window->size;
+    if (errand->slot && !errand->slowed)
+        window_wait(window);
+    errand->slowed = true;
+    errand->ticket = window_begin(window);
+    errand->uploader->room_grew = true;
+    gate_open(&errand->uploader->wake);
+    lock_drop(&errand->uploader->lock);
+    if (cut && first)
+        log_info("the server asks for patience: %u uploads at once from here on, more again as it takes them",
+                 size);
 }
 
 static void hear_granted(struct memory_request *request)
 {
     post(container_of(request, struct errand, request), false);
+}
+
+/* What it brought must not keep others from writing when the disk is full. Bytes that the disk still calls dirty are not given
+ * back: so first it hears which are. */
+static int fill(struct errand *errand)
+{
+    struct inode *inode = errand->upload->inode;
+    struct journal *journal = inode->cache->journal;
+    int rc = content_fill(inode, &errand->upload->copied, &errand->waiter);
+    if ((rc == -ENOSPC || rc == -EDQUOT) && (!journal || journal_flush(journal, &errand->waiter) == 0))
+        content_give_back(inode);
+    return rc;
 }
 
 static void run_job(struct job *job)
@@ -38,7 +81,11 @@ static void run_job(struct job *job)
     struct cache *cache = errand->uploader->cache;
     atomic_store(&errand->begun, true);
     if (errand->kind == ERRAND_FILL)
-        errand->rc = content_fill(errand->upload->inode, &errand->waiter);
+        errand->rc = fill(errand);
+    else if (errand->kind == ERRAND_KEEP)
+        errand->rc = keepsake_take_unlinked(cache, errand->upload->key, &errand->waiter);
+    else if (errand->kind == ERRAND_CONFLICT)
+        errand->rc = conflict_settle(errand->upload->inode, &errand->waiter);
     else
         errand->rc = server_probe(cache, &errand->waiter);
     post(errand, true);
@@ -58,6 +105,7 @@ struct errand *errand_new(struct upload *upload, enum errand_kind kind)
     errand->job.run = run_job;
     errand->request.granted = hear_granted;
     errand->call.done = hear_done;
+    errand->call.slowed = hear_slowed;
     errand->call.owner = errand;
     if (upload)
         list_append(&upload->errands, &errand->link);
@@ -70,8 +118,15 @@ struct errand *errand_new_call(struct upload *upload, enum store_op op, bool slo
     errand->call.op = op;
     errand->call.key = upload->key;
     errand->slot = slot;
+    errand->early = slot && upload->early;
     upload->uploader->slots_used += slot;
+    upload->uploader->early_used += errand->early;
     return errand;
+}
+
+bool errand_thinks(const struct errand *errand)
+{
+    return errand->call.op == STORE_COMPLETE || errand->call.op == STORE_PART_COPY;
 }
 
 void errand_start(struct errand *errand)
@@ -80,10 +135,12 @@ void errand_start(struct errand *errand)
     errand->started_ms = clock_ms();
     lock_take(&errand->uploader->lock);
     errand->running = true;
+    errand->ticket = window_begin(&errand->uploader->window);
     lock_drop(&errand->uploader->lock);
     if (errand->kind == ERRAND_CALL) {
         if (!errand->call.patience_ms)
-            errand->call.patience_ms = server_patience(cache, errand->call.op);
+            errand->call.patience_ms =
+                server_patience(cache, errand_thinks(errand) ? STORE_COMPLETE : errand->call.op);
         store_start(cache->config.store, &errand->call);
         return;
     }
@@ -92,6 +149,41 @@ void errand_start(struct errand *errand)
         errand->rc = rc;
         post(errand, true);
     }
+}
+
+static void hear_flush(struct journal_wait *wait, int rc)
+{
+    struct errand *errand = container_of(wait, struct errand, flush);
+    errand->rc = rc;
+    post(errand, false);
+}
+
+void errand_start_flushed(struct errand *errand, uint64_t appended)
+{
+    struct uploader *uploader = errand->uploader;
+    errand->started_ms = clock_ms();
+    errand->flushing = true;
+    lock_take(&uploader->lock);
+    errand->running = true;
+    lock_drop(&uploader->lock);
+    errand->flush = (struct journal_wait){.appended = appended, .flushed = hear_flush};
+    journal_await(uploader->cache->journal, &errand->flush);
+}
+
+bool errand_heard_flush(struct errand *errand)
+{
+    int rc = errand->canceled ? -ECANCELED : errand->rc;
+    errand->flushing = false;
+    errand->rc = 0;
+    if (rc == 0) {
+        errand_start(errand);
+        return true;
+    }
+    errand->call.rc = rc;
+    lock_take(&errand->uploader->lock);
+    errand->running = false;
+    lock_drop(&errand->uploader->lock);
+    return false;
 }
 
 int errand_ask(struct errand *errand, uint64_t bytes)
@@ -148,6 +240,8 @@ static void cancel_call(struct errand *errand)
         }
         return; /* else the grant is on its way, and finds it canceled */
     }
+    if (errand->flushing)
+        return; /* its end, which the disk brings, finds it canceled */
     lock_take(&errand->uploader->lock);
     bool running = errand->running;
     lock_drop(&errand->uploader->lock);
@@ -155,10 +249,17 @@ static void cancel_call(struct errand *errand)
         store_cancel(errand->uploader->cache->config.store, &errand->call);
 }
 
+/* An upload whose id nobody heard stands in the bucket for ever: the end waits a moment for it. */
+static bool is_being_created(const struct errand *errand)
+{
+    return errand->kind == ERRAND_CALL && errand->call.op == STORE_CREATE &&
+           clock_ms() - errand->started_ms < CREATE_GRACE_MS;
+}
+
 void errand_cancel(struct errand *errand, bool all)
 {
     bool waits = errand->asked_memory && !errand->granted;
-    if (errand->canceled ||
+    if (errand->canceled || is_being_created(errand) ||
         (errand->kind == ERRAND_CALL && !all && !waits && changes_object(errand->call.op)))
         return;
     errand->canceled = true;
@@ -184,6 +285,11 @@ void errand_free(struct errand *errand)
     if (errand->asked_memory)
         uploader->bytes_used -= errand->request.bytes;
     uploader->slots_used -= errand->slot;
+    if (errand->slot && errand->slowed) {
+        LOCK_SCOPED(&uploader->lock);
+        window_wait_end(&uploader->window);
+    }
+    uploader->early_used -= errand->early;
     store_call_release(&errand->call);
     waiter_release(&errand->waiter);
     free(errand->pages);
@@ -191,13 +297,16 @@ void errand_free(struct errand *errand)
     free(errand->complete);
     free(errand->key);
     free(errand->upload_id);
+    inode_unref(errand->aborted);
     free(errand);
 }
 
-void errand_abort_multipart(struct uploader *uploader, char **key, char **upload_id)
+void errand_abort_multipart(struct upload *upload, char **key, char **upload_id)
 {
+    struct uploader *uploader = upload->uploader;
     struct errand *errand = errand_new(NULL, ERRAND_CALL);
     errand->uploader = uploader;
+    errand->aborted = inode_ref(upload->inode);
     errand->key = *key;
     errand->upload_id = *upload_id;
     *key = *upload_id = NULL;

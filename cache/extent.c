@@ -131,6 +131,13 @@ uint64_t extents_bytes(const struct extents *extents)
     return bytes;
 }
 
+void extents_copy(struct extents *to, const struct extents *from)
+{
+    extents_clear(to);
+    if (from->count)
+        replace_ranges(to, 0, 0, from->all, from->count);
+}
+
 void extents_clear(struct extents *extents)
 {
     extents->count = 0;

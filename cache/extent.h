@@ -31,6 +31,8 @@ bool extents_touch(const struct extents *extents, uint64_t start, uint64_t end);
 bool extents_next(const struct extents *extents, uint64_t from, uint64_t limit, struct extent *ret_extent);
 bool extents_next_gap(const struct extents *extents, uint64_t from, uint64_t limit, struct extent *ret_gap);
 uint64_t extents_bytes(const struct extents *extents);
+/* `to` holds the same ranges. */
+void extents_copy(struct extents *to, const struct extents *from);
 void extents_clear(struct extents *extents);
 void extents_release(struct extents *extents);
 

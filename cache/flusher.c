@@ -23,11 +23,14 @@ void flusher_break(struct journal *journal, const char *what, int rc)
                   what, err_name(rc));
     journal->broken = true;
     gate_open(&journal->news);
+    gate_open(&journal->wake); /* whom the flusher answers */
 }
 
 uint64_t flusher_unflushed_locked(const struct journal *journal)
 {
-    return journal->unflushed.due_bytes + journal->tape.end - journal->flushed_end;
+    uint64_t bytes = journal->unflushed.due_bytes + journal->tape.end - journal->flushed_end;
+    /* What came while a flush ran may be on the disk already: it counts only with the next MARK. */
+    return bytes == 0 && journal->appended > journal->flushed ? 1 : bytes;
 }
 
 bool flusher_set_due_locked(struct journal *journal, int64_t in_ms)
@@ -258,6 +261,29 @@ static bool has_removals_locked(const struct journal *journal)
            container_of(journal->removals.next, struct removal, link)->appended <= journal->flushed;
 }
 
+/* ---- Those who wait without a thread. ---- */
+
+/* The lock is dropped around each answer. */
+static void answer_waits_locked(struct journal *journal, bool all)
+{
+    struct list answered = LIST_INIT(answered);
+    list_for_each_safe (at, after, &journal->waits) {
+        const struct journal_wait *wait = container_of(at, struct journal_wait, link);
+        if (!all && !journal->broken && wait->appended > journal->flushed)
+            continue;
+        list_remove(at);
+        list_append(&answered, at);
+    }
+    uint64_t flushed = journal->flushed;
+    struct list *first;
+    while ((first = list_pop(&answered))) {
+        struct journal_wait *wait = container_of(first, struct journal_wait, link);
+        lock_drop(&journal->lock);
+        wait->flushed(wait, wait->appended <= flushed ? 0 : -EIO);
+        lock_take(&journal->lock);
+    }
+}
+
 /* ---- The thread. ---- */
 
 static bool commit_is_due_locked(const struct journal *journal)
@@ -335,6 +361,7 @@ void *flusher_run(void *argument)
     struct journal *journal = argument;
     lock_take(&journal->lock);
     for (;;) {
+        answer_waits_locked(journal, false);
         enum work work = next_work_locked(journal);
         if (work == WORK_NONE && journal->stopping)
             break;
@@ -348,6 +375,7 @@ void *flusher_run(void *argument)
             lock_take(&journal->lock);
         }
     }
+    answer_waits_locked(journal, true);
     lock_drop(&journal->lock);
     checkpoint_abandon(journal);
     return NULL;

@@ -60,7 +60,9 @@ struct journal {
     struct tape tape; /* the file may be flushed without the lock: only the flusher takes another one */
     struct unflushed unflushed;
     struct list removals;
+    struct list waits; /* struct journal_wait */
     uint64_t appended, flushed;
+    uint64_t moved;       /* `appended` after the last NODE of an account that was there before, or of none */
     uint64_t flushed_end; /* of the tape */
     uint64_t hurry;       /* somebody waits for so many records */
     int64_t due_ms;       /* 0: nothing is to be flushed */
@@ -96,6 +98,7 @@ void flusher_break(struct journal *journal, const char *what, int rc);
 void flusher_begin_settling_locked(struct journal *journal);
 /* The next commit begins within in_ms; false: it did already. */
 bool flusher_set_due_locked(struct journal *journal, int64_t in_ms);
+/* 0: a power cut loses nothing. */
 uint64_t flusher_unflushed_locked(const struct journal *journal);
 
 #endif

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "cache/content.h"
-#include "cache/core.h"
+#include "cache/resuming.h"
 
 #define SECOND_NS INT64_C(1000000000)
 
@@ -35,12 +35,15 @@ struct inode *inode_new(struct cache *cache, uint32_t type, uint64_t number)
     list_init(&inode->children);
     list_init(&inode->sibling);
     list_init(&inode->idle);
+    list_init(&inode->doomed);
+    list_init(&inode->leaving);
     lock_init(&inode->lock, LOCK_INODE, "inode");
     gate_init(&inode->changed);
     inode->wanted.attributes.number = number;
     inode->wanted.attributes.mode = type;
     inode->wanted.attributes.nlink = 1;
     list_init(&inode->syncs);
+    list_init(&inode->rereads);
     list_init(&inode->unsent);
     list_init(&inode->poked);
     return inode;
@@ -58,6 +61,8 @@ static void free_inode(struct inode *inode)
 
     content_release(inode);
     assert(list_empty(&inode->children) && list_empty(&inode->idle) && !inode->parent);
+    assert(list_empty(&inode->doomed) && list_empty(&inode->leaving) && !inode->local_aside);
+    assert(!inode->veiled[0] && !inode->veiled[1] && !inode->busy_key && !inode->keepsake);
     lock_take(&names->lock);
     names_forget_number_locked(names, inode);
     lock_drop(&names->lock);
@@ -66,6 +71,8 @@ static void free_inode(struct inode *inode)
     free(inode->name);
     free(inode->remote.key);
     free(inode->maybe_key);
+    free(inode->told_upload);
+    resuming_free(inode->resumed);
     store_fields_release(&inode->remote.meta);
     store_fields_release(&inode->remote.headers);
     extents_release(&inode->present);
@@ -97,12 +104,21 @@ void inode_set_maybe_locked(struct inode *inode, const char *key, const char *id
     free(inode->maybe_key);
     inode->maybe_key = key ? xstrdup(key) : NULL;
     snprintf(inode->maybe_id, sizeof inode->maybe_id, "%s", id ? id : "");
+    inode->maybe_inherited = false;
+    inode->maybe_size = inode->maybe_content_version = inode->maybe_attribute_version = 0;
 }
 
 bool inode_dirty_locked(const struct inode *inode)
 {
     return inode->wanted.content_version != inode->remote.content_version ||
-           inode->wanted.attribute_version != inode->remote.attribute_version;
+           inode->wanted.attribute_version != inode->remote.attribute_version || inode->displaced;
+}
+
+bool inode_follows_locked(const struct inode *inode)
+{
+    bool own =
+        inode->remote.content_version > 0 || inode->remote.content_version == inode->wanted.content_version;
+    return inode->displaced && own;
 }
 
 bool inode_overlays_locked(const struct inode *inode)
@@ -112,7 +128,8 @@ bool inode_overlays_locked(const struct inode *inode)
 
 bool inode_conflicts_locked(const struct inode *inode)
 {
-    return inode->wanted.content_version != inode->remote.content_version && inode->parked_rc == -ESTALE;
+    bool differs = inode->wanted.content_version != inode->remote.content_version || inode->displaced;
+    return differs && inode->parked_rc == -ESTALE;
 }
 
 void inode_attributes_locked(const struct inode *inode, struct attributes *ret_attributes)
@@ -134,7 +151,7 @@ void inode_check_locked(const struct inode *inode)
     assert(inode->wanted.content_version >= inode->remote.content_version);
     assert(inode->wanted.attribute_version >= inode->remote.attribute_version);
     assert(inode->remote.exists == (inode->remote.key != NULL));
-    assert(inode->write_opens <= inode->opens);
+    assert(inode->write_opens <= inode->opens && inode->closing_opens <= inode->write_opens);
     assert(inode->holds >= 0);
     assert(!inode->whole_replacement || inode->base_size == 0);
     if (inode->type != S_IFREG)

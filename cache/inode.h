@@ -12,6 +12,7 @@
  *                '--------------'              ^  write meanwhile, error, conflict (parked)
  *
  * A version is a number that grows with every change of content; bytes sent carry the version they were read at.
+ * Renamed, it is dirty as well, until its object stands under the key of its name (displaced).
  * A foreign version found while the inode is open orphans it: the name gets a new inode (same number, fresh id), the
  * handles keep this one.
  *
@@ -35,8 +36,10 @@
 #include "cache/cache.h"
 #include "cache/extent.h"
 
-struct upload; /* upload.h */
-struct block;  /* block.h */
+struct upload;  /* upload.h */
+struct resumed; /* resuming.h */
+struct keepsake;
+struct block; /* block.h */
 
 #define UPLOAD_ID_MAX 33 /* 128 random bits in hex, and NUL */
 
@@ -89,14 +92,23 @@ struct inode {
     int64_t listed_ms; /* directories: when a listing ended that saw all; 0: never */
     bool renamed;      /* the number no longer follows from the name: never forgotten while mounted */
     bool numbered;     /* in names->numbers */
+    bool refreshing;   /* directories: its listing is made anew, behind */
     bool moving;       /* directories: a rename or rmdir is at work: all below wait at names->turn */
     int misses;        /* directories: lookups that had to ask since misses_ms */
     int64_t misses_ms;
     uint64_t
         forgotten;  /* directories: children that were forgotten: what was listed is not complete any more */
     size_t charged; /* bytes of SHARE_NAMES; 0: not charged yet */
-    struct list
-        idle; /* in names->idle, least recently used first: may be forgotten. No name: names->doomed */
+    struct list idle;    /* in names->idle, least recently used first: may be forgotten */
+    struct list doomed;  /* no name any more, in names->doomed: its object goes, not before the last close */
+    struct list leaving; /* ... in a list of the deleter */
+    const char *veiled[2]; /* the keys in names->veils that are this inode's (veil.h); NULL: none */
+    bool leaving_now;      /* the deleter is at work on it */
+    bool deleting;         /* ... and a DELETE of its object is under way */
+    int delete_attempts;   /* that failed in a row, */
+    int delete_rc;         /* the last one so */
+    int64_t delete_due_ms; /* when the next one is due */
+    int64_t leaving_since_ms;
 
     /* Under `lock`. */
     struct lock lock;
@@ -106,30 +118,63 @@ struct inode {
     bool attributes_known; /* false: of a listing, and nobody has looked at its metadata: not given out yet */
     struct disk_file *local; /* NULL: no local bytes */
     char local_name[32];
+    uint64_t reserved_end; /* of the blocks that `local` was given ahead of who appends to it; 0: none */
+    bool local_read;       /* the uploader reads it without the lock: it may be put aside, not closed */
+    struct disk_file *local_aside; /* replaced while it was read; NULL: none */
+    char local_aside_name[32];
     struct extents present; /* ranges of `local` that hold bytes of this version */
     struct extents dirty;   /* ranges written since the last confirmed upload */
+    uint64_t dirty_bytes;   /* of them, as pressure.h was told */
     struct extents unread;  /* ranges changed since the running upload read them */
     uint64_t upload_floor;  /* the least size since the running upload took its version */
+    uint64_t
+        left_behind; /* by a writer who appends, in whole parts: they may go up while it goes on (sending.c) */
+    int64_t changed_ms; /* when contents or attributes last changed */
     uint64_t base_size; /* bytes of the remote object that are still part of this file (truncate lowers it) */
     uint32_t opens, write_opens;
+    uint32_t closing_opens; /* of write_opens: their close was answered, and nothing was written since */
     bool
         whole_replacement; /* created, O_TRUNC or truncate(0): nothing of the base remains, last writer wins */
-    bool orphan;           /* its name is gone or belongs to another inode: nothing goes up any more */
-    bool lost;             /* ... by the word of the server: what is opened by its name is another one */
-    bool delete_at_release;       /* the object under remote.key goes at the last close */
-    struct upload *upload;        /* NULL: idle. The uploader's own */
-    bool upload_busy;             /* a try is under way: who holds waits at `changed` until it rests */
+    bool
+        displaced; /* its object stands under another key than its name's, and follows behind (veil.h); lock of names, too */
+    bool rekeyed;              /* it got another name while its upload was busy, which ends and begins anew */
+    bool orphan;               /* its name is gone or belongs to another inode: nothing goes up any more */
+    bool lost;                 /* ... by the word of the server: what is opened by its name is another one */
+    struct keepsake *keepsake; /* keepsake.h; NULL: none */
+    bool delete_at_release;    /* its object, or what an upload may have left, goes when nobody has it open */
+    struct upload *upload;     /* NULL: idle. The uploader's own */
+    bool upload_busy;          /* a try is under way: who holds waits at `changed` until it rests */
+    bool replacing;      /* ... and its PUT, COPY or COMPLETE may have replaced the object already: a foreign
+                                  version that a read meets may be our own. Such reads wait for the outcome, */
+    struct list rereads; /* in here (read.c) */
+    char *busy_key;      /* ... under this key; NULL: it has not got one yet */
+    bool awaits_key;     /* somebody else is at work on its key: no try begins before veil_release() */
     char maybe_id[UPLOAD_ID_MAX]; /* a PUT, COPY or COMPLETE with this skyvol-id may have happened, */
     char *maybe_key;              /* under this key; NULL: all is known. See settling.h */
-    bool publish;                 /* asked for, and no try has begun since */
-    int holds;                    /* > 0: no upload starts (rename, unlink at work); see upload_hold() */
-    bool writers_held;            /* the last round of an upload: writers wait at `changed` */
-    int parked_rc;                /* why it stays here: 0, or the error of the last try */
+    bool maybe_inherited;         /* ... by an earlier process */
+    uint64_t maybe_size, maybe_content_version, maybe_attribute_version; /* of what it carried */
+    char late_id
+        [UPLOAD_ID_MAX]; /* of a request that was given up, and may still arrive; "": none. See settling.h */
+    bool late_asked;     /* somebody is about to find that out */
+
+    /* The journal's (recording.h). A directory's account: under the lock of names. */
+    uint64_t account;        /* 0: it never had one */
+    bool recorded;           /* it is open */
+    bool record_debt;        /* the journal has not heard all of it */
+    char *told_upload;       /* id of the upload that it knows of; NULL: none */
+    struct resumed *resumed; /* what an earlier process began to send; NULL: nothing */
+    bool publish; /* asked for, and no try has begun since: goes up when nobody has it open for writing, */
+    bool publish_open; /* ... or all the same */
+    int holds;         /* > 0: no upload starts (rename, unlink at work); see upload_hold() */
+    bool writers_held; /* the last round of an upload: writers wait at `changed` */
+    bool damaged;      /* held for good: nothing of it goes up, whoever asks (restore.h) */
+    int parked_rc;     /* why it stays here: 0, or the error of the last try */
     char parked_why[160];
     struct list syncs;  /* struct cache_sync that wait for a version */
     struct list unsent; /* in uploader->unsent while dirty, under uploader's lock */
     struct list poked;  /* in uploader->poked: something to look at, under uploader's lock */
     int64_t unsent_since_ms;
+    int64_t publication_ms;  /* how long the last one took */
     uint64_t cached_version; /* content version that the kernel's pages were filled from */
     struct identity cached_identity;
 
@@ -145,7 +190,9 @@ void inode_check_locked(const struct inode *inode);
 bool inode_conflicts_locked(const struct inode *inode);
 /* NULL, NULL: nothing is in doubt. */
 void inode_set_maybe_locked(struct inode *inode, const char *key, const char *id);
-bool inode_dirty_locked(const struct inode *inode); /* content or attributes differ from remote */
+bool inode_dirty_locked(const struct inode *inode); /* content, attributes or place differ from remote */
+/* Displaced, and what stands under the old key is of this very file: not what it took over from one that had its name before. */
+bool inode_follows_locked(const struct inode *inode);
 /* The overlay: what is wanted here is the truth, whatever the server says: unsent, being sent, or open for writing. */
 bool inode_overlays_locked(const struct inode *inode);
 void inode_attributes_locked(const struct inode *inode, struct attributes *ret_attributes);

@@ -31,6 +31,7 @@ static struct journal *make_journal(const struct journal_config *config)
     ledger_init(&journal->ledger);
     unflushed_init(&journal->unflushed);
     list_init(&journal->removals);
+    list_init(&journal->waits);
     list_init(&journal->settling);
     waiter_init(&journal->waiter);
     return journal;
@@ -183,6 +184,12 @@ struct lock *journal_lock(struct journal *journal)
 
 /* ---- Appending. ---- */
 
+bool journal_knows(struct journal *journal, uint64_t id)
+{
+    LOCK_SCOPED(&journal->lock);
+    return ledger_find(&journal->ledger, id) != NULL;
+}
+
 uint64_t journal_new_id(struct journal *journal)
 {
     LOCK_SCOPED(&journal->lock);
@@ -213,6 +220,12 @@ static int log_record_locked(struct journal *journal, const struct record *recor
     return rc < 0 ? rc : tape_append(&journal->tape, record);
 }
 
+/* Of the local file that it speaks of. */
+static uint64_t bytes_of(const struct record *record)
+{
+    return record->type == RECORD_WRITE ? record->end - record->start : extents_bytes(record->dirty);
+}
+
 static int append_locked(struct journal *journal, const struct record *record, struct disk_file *file)
 {
     BUF_SCOPED why = BUF_INIT;
@@ -222,7 +235,7 @@ static int append_locked(struct journal *journal, const struct record *record, s
     rc = ledger_apply(&journal->ledger, record, &why);
     assert(rc == 0);
     if (file)
-        unflushed_note(&journal->unflushed, file, record->end - record->start, record->bytes != NULL);
+        unflushed_note(&journal->unflushed, file, bytes_of(record), record->bytes != NULL);
     note_append_locked(journal);
     return 0;
 }
@@ -230,7 +243,11 @@ static int append_locked(struct journal *journal, const struct record *record, s
 int journal_append(struct journal *journal, const struct record *record, struct disk_file *file)
 {
     lock_take(&journal->lock);
+    bool nameless = !record->name || !*record->name;
+    bool moves = record->type == RECORD_NODE && (nameless || ledger_find(&journal->ledger, record->id));
     int rc = append_locked(journal, record, file);
+    if (rc == 0 && moves)
+        journal->moved = journal->appended;
     bool torn = journal->tape.torn;
     lock_drop(&journal->lock);
     if (torn)
@@ -248,7 +265,8 @@ void journal_retire(struct journal *journal, struct disk_file **file, const char
     snprintf(removal->name, sizeof removal->name, "%s", name);
     removal->appended = journal->appended;
     list_append(&journal->removals, &removal->link);
-    gate_open(&journal->wake);
+    if (journal->appended == journal->flushed) /* else it goes after the flush that is due */
+        gate_open(&journal->wake);
 }
 
 /* ---- Waiting. ---- */
@@ -271,6 +289,37 @@ int journal_flush(struct journal *journal, struct waiter *waiter)
 {
     LOCK_SCOPED(&journal->lock);
     return wait_flushed_locked(journal, journal->appended, waiter);
+}
+
+uint64_t journal_hurry(struct journal *journal)
+{
+    LOCK_SCOPED(&journal->lock);
+    if (journal->hurry < journal->appended) {
+        journal->hurry = journal->appended;
+        gate_open(&journal->wake);
+    }
+    return journal->appended;
+}
+
+uint64_t journal_moved(struct journal *journal)
+{
+    LOCK_SCOPED(&journal->lock);
+    return journal->moved;
+}
+
+void journal_await(struct journal *journal, struct journal_wait *wait)
+{
+    lock_take(&journal->lock);
+    bool flushed = journal->flushed >= wait->appended, over = flushed || journal->broken;
+    if (!over) {
+        if (journal->hurry < wait->appended)
+            journal->hurry = wait->appended;
+        list_append(&journal->waits, &wait->link);
+        gate_open(&journal->wake);
+    }
+    lock_drop(&journal->lock);
+    if (over)
+        wait->flushed(wait, flushed ? 0 : -EIO);
 }
 
 int journal_commit(struct journal *journal, struct waiter *waiter)

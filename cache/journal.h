@@ -13,11 +13,12 @@
  *      Bytes of a local file that were flushed stay until the record that gives them up is: nothing of it is truncated or
  *      punched in place (take a new file for O_TRUNC; what is not in `present` is not read), it is removed by journal_retire().
  *      One record makes a change, whole or not at all: BIRTH for a creation, NODE with `replaced` for a rename over another file. What has
- *      no account yet gets one first: NODE of each directory above it, of itself, ATTRIBUTES, REMOTE.
+ *      no account yet gets one first: NODE of each directory above it, of itself, ATTRIBUTES, RESTATED; a file without the last of
+ *      these was opened only, and nothing of it is sent (account.h).
  * Owns: the ledger, the tape, files that were retired. The disk is the caller's.
  * Threads: any, with any lock up to LOCK_INODE held; those that take a waiter wait, and so hold none. The flusher is its own.
  *      No append waits, also not with commit_ms 0: it may be called with locks. journal_commit() waits, after they are dropped.
- * Errors: an append that fails changed nothing: -ENOSPC, -EDQUOT (records that free space: REMOTE, PART, UPLOAD_END, TRYING, FORGET
+ * Errors: an append that fails changed nothing: -ENOSPC, -EDQUOT (records that free space: REMOTE, RESTATED, PART, UPLOAD_END, TRYING, FORGET
  *      find room much longer), -EBADMSG (it does not fit: a bug, said in the log), -E2BIG and -EMSGSIZE (ledger.h, record.h).
  *      Once a flush has failed, pages may be lost: said once, and all fail with -EIO until the journal is opened again.
  */
@@ -25,6 +26,7 @@
 #define CACHE_JOURNAL_H
 
 #include "base/disk.h"
+#include "base/list.h"
 #include "base/waiter.h"
 #include "cache/ledger.h"
 
@@ -54,10 +56,12 @@ void journal_free(struct journal *journal);
 struct ledger *journal_ledger_locked(struct journal *journal);
 struct lock *journal_lock(struct journal *journal);
 
+/* The account is there (forgotten ones that others stand in too). */
+bool journal_knows(struct journal *journal, uint64_t id);
 /* A number for a new account. */
 uint64_t journal_new_id(struct journal *journal);
-/* The record is in the log and in the ledger. `file`: whose bytes a WRITE speaks of, else NULL; it must stay open until
- * journal_retire(). */
+/* The record is in the log and in the ledger. `file`: whose bytes a WRITE speaks of, or a RESTATED that says that they stand in
+ * another local file than before, else NULL; it must stay open until journal_retire(). */
 int journal_append(struct journal *journal, const struct record *record, struct disk_file *file);
 /* Takes a file. `name` NULL: it stays on the disk, and is closed when what was written is flushed. Else all records that needed
  * it have been given up: it is closed, and removed once everything appended so far is on the disk. */
@@ -67,6 +71,18 @@ void journal_retire(struct journal *journal, struct disk_file **file, const char
 int journal_flush(struct journal *journal, struct waiter *waiter);
 /* With commit_ms 0 the same, else 0 at once: what close and changes of names call before they reply, without a lock. */
 int journal_commit(struct journal *journal, struct waiter *waiter);
+struct journal_wait {
+    struct list link; /* the journal's */
+    uint64_t appended;
+    void (*flushed)(struct journal_wait *wait, int rc); /* 0, -EIO; holds no lock, must not block */
+};
+
+/* All that was appended so far is to be flushed, at once; how far that is, for journal_await(). */
+uint64_t journal_hurry(struct journal *journal);
+/* The same without hurry: up to the last time that something lost its name, or something known to the journal changed it. */
+uint64_t journal_moved(struct journal *journal);
+/* flushed() is called when so much is: before this returns, or on the flusher's thread, which then has forgotten `wait`. */
+void journal_await(struct journal *journal, struct journal_wait *wait);
 /* Waits while more than unflushed_max is not flushed: what writers call, without a lock. 0, -EINTR, -EAGAIN, -EIO. */
 int journal_throttle(struct journal *journal, struct waiter *waiter);
 

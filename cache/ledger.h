@@ -12,7 +12,7 @@
  * Two accounts never have one place: NODE names whom it replaces, in the same moment.
  *
  * Errors: a record that does not fit the state (an unknown id, a taken place, a version that runs backwards, a circle of
- * parents) is -EBADMSG with words; one that makes more than EXTENTS_MAX dirty ranges is -E2BIG: say REMOTE with a smaller
+ * parents) is -EBADMSG with words; one that makes more than EXTENTS_MAX dirty ranges is -E2BIG: say RESTATED with a smaller
  * set first. Nothing is changed then.
  * Threads: none; the journal's lock guards its ledger.
  */

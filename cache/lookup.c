@@ -10,6 +10,7 @@
 #include "cache/listing.h"
 #include "cache/observed.h"
 #include "cache/server.h"
+#include "cache/veil.h"
 
 #define LARGE_PAUSE 1000 /* lookups in a large directory until its listing is tried again */
 #define ASK_TRIES   4
@@ -30,7 +31,7 @@ struct look {
     int64_t started_ms;
     struct store_call calls[2]; /* HEAD key, LIST folder */
     bool headed, listed;
-    bool found_file;
+    bool found_file, shows_below; /* shows_below: something that is not hidden */
     struct store_call marker_head;
     struct observed observed;
 };
@@ -57,7 +58,7 @@ static int begin_look(struct look *look)
     }
     look->doomed_below = names_doomed_below_locked(names, look->folder.bytes);
     look->started_ms = clock_ms();
-    look->headed = look->listed = look->found_file = false;
+    look->headed = look->listed = look->found_file = look->shows_below = false;
     names_watch_locked(names, &look->watch, look->parent, look->name);
     return 0;
 }
@@ -86,6 +87,22 @@ static bool shows_file(struct look *look)
     return look->calls[0].rc == 0 && !names_doomed_locked(&look->cache->names, &look->calls[0].object);
 }
 
+/* When all of the first page is hidden, the next ones tell. */
+static int look_further(struct look *look, struct waiter *waiter)
+{
+    const struct store_call *list = &look->calls[1];
+    struct names *names = &look->cache->names;
+
+    lock_take(&names->lock);
+    for (size_t i = 0; i < list->object_count && !look->shows_below; i++)
+        look->shows_below = !names_doomed_locked(names, &list->objects[i]);
+    lock_drop(&names->lock);
+    if (look->shows_below || !list->next_token)
+        return 0;
+    return veil_look_below(look->cache, look->folder.bytes, list->next_token, "lookup", waiter,
+                           &look->shows_below);
+}
+
 static int run_calls(struct look *look, bool head, bool list, struct waiter *waiter)
 {
     size_t first = head ? 0 : 1, count = (size_t)head + (size_t)list;
@@ -101,20 +118,16 @@ static int run_calls(struct look *look, bool head, bool list, struct waiter *wai
             rc = one;
     }
     look->found_file = look->headed && shows_file(look);
-    return rc;
+    return rc < 0 || !list || look->calls[1].rc < 0 ? rc : look_further(look, waiter);
 }
 
-static bool found_folder(struct look *look)
+static bool found_folder(const struct look *look)
 {
     const struct store_call *list = &look->calls[1];
-    bool found = false;
+    /* What is hidden keeps it until it has its marker. */
+    bool kept = look->known_type == S_IFDIR && list->object_count;
 
-    if (!look->listed || list->rc < 0)
-        return false;
-    LOCK_SCOPED(&look->cache->names.lock);
-    for (size_t i = 0; i < list->object_count && !found; i++)
-        found = !names_doomed_locked(&look->cache->names, &list->objects[i]);
-    return found;
+    return look->listed && list->rc == 0 && (look->shows_below || kept);
 }
 
 static int observe_folder(struct look *look, struct waiter *waiter)
@@ -125,7 +138,7 @@ static int observe_folder(struct look *look, struct waiter *waiter)
     int rc;
 
     look->observed = (struct observed){S_IFDIR, NULL, true, look->started_ms};
-    if (strcmp(first->key, look->folder.bytes) != 0)
+    if (!list->object_count || strcmp(first->key, look->folder.bytes) != 0)
         return 0;
     look->observed.object = first;
     if (first->meta_known || look->cache->config.list_attributes_only)
@@ -159,7 +172,8 @@ static int observe(struct look *look, struct waiter *waiter)
     return 0;
 }
 
-/* 1: the name changed here meanwhile, look again. */
+/* 1: the name changed here meanwhile, look again. A directory that the tree does not have, and below which changes do not cease, is
+ * there. */
 static int apply_look(struct look *look, bool last, struct inode **ret_inode)
 {
     struct names *names = &look->cache->names;
@@ -167,7 +181,9 @@ static int apply_look(struct look *look, bool last, struct inode **ret_inode)
     LOCK_SCOPED(&names->lock);
     struct inode *inode;
 
-    if (!names_watch_touched(&look->watch, look->name)) {
+    bool lasting =
+        last && look->observed.type == S_IFDIR && !names_find_locked(names, look->parent, look->name);
+    if (lasting || !names_watch_touched(&look->watch, look->name)) {
         if (look->observed.type == S_IFDIR && look->found_file && look->known_type != S_IFDIR)
             names_hide_locked(names, look->key.bytes);
         inode = observed_apply_locked(look->cache, look->parent, look->name, &look->observed, &aftermath);
@@ -218,12 +234,66 @@ int64_t lookup_valid_ms(const struct inode *inode)
     return left_ms > 0 ? left_ms : 0;
 }
 
-bool lookup_known_locked(struct inode *parent, const char *name, struct inode **ret_inode,
+struct refresh { /* of a directory's listing, behind */
+    struct job job;
+    struct inode *directory; /* a reference */
+};
+
+/* As many pages as what is known to stand there takes, and some more. */
+static int count_pages(const struct inode *directory)
+{
+    size_t pages = LOOKUP_PAGES + directory->child_count * 3 / 2 / STORE_LIST_MAX;
+    return pages < LOOKUP_LARGE ? (int)pages : LOOKUP_LARGE;
+}
+
+static void run_refresh(struct job *job)
+{
+    struct refresh *refresh = container_of(job, struct refresh, job);
+    struct inode *directory = refresh->directory;
+    struct cache *cache = directory->cache;
+    struct names *names = &cache->names;
+    struct asking *asking;
+    {
+        WAITER_SCOPED(waiter);
+        AFTERMATH_SCOPED(aftermath, cache);
+        LOCK_SCOPED(&names->lock);
+        if (asking_take_one_locked(names, directory, "", &waiter, &asking) == 0) {
+            int pages = count_pages(directory);
+            lock_drop(&names->lock);
+            listing_look(cache, directory, pages, &waiter);
+            lock_take(&names->lock);
+            asking_drop_locked(names, asking, &aftermath);
+        }
+        directory->refreshing = false;
+    }
+    inode_unref(directory);
+    free(refresh);
+}
+
+/* Its listing has answered, and is half way to its end: the next one begins before anybody has to wait for it. */
+static void refresh_locked(struct inode *directory, int64_t now_ms)
+{
+    struct cache *cache = directory->cache;
+    int64_t ttl_ms = cache->config.attr_ttl_ms;
+    if (directory->refreshing || now_ms - directory->listed_ms <= ttl_ms / 2 || atomic_load(&cache->stopping))
+        return;
+    struct refresh *refresh = xcalloc(1, sizeof *refresh);
+    refresh->job.run = run_refresh;
+    refresh->directory = inode_ref(directory);
+    directory->refreshing = true;
+    if (pool_post(cache->behind, &refresh->job) == 0)
+        return;
+    directory->refreshing = false;
+    atomic_fetch_sub(&directory->references, 1); /* the caller has one */
+    free(refresh);
+}
+
+bool lookup_known_locked(struct inode *parent, const char *name, int64_t asked_ms, struct inode **ret_inode,
                          int64_t *ret_valid_ms)
 {
     struct cache *cache = parent->cache;
     struct inode *inode = names_find_locked(&cache->names, parent, name);
-    int64_t left_ms;
+    int64_t now_ms = clock_ms(), until_ms = parent->listed_ms + cache->config.attr_ttl_ms;
 
     *ret_inode = inode;
     if (inode) {
@@ -233,9 +303,11 @@ bool lookup_known_locked(struct inode *parent, const char *name, struct inode **
     }
     if (names_absent_locked(&cache->names, parent, name, ret_valid_ms))
         return true;
-    left_ms = parent->listed_ms ? parent->listed_ms + cache->config.attr_ttl_ms - clock_ms() : 0;
-    *ret_valid_ms = left_ms > 0 ? left_ms : 0;
-    return left_ms > 0;
+    *ret_valid_ms = parent->listed_ms && until_ms > now_ms ? until_ms - now_ms : 0;
+    if (!parent->listed_ms || until_ms <= asked_ms)
+        return false;
+    refresh_locked(parent, now_ms);
+    return true;
 }
 
 void lookup_fill_locked(struct inode *inode, struct entry *ret_entry)
@@ -273,13 +345,14 @@ static int list_for_all_locked(struct cache *cache, struct inode *parent, struct
     struct names *names = &cache->names;
     struct asking *asking;
     int64_t listed_ms = parent->listed_ms;
+    int pages = count_pages(parent);
     int rc = asking_take_one_locked(names, parent, "", waiter, &asking);
 
     if (rc < 0)
         return rc;
     if (parent->listed_ms == listed_ms && parent->misses >= 0) {
         lock_drop(&names->lock);
-        rc = listing_look(cache, parent, LOOKUP_PAGES, waiter);
+        rc = listing_look(cache, parent, pages, waiter);
         lock_take(&names->lock);
         parent->misses = parent->listed_ms == listed_ms ? -LARGE_PAUSE : 0;
     }
@@ -301,7 +374,7 @@ static int ask_once_locked(struct cache *cache, struct inode *parent, const char
     rc = asking_take_one_locked(names, parent, name, waiter, &asking);
     if (rc < 0)
         return rc;
-    if (lookup_known_locked(parent, name, &known, &valid_ms)) {
+    if (lookup_known_locked(parent, name, clock_ms(), &known, &valid_ms)) {
         asking_drop_locked(names, asking, aftermath);
         return -EAGAIN; /* somebody settled it while we waited: look again */
     }
@@ -321,6 +394,7 @@ int lookup_resolve(struct cache *cache, struct inode *parent, const char *name, 
     struct names *names = &cache->names;
     AFTERMATH_SCOPED(aftermath, cache);
     LOCK_SCOPED(&names->lock);
+    int64_t asked_ms = clock_ms();
     bool listed = false;
     int rc;
 
@@ -331,7 +405,7 @@ int lookup_resolve(struct cache *cache, struct inode *parent, const char *name, 
         struct inode *known;
         if (parent != names->root && !parent->parent)
             return -ENOENT;
-        if (lookup_known_locked(parent, name, &known, ret_valid_ms)) {
+        if (lookup_known_locked(parent, name, asked_ms, &known, ret_valid_ms)) {
             *ret_inode = known ? inode_ref(known) : NULL;
             return known ? 0 : -ENOENT;
         }
@@ -352,19 +426,31 @@ int lookup_resolve(struct cache *cache, struct inode *parent, const char *name, 
     }
 }
 
-int lookup_resolve_marked(struct cache *cache, struct inode *parent, const char *name, struct waiter *waiter,
-                          struct inode **ret_inode)
+static int resolve_marked(struct cache *cache, struct inode *parent, const char *name, int64_t asked_ms,
+                          struct waiter *waiter, struct inode **ret_inode)
 {
     struct inode *known;
     int64_t valid_ms;
 
     lock_take(&cache->names.lock);
-    bool answered = lookup_known_locked(parent, name, &known, &valid_ms);
+    bool answered = lookup_known_locked(parent, name, asked_ms, &known, &valid_ms);
     *ret_inode = answered && known ? inode_ref(known) : NULL;
     lock_drop(&cache->names.lock);
     if (answered)
         return *ret_inode ? 0 : -ENOENT;
     return lookup_ask(cache, parent, name, waiter, ret_inode);
+}
+
+int lookup_resolve_marked(struct cache *cache, struct inode *parent, const char *name, struct waiter *waiter,
+                          struct inode **ret_inode)
+{
+    return resolve_marked(cache, parent, name, clock_ms(), waiter, ret_inode);
+}
+
+int lookup_resolve_made(struct cache *cache, struct inode *parent, const char *name, struct waiter *waiter,
+                        struct inode **ret_inode)
+{
+    return resolve_marked(cache, parent, name, clock_ms() - cache->config.attr_ttl_ms, waiter, ret_inode);
 }
 
 int cache_lookup(struct cache *cache, struct waiter *waiter, struct inode *parent, const char *name,
@@ -376,7 +462,8 @@ int cache_lookup(struct cache *cache, struct waiter *waiter, struct inode *paren
 
     *ret_entry = (struct entry){0};
     if (rc < 0)
-        return rc == -EILSEQ ? -ENOENT : rc; /* the endpoint cannot hold such a name */
+        return rc == -EILSEQ || rc == -EPERM ? -ENOENT
+                                             : rc; /* the endpoint cannot hold such a name, or hides it */
     rc = lookup_resolve(cache, parent, name, waiter, &inode, &valid_ms);
     if (rc == -ENOENT)
         ret_entry->valid_ms = valid_ms;

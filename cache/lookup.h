@@ -3,7 +3,11 @@
  *      nothing known     HEAD "p/a" and LIST "p/a/" (one key), side by side; a marker that was listed without metadata: HEAD it
  *      a file known      HEAD "p/a"; if it is gone, LIST "p/a/"
  *      a directory known LIST "p/a/"; if it is empty, HEAD "p/a"
- *      LOOKUP_MISSES in one directory within attr_ttl: its listing (at most LOOKUP_PAGES) answers for all names at once
+ *      LOOKUP_MISSES in one directory within attr_ttl: its listing (at most LOOKUP_PAGES, and what is known to stand in it)
+ *                        answers for all names at once
+ *      a whole listing that is about to expire, and was asked: listed anew behind, so that who makes many files waits for none
+ *
+ * What was true attr_ttl before the question was asked is an answer, however long it took to find it.
  */
 #ifndef CACHE_LOOKUP_H
 #define CACHE_LOOKUP_H
@@ -12,6 +16,7 @@
 
 #define LOOKUP_MISSES 3
 #define LOOKUP_PAGES  2
+#define LOOKUP_LARGE  64 /* pages: a larger directory is asked name by name */
 
 /* Asks the server, whatever is known. The caller holds the marker of the name and no lock. 0 with a reference, -ENOENT ... */
 int lookup_ask(struct cache *cache, struct inode *parent, const char *name, struct waiter *waiter,
@@ -22,8 +27,11 @@ int lookup_resolve(struct cache *cache, struct inode *parent, const char *name, 
 /* The same for who holds the marker. */
 int lookup_resolve_marked(struct cache *cache, struct inode *parent, const char *name, struct waiter *waiter,
                           struct inode **ret_inode);
-/* True when memory answers: then *ret_inode is the inode (borrowed) or NULL: no such name. */
-bool lookup_known_locked(struct inode *parent, const char *name, struct inode **ret_inode,
+/* The same for who makes the name, and was told a moment ago that there is none: what was known then is good. */
+int lookup_resolve_made(struct cache *cache, struct inode *parent, const char *name, struct waiter *waiter,
+                        struct inode **ret_inode);
+/* True when memory answers a question asked at `asked_ms`: then *ret_inode is the inode (borrowed) or NULL: no such name. */
+bool lookup_known_locked(struct inode *parent, const char *name, int64_t asked_ms, struct inode **ret_inode,
                          int64_t *ret_valid_ms);
 void lookup_fill_locked(struct inode *inode, struct entry *ret_entry); /* takes a reference */
 int64_t lookup_valid_ms(const struct inode *inode);                    /* its lock is held */

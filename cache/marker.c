@@ -5,10 +5,12 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "cache/asking.h"
 #include "cache/attr.h"
+#include "cache/change.h"
 #include "cache/observed.h"
+#include "cache/recording.h"
 #include "cache/server.h"
+#include "cache/veil.h"
 
 static void record(struct inode *directory, const char *key, const struct identity *identity,
                    const struct store_fields *meta, const struct store_fields *headers,
@@ -69,6 +71,8 @@ int marker_write(struct inode *directory, const char *what, struct waiter *waite
     if (rc == 0 && !key.length)
         return 0; /* the root of a whole bucket has no key */
     if (rc == 0)
+        rc = veil_await_displaced(cache, key.bytes, false, waiter);
+    if (rc == 0)
         rc = learn(directory, what, key.bytes, &meta, &headers, waiter);
     lock_take(&directory->lock);
     inode_attributes_locked(directory, &attributes);
@@ -85,6 +89,21 @@ int marker_write(struct inode *directory, const char *what, struct waiter *waite
     return rc;
 }
 
+int marker_want_locked(struct inode *directory)
+{
+    LOCK_SCOPED(&directory->lock);
+    int rc = recording_open_locked(directory);
+
+    if (rc < 0)
+        return rc;
+    directory->wanted.content_version++;
+    uploader_note_dirty_locked(directory);
+    rc = recording_remote_locked(directory);
+    if (rc < 0)
+        directory->wanted.content_version--;
+    return rc;
+}
+
 static bool settled_locked(struct names *names, struct inode *child)
 {
     if (asking_taken_locked(names, child->parent, child->name))
@@ -93,14 +112,13 @@ static bool settled_locked(struct names *names, struct inode *child)
     return child->remote.exists || (child->type == S_IFDIR && child->remote.confirmed_ms);
 }
 
-/* The directory stands without `child`. */
-static bool stands(struct inode *directory, const struct inode *child, bool *ret_known)
+/* The directory stands without `child`: also by a marker that is on its way. */
+static bool stands_locked(struct inode *directory, const struct inode *child, bool *ret_known)
 {
     struct names *names = &directory->cache->names;
-    LOCK_SCOPED(&names->lock);
 
     lock_take(&directory->lock);
-    bool marked = directory->remote.exists;
+    bool marked = directory->remote.exists || inode_dirty_locked(directory);
     *ret_known = directory->attributes_known;
     lock_drop(&directory->lock);
     if (marked || directory == names->root || !directory->parent)
@@ -111,6 +129,20 @@ static bool stands(struct inode *directory, const struct inode *child, bool *ret
             return true;
     }
     return false;
+}
+
+static bool stands(struct inode *directory, const struct inode *child, bool *ret_known)
+{
+    LOCK_SCOPED(&directory->cache->names.lock);
+    return stands_locked(directory, child, ret_known);
+}
+
+void marker_keep_behind_locked(struct inode *directory, const struct inode *child)
+{
+    bool known;
+
+    if (!stands_locked(directory, child, &known) && known)
+        marker_want_locked(directory);
 }
 
 static int look_for_marker(struct inode *directory, struct waiter *waiter)
@@ -141,6 +173,8 @@ int marker_keep(struct inode *directory, const struct inode *child, struct waite
     bool known;
     int rc;
 
+    if (change_goes_behind(directory->cache))
+        uploader_publish(directory); /* where its marker is wanted already */
     if (stands(directory, child, &known))
         return 0;
     if (!known) {

@@ -10,6 +10,9 @@
 #include "base/utf8.h"
 #include "cache/aftermath.h"
 #include "cache/content.h"
+#include "cache/keepsake.h"
+#include "cache/recording.h"
+#include "cache/veil.h"
 
 #define ROOT_NUMBER 1
 #define NAME_COST   64  /* malloc's and the hash tables' part of a name, about */
@@ -40,6 +43,11 @@ static struct inode *find_number_locked(struct names *names, uint64_t number)
     struct inode *inode;
     HASH_FIND(by_number, names->numbers, &number, sizeof(number), inode);
     return inode;
+}
+
+bool names_number_free_locked(struct names *names, uint64_t number)
+{
+    return number > ROOT_NUMBER && !find_number_locked(names, number);
 }
 
 static void add_number_locked(struct names *names, struct inode *inode)
@@ -106,8 +114,12 @@ void names_release(struct cache *cache)
     assert(list_empty(&names->asking) && list_empty(&names->watches));
     while (!list_empty(&names->root->children))
         names_detach_locked(container_of(names->root->children.next, struct inode, sibling), &aftermath);
-    for (struct list *at; (at = list_pop(&names->doomed));)
-        aftermath_unref(&aftermath, container_of(at, struct inode, idle));
+    for (struct list *at; (at = list_pop(&names->doomed));) {
+        struct inode *inode = container_of(at, struct inode, doomed);
+        list_remove(&inode->leaving);
+        veil_update_locked(inode);
+        aftermath_unref(&aftermath, inode);
+    }
     aftermath_unref(&aftermath, names->root);
     names->root = NULL;
 }
@@ -116,7 +128,7 @@ void names_end(struct cache *cache)
 {
     struct names *names = &cache->names;
 
-    assert(!names->table);
+    assert(!names->table && !names->veils);
     gate_release(&names->turn);
     lock_release(&names->lock);
 }
@@ -140,7 +152,7 @@ int names_check(const char *name)
     for (size_t at = 0, taken; at < length; at += taken)
         if (!(taken = utf8_decode(name + at, length - at, &code)))
             return -EILSEQ;
-    return 0;
+    return keepsake_is_name(name) ? -EPERM : 0;
 }
 
 void names_hide_locked(struct names *names, const char *key)
@@ -289,6 +301,8 @@ void names_detach_locked(struct inode *inode, struct aftermath *aftermath)
     while (!list_empty(&inode->children))
         names_detach_locked(container_of(inode->children.next, struct inode, sibling), aftermath);
     unlink_locked(names, inode, aftermath);
+    if (inode->veiled[0])
+        veil_update_locked(inode);
     aftermath_unref(aftermath, inode);
 }
 
@@ -297,6 +311,7 @@ static void mark_orphans_locked(struct inode *inode, bool lost)
     lock_take(&inode->lock);
     inode->orphan = true;
     inode->lost = inode->lost || lost;
+    recording_forget_locked(inode);
     lock_drop(&inode->lock);
     list_for_each (at, &inode->children)
         mark_orphans_locked(container_of(at, struct inode, sibling), lost);
@@ -328,6 +343,8 @@ static bool forgettable_locked(struct inode *inode, bool also_renamed)
         return false;
     if (inode->renamed && !also_renamed)
         return false;
+    if (inode->account && inode->type == S_IFDIR && journal_knows(inode->cache->journal, inode->account))
+        return false; /* its number there is its own */
     LOCK_SCOPED(&inode->lock);
     return !inode_dirty_locked(inode) && !inode->opens && !inode->upload && list_empty(&inode->syncs);
 }
@@ -414,6 +431,12 @@ void names_watch_locked(struct names *names, struct names_watch *watch, const st
     list_append(&names->watches, &watch->link);
 }
 
+void names_watch_below_locked(struct names *names, struct names_watch *watch, const struct inode *directory)
+{
+    *watch = (struct names_watch){.below = directory};
+    list_append(&names->watches, &watch->link);
+}
+
 void names_unwatch_locked(struct names_watch *watch)
 {
     list_remove(&watch->link);
@@ -476,8 +499,48 @@ void names_touched_locked(struct names *names, const struct inode *parent, const
     clear_absent_locked(names, parent, name);
     list_for_each (at, &names->watches) {
         struct names_watch *watch = container_of(at, struct names_watch, link);
-        if (watch->parent_id == parent->id)
+        if (watch->below)
+            watch->all = watch->all || names_below_locked(parent, watch->below);
+        else if (watch->parent_id == parent->id)
             note_touched(watch, name);
+    }
+}
+
+/* The last slash before its name, also of a marker's. */
+static const char *find_slash(const char *path)
+{
+    size_t length = strlen(path);
+
+    if (length && path[length - 1] == '/')
+        length--;
+    while (length && path[length - 1] != '/')
+        length--;
+    return length ? path + length - 1 : NULL;
+}
+
+struct inode *names_place_locked(struct names *names, const char *key, char **ret_name)
+{
+    const char *path = key + strlen(names->root->cache->prefix), *slash = find_slash(path);
+    STRING_SCOPED *above = xstrndup(path, slash ? (size_t)(slash - path) : 0);
+    struct inode *directory = names_find_path_locked(names, above);
+    const char *rest = slash ? slash + 1 : path;
+
+    *ret_name = xstrndup(rest, strcspn(rest, "/"));
+    return directory && directory->type == S_IFDIR ? directory : NULL;
+}
+
+void names_touched_key_locked(struct names *names, const char *key)
+{
+    struct inode *inode = names->root;
+    const char *path = key + strlen(names->root->cache->prefix);
+
+    while (inode && inode->type == S_IFDIR && *path) {
+        size_t length = strcspn(path, "/");
+        STRING_SCOPED *name = xstrndup(path, length);
+        names_touched_locked(names, inode, name);
+        inode = names_find_locked(names, inode, name);
+        path += length;
+        path += *path == '/';
     }
 }
 
@@ -490,35 +553,52 @@ void names_doubt_locked(struct names *names, struct inode *parent, const char *n
 
 /* ---- The uploader's word. ---- */
 
-static void record_confirmed_locked(struct inode *inode, const char *key, const struct identity *identity,
-                                    uint64_t content_version, uint64_t attribute_version)
+static void take_confirmed_locked(struct inode *inode, const struct confirmed *confirmed)
 {
     struct remote *remote = &inode->remote;
 
-    if (!remote->key || strcmp(remote->key, key) != 0) {
+    if (!remote->key || strcmp(remote->key, confirmed->key) != 0) {
         free(remote->key);
-        remote->key = xstrdup(key);
+        remote->key = xstrdup(confirmed->key);
     }
     remote->exists = true;
-    remote->identity = *identity;
+    remote->identity = confirmed->identity;
     remote->confirmed_ms = clock_ms();
-    remote->attribute_version = attribute_version;
-    content_confirmed_locked(inode, content_version, identity->size);
-    remote->content_version = content_version;
+    remote->attribute_version = confirmed->attribute_version;
+    store_fields_copy(&remote->meta, confirmed->meta);
+    store_fields_copy(&remote->headers, confirmed->headers);
+    remote->headers_known = true;
+    if (confirmed->copied)
+        inode->cached_identity = (struct identity){0}; /* the same content: no pages went stale */
+    else
+        content_confirmed_locked(inode, confirmed->content_version, confirmed->identity.size);
+    remote->content_version = confirmed->content_version;
     inode->attributes_known = true;
+    inode->late_id[0] = '\0';
+    recording_settled_locked(inode);
 }
 
-void names_confirmed(struct inode *inode, const char *key, const struct identity *identity,
-                     uint64_t content_version, uint64_t attribute_version)
+void names_confirmed(struct inode *inode, const struct confirmed *confirmed)
 {
     struct names *names = &inode->cache->names;
+    BUF_SCOPED wanted = BUF_INIT;
     AFTERMATH_SCOPED(aftermath, inode->cache);
     LOCK_SCOPED(&names->lock);
+    bool elsewhere = names_key_locked(inode, &wanted) == 0 && strcmp(wanted.bytes, confirmed->key) != 0;
 
-    names_undoom_locked(names, key, &aftermath);
+    names_undoom_locked(names, confirmed->key, inode, &aftermath);
     lock_take(&inode->lock);
-    record_confirmed_locked(inode, key, identity, content_version, attribute_version);
+    bool moved = inode->remote.exists && strcmp(inode->remote.key, confirmed->key) != 0;
     lock_drop(&inode->lock);
-    if (inode->parent)
+    if (moved)
+        names_leave_locked(inode, &aftermath);
+    lock_take(&inode->lock);
+    take_confirmed_locked(inode, confirmed);
+    inode->displaced = elsewhere; /* in the same hold: an fsync waits for its name */
+    lock_drop(&inode->lock);
+    veil_update_locked(inode);
+    names_touched_key_locked(names, confirmed->key); /* it may have no name any more, or another one */
+    /* Looks that began before do not know it, nor that there is a directory above it. */
+    for (; inode->parent; inode = inode->parent)
         names_touched_locked(names, inode->parent, inode->name);
 }

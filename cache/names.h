@@ -26,6 +26,7 @@
 #define NAMES_ABSENT   256 /* slots of names known to be missing */
 
 struct aftermath; /* aftermath.h */
+struct veil_key;  /* veil.h */
 
 struct names_absent {
     uint64_t parent_id; /* 0: empty */
@@ -43,8 +44,9 @@ struct names_deleting { /* in names->deleting */
 struct names_watch {
     struct list link;
     uint64_t parent_id;
-    const char *only; /* NULL: all names of the directory */
-    bool all;         /* more than WATCH_MAX changed: count all as touched */
+    const char *only;          /* NULL: all names of the directory */
+    const struct inode *below; /* all names below this one, instead; NULL */
+    bool all;                  /* more than WATCH_MAX changed: count all as touched */
     char **touched;
     size_t count, room;
 };
@@ -58,8 +60,9 @@ struct names {
     struct list asking;    /* struct asking: few, as many as there are threads at work */
     struct list watches;
     struct list idle;
-    struct list doomed;   /* unlinked while open: hidden until their objects go at the last close */
-    struct list deleting; /* keys that a worker deletes behind: nobody takes a marker on them */
+    struct list doomed;     /* without a name: their objects are to go, not before the last close */
+    struct veil_key *veils; /* by_key: what is hidden */
+    struct list deleting;   /* keys that a worker deletes behind: nobody takes a marker on them */
     size_t count;
     uint64_t next_id;
     uint64_t hidden; /* keys seen that are no file names */
@@ -76,18 +79,26 @@ void names_end(struct cache *cache);
 /* The whole key of an inode by its wanted name ("p/a/b", directories "p/a/b/"). -ENOENT when it, or a directory above it,
  * has no name any more, -ENAMETOOLONG over 1024 bytes. Takes the lock of names. */
 int names_key(struct inode *inode, struct buf *ret_key);
-/* The uploader's word: `inode` is in the bucket as `identity` under `key`, holding these versions. Takes names, inode. */
-void names_confirmed(struct inode *inode, const char *key, const struct identity *identity,
-                     uint64_t content_version, uint64_t attribute_version);
+/* The uploader's word: this stands in the bucket, holding these versions. */
+struct confirmed {
+    const char *key;
+    struct identity identity;
+    const struct store_fields *meta, *headers;
+    uint64_t content_version, attribute_version;
+    bool copied; /* from its object under whatever key: what differs here differs still */
+};
+/* What it had under another key goes, behind. Takes names, inode. */
+void names_confirmed(struct inode *inode, const struct confirmed *confirmed);
 /* Asks the server what is under this inode's name, if that was longer than attr_ttl ago: 0 (the same, or no
  * answer needed), -ESTALE (another version: the name now has another inode), -ENOENT, -EINTR, -ETIMEDOUT ... */
 int names_revalidate(struct inode *inode, struct waiter *waiter);
-/* The last close of an inode whose name is gone or was overwritten: deletes its object, behind. */
+/* Something ended (the last close, an upload) of an inode whose name is gone: if nothing is at work any more its object is
+ * deleted, behind. */
 void names_delete_behind(struct inode *inode);
 
 /* For the files of names (lookup, list, change, rename, attributes). All `_locked`: the lock of names is held. */
 
-/* 0; -EINVAL (empty, ".", "..", a slash), -ENAMETOOLONG, -EILSEQ. */
+/* 0; -EINVAL (empty, ".", "..", a slash), -ENAMETOOLONG, -EILSEQ, -EPERM (our own hidden ones, keepsake.h). */
 int names_check(const char *name);
 /* A key of the bucket that is no name here: counted, the first one named. */
 void names_hide_locked(struct names *names, const char *key);
@@ -96,6 +107,8 @@ struct inode *names_find_locked(struct names *names, const struct inode *parent,
 struct inode *names_find_path_locked(struct names *names, const char *path);
 /* The number that (parent, name) has while no other live inode took it. */
 uint64_t names_number(const struct inode *parent, const char *name);
+/* No live inode has it (0 is nobody's). */
+bool names_number_free_locked(struct names *names, uint64_t number);
 /* A new inode under a free name. `number` 0: its own. The reference is the tree's. */
 struct inode *names_make_locked(struct cache *cache, struct inode *parent, const char *name, uint32_t type,
                                 uint64_t number, struct aftermath *aftermath);
@@ -116,10 +129,17 @@ bool names_below_locked(const struct inode *inode,
 void names_used_locked(struct inode *inode);
 void names_watch_locked(struct names *names, struct names_watch *watch, const struct inode *parent,
                         const char *only);
+/* ... all that is below; only whether anything changed is told: watch->all. */
+void names_watch_below_locked(struct names *names, struct names_watch *watch, const struct inode *directory);
 void names_unwatch_locked(struct names_watch *watch);
 bool names_watch_touched(const struct names_watch *watch, const char *name);
 /* This name was changed here: looks at the server that are in flight do not know it. */
 void names_touched_locked(struct names *names, const struct inode *parent, const char *name);
+/* The place of a whole key ("p/a/b", "p/a/b/"): the directory (borrowed), NULL when it is not known here. ret_name is malloc'ed. */
+struct inode *names_place_locked(struct names *names, const char *key, char **ret_name);
+/* The same of a whole key, and of all names above it, down to the first that is not known here: looks that are in flight may have
+ * seen it below them. That one may well be there: they look again. */
+void names_touched_key_locked(struct names *names, const char *key);
 /* What stands under this name is the server's to say: nothing that is known of it, or that a listing in flight will tell
  * without it, is believed. */
 void names_doubt_locked(struct names *names, struct inode *parent, const char *name);
@@ -127,15 +147,23 @@ bool names_absent_locked(struct names *names, const struct inode *parent, const 
                          int64_t *ret_valid_ms);
 void names_set_absent_locked(struct names *names, const struct inode *parent, const char *name,
                              int64_t seen_ms);
-/* This version of the object is of an unlinked open file: hidden from listings and lookups. */
+/* This version of the object is of an unlinked file: hidden from listings and lookups. */
 bool names_doomed_locked(struct names *names, const struct store_object *object);
+/* How many may be hidden below; 1000 is the most that is counted. */
 size_t names_doomed_below_locked(struct names *names, const char *prefix);
 /* The version that is doomed under this very key; false: none is. */
 bool names_doomed_version_locked(struct names *names, const char *key, struct identity *ret_identity);
 void names_doom_locked(struct inode *inode);
+/* Nothing of it is left to delete. */
+void names_acquit_locked(struct inode *inode, struct aftermath *aftermath);
 /* An object of ours stands under the key now, in the place of what was doomed there: nothing of that is left to hide or
- * to delete. */
-void names_undoom_locked(struct names *names, const char *key, struct aftermath *aftermath);
+ * to delete. `but`: whose object that is; may be NULL. */
+void names_undoom_locked(struct names *names, const char *key, const struct inode *but,
+                         struct aftermath *aftermath);
+/* The object that stands under inode->remote.key is to go, behind: this inode has another one. */
+void names_leave_locked(struct inode *inode, struct aftermath *aftermath);
+/* This object stands under the name that `inode` has, which knew of none. */
+void names_take_object_locked(struct inode *inode, const char *key, const struct identity *identity);
 /* `inode`, never sent, has the name of `old` now: the object of `old` stands under it until the data come, and goes if
  * the name goes. Nothing happens when `inode` has an object of its own, or `old` has none. */
 void names_inherit_locked(struct inode *inode, struct inode *old);

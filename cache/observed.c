@@ -60,9 +60,10 @@ static void take_file_locked(struct inode *inode, const struct observed *observe
     inode->whole_replacement = false;
     inode->attributes_known = observed->attributes_known;
     inode->remote.confirmed_ms = observed->started_ms;
+    inode->record_debt = inode->recorded; /* an account that is about to end, or to be told anew */
 }
 
-static void take_default_directory_locked(struct inode *inode)
+void observed_default_directory_locked(struct inode *inode)
 {
     const struct cache *cache = inode->cache;
     struct attributes *attributes = &inode->wanted.attributes;
@@ -114,7 +115,7 @@ static struct inode *make_inode_locked(struct cache *cache, struct inode *parent
     LOCK_SCOPED(&inode->lock);
 
     if (observed->type == S_IFDIR) {
-        take_default_directory_locked(inode);
+        observed_default_directory_locked(inode);
         take_directory_locked(inode, observed);
     } else {
         take_file_locked(inode, observed);
@@ -170,6 +171,16 @@ static bool in_use_locked(struct inode *inode)
 
 enum verdict { CONFIRMED, CHANGED, REPLACED, STAYS };
 
+/* The kernel's pages are of the same content. */
+static void take_time_locked(struct inode *inode, const struct identity *seen)
+{
+    if (inode->remote.identity.modified_ns && identity_equal(seen, &inode->remote.identity))
+        return;
+    if (identity_equal(&inode->cached_identity, &inode->remote.identity))
+        inode->cached_identity.modified_ns = seen->modified_ns;
+    inode->remote.identity.modified_ns = seen->modified_ns;
+}
+
 static enum verdict judge_file_locked(struct inode *inode, const struct observed *observed)
 {
     struct identity identity;
@@ -184,9 +195,9 @@ static enum verdict judge_file_locked(struct inode *inode, const struct observed
         return CONFIRMED;
     }
     server_identity(observed->object, &identity);
-    if (inode->remote.exists && identity_equal(&identity, &inode->remote.identity)) {
-        if (!inode->remote.identity.modified_ns)
-            inode->remote.identity.modified_ns = identity.modified_ns;
+    const char *id = store_fields_get(&inode->remote.meta, SERVER_ID_FIELD);
+    if (inode->remote.exists && server_is_version(observed->object, &inode->remote.identity, id)) {
+        take_time_locked(inode, &identity);
         if (!inode->remote.headers_known && observed->object->headers.count) {
             store_fields_copy(&inode->remote.headers, &observed->object->headers);
             store_fields_copy(&inode->remote.meta, &observed->object->meta);

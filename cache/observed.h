@@ -18,6 +18,9 @@
 #include "cache/aftermath.h"
 #include "cache/attr.h"
 
+/* A directory whose marker nobody has seen. */
+void observed_default_directory_locked(struct inode *inode);
+
 struct observed {
     uint32_t type; /* 0: there is nothing of this name */
     const struct store_object

@@ -3,7 +3,9 @@
 #include <stdlib.h>
 
 #include "cache/content.h"
-#include "cache/core.h"
+#include "cache/keepsake.h"
+#include "cache/recording.h"
+#include "cache/syncing.h"
 
 #define SPACE_BYTES ((uint64_t)1 << 50) /* a bucket has no end; programs want to see one */
 
@@ -29,24 +31,51 @@ int cache_open(struct cache *cache, struct waiter *waiter, struct inode *inode, 
     return rc < 0 ? rc : content_open(inode, flags & ~O_TRUNC, process, ret_handle, ret_opened);
 }
 
+/* ---- close, fsync. ---- */
+
+bool cache_close_waits(const struct cache *cache)
+{
+    return cache->config.durability != DURABILITY_WRITEBACK || cache->config.commit_ms == 0;
+}
+
+static void answer_when_flushed(struct cache_sync *sync)
+{
+    syncing_begin(sync);
+    syncing_answer(sync, 0);
+}
+
+static void begin_sync(struct cache_sync *sync, struct inode *inode)
+{
+    list_init(&sync->link);
+    sync->inode = inode;
+    sync->answered = true;
+}
+
 void cache_flush(struct cache *cache, struct handle *handle, pid_t process, struct cache_sync *sync)
 {
-    (void)cache;
-    list_init(&sync->link);
-    sync->inode = handle->inode;
-    sync->answered = true;
     /* A forked child's exit publishes nothing (0: unknown, may be the opener), and who only read has nothing to wait for. */
     bool stranger = process && handle->process && process != handle->process;
-    if (stranger || (handle->flags & O_ACCMODE) == O_RDONLY)
+    begin_sync(sync, handle->inode);
+    bool writes = (handle->flags & O_ACCMODE) != O_RDONLY;
+    if (writes && !stranger)
+        content_set_closing(handle, true);
+    if (stranger || !writes)
         sync->done(sync, 0);
-    else
+    else if (cache->config.durability == DURABILITY_SYNC)
         uploader_sync(handle->inode, sync);
+    else if (cache->config.durability == DURABILITY_LOCAL || cache->config.commit_ms == 0)
+        answer_when_flushed(sync);
+    else
+        sync->done(sync, 0);
 }
 
 void cache_fsync(struct cache *cache, struct inode *inode, struct cache_sync *sync)
 {
-    (void)cache;
-    uploader_sync(inode, sync);
+    begin_sync(sync, inode);
+    if (cache->config.durability == DURABILITY_LOCAL && cache->journal)
+        answer_when_flushed(sync);
+    else
+        uploader_sync(inode, sync);
 }
 
 bool cache_sync_interrupt(struct cache *cache, struct cache_sync *sync)
@@ -59,10 +88,13 @@ void cache_release(struct cache *cache, struct handle *handle)
 {
     (void)cache;
     struct inode *inode = handle->inode;
+    content_set_closing(handle, false);
     lock_take(&inode->lock);
     inode->opens--;
     inode->write_opens -= (handle->flags & O_ACCMODE) != O_RDONLY;
     bool last = inode->opens == 0;
+    if (inode->write_opens == 0)
+        content_trim_locked(inode);
     bool publish = inode->write_opens == 0 && inode_dirty_locked(inode) && !inode->orphan;
     bool remove = last && inode->delete_at_release;
     if (last)
@@ -72,8 +104,12 @@ void cache_release(struct cache *cache, struct handle *handle)
         uploader_publish(inode);
     else if (last)
         uploader_poke(inode); /* an orphan's upload ends, a clean one is forgotten */
+    if (last)
+        keepsake_closed(inode);
     if (remove)
         names_delete_behind(inode);
+    else
+        recording_tidy(inode);
     lock_release(&handle->lock);
     free(handle);
     inode_unref(inode);
@@ -83,17 +119,4 @@ void cache_statfs(struct cache *cache, struct cache_space *ret_space)
 {
     (void)cache;
     *ret_space = (struct cache_space){SPACE_BYTES, SPACE_BYTES};
-}
-
-int cache_drain(struct cache *cache, struct waiter *waiter, int64_t deadline_ms, size_t *ret_unsent)
-{
-    return uploader_drain(cache->uploader, waiter, deadline_ms, ret_unsent);
-}
-
-void cache_unsent(struct cache *cache,
-                  void (*each)(void *context, const char *key, const char *path, uint64_t bytes,
-                               const char *why),
-                  void *context)
-{
-    uploader_each_unsent(cache->uploader, each, context);
 }

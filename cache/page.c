@@ -10,6 +10,9 @@
 #include "cache/batch.h"
 #include "cache/observed.h"
 #include "cache/server.h"
+#include "cache/veil.h"
+
+#define LOOK_TRIES 4 /* below one name that goes on changing */
 
 void page_place_release(struct page_place *place)
 {
@@ -83,6 +86,13 @@ static struct page_entry *find_entry(const struct page *page, const char *name, 
     return NULL;
 }
 
+/* A directory of this name that there is something in. */
+static bool has_folder(const struct page *page, const char *name)
+{
+    const struct page_entry *folder = find_entry(page, name, true);
+    return folder && !folder->bare;
+}
+
 /* ---- The answer, as names. ---- */
 
 static void take_own_marker_locked(struct page *page, const struct store_object *object, int64_t started_ms,
@@ -101,10 +111,11 @@ static void take_name_locked(struct page *page, const char *key, size_t length,
     STRING_SCOPED *name = xstrndup(key + strlen(page->place->prefix), length);
     struct page_entry *entry;
 
-    if (names_check(name) < 0) {
+    int rc = names_check(name);
+    if (rc < 0 && rc != -EPERM)
         names_hide_locked(&page->cache->names, key);
+    if (rc < 0)
         return;
-    }
     entry = add_entry(&page->entries, &page->count, &page->room);
     entry->name = name;
     name = NULL;
@@ -180,26 +191,66 @@ static void apply_entry_locked(struct page *page, struct page_entry *entry, cons
     entry->shown = true;
     if (from && page_compare(entry->name, entry->folder, from, false) <= 0) {
         entry->shown = false; /* StartAfter "b/" brings the prefix "b/" again */
-    } else if (names_watch_touched(watch, entry->name)) {
+    } else if (names_watch_touched(watch, entry->name) && (inode || !entry->again)) {
         entry->shown = inode != NULL;
     } else if (!inode && asking_changing_locked(&cache->names, page->directory, entry->name)) {
         ; /* being made, renamed to, removed: no inode is made here under the feet of who does it */
-    } else if (entry->object && find_entry(page, entry->name, true)) {
+    } else if (entry->object && has_folder(page, entry->name)) {
         names_hide_locked(&cache->names, entry->object->key);
         entry->shown = false;
     } else if (entry->object) {
-        entry->shown = !names_doomed_locked(&cache->names, entry->object);
-        inode = entry->shown ? apply_object_locked(page, entry, started_ms, aftermath) : NULL;
+        bool hidden = names_doomed_locked(&cache->names, entry->object);
+        entry->shown = !hidden || inode; /* whose own object is still to come there */
+        inode = hidden ? inode : apply_object_locked(page, entry, started_ms, aftermath);
     } else {
         struct observed observed = {S_IFDIR, NULL, cache->config.list_attributes_only, started_ms};
-        STRING_SCOPED *key = xprintf("%s%s/", page->place->prefix, entry->name);
-        entry->shown = inode || !names_doomed_below_locked(&cache->names, key);
+        entry->shown = !entry->bare || (inode && inode->type == S_IFDIR);
         if (entry->shown)
             inode = observed_apply_locked(cache, page->directory, entry->name, &observed, aftermath);
     }
     entry->inode_known = inode != NULL;
     entry->type = inode ? page_type(inode) : entry->object ? 0 : S_IFDIR;
     entry->number = inode ? inode->number : names_number(page->directory, entry->name);
+}
+
+/* entry->bare, as the server says. The lock is dropped meanwhile. *ret_overtaken: something changed there. */
+static int look_below_locked(struct page *page, struct page_entry *entry, const char *key,
+                             bool *ret_overtaken, struct waiter *waiter)
+{
+    struct names *names = &page->cache->names;
+    struct names_watch watch;
+    bool shows;
+
+    names_watch_locked(names, &watch, page->directory, entry->name);
+    lock_drop(&names->lock);
+    int rc = veil_look_below(page->cache, key, NULL, "list", waiter, &shows);
+    lock_take(&names->lock);
+    entry->bare = !shows;
+    *ret_overtaken = names_watch_touched(&watch, entry->name);
+    names_unwatch_locked(&watch);
+    return rc;
+}
+
+/* Names that nobody knows here as directories, and below which something is hidden, or was until a moment ago. */
+static int find_bare_locked(struct page *page, const struct names_watch *watch, struct waiter *waiter)
+{
+    struct names *names = &page->cache->names;
+    int rc = 0;
+
+    for (size_t i = 0; rc == 0 && i < page->count; i++) {
+        struct page_entry *entry = &page->entries[i];
+        STRING_SCOPED *key = xprintf("%s%s/", page->place->prefix, entry->name);
+        struct inode *known = names_find_locked(names, page->directory, entry->name);
+        bool overtaken = names_watch_touched(watch, entry->name);
+        if (!entry->folder || (known && known->type == S_IFDIR) ||
+            (!overtaken && !names_doomed_below_locked(names, key)))
+            continue;
+        rc = look_below_locked(page, entry, key, &overtaken, waiter);
+        for (int tries = 1; rc == 0 && overtaken && tries < LOOK_TRIES; tries++)
+            rc = look_below_locked(page, entry, key, &overtaken, waiter);
+        entry->again = true;
+    }
+    return rc;
 }
 
 static bool in_range(const struct page *page, const struct inode *child, const char *from)
@@ -226,7 +277,7 @@ static void apply_missing_locked(struct page *page, const char *from, const stru
     list_for_each_safe (at, after, &page->directory->children) {
         struct inode *child = container_of(at, struct inode, sibling);
         if (!in_range(page, child, from) || find_entry(page, child->name, false) ||
-            find_entry(page, child->name, true))
+            has_folder(page, child->name))
             continue;
         bool stays = names_watch_touched(watch, child->name) ||
                      asking_taken_locked(names, page->directory, child->name);
@@ -293,6 +344,7 @@ int page_fetch_locked(struct page *page, struct waiter *waiter, struct aftermath
     BUF_SCOPED start_after = BUF_INIT;
     struct names_watch watch;
     int64_t started_ms = clock_ms();
+    STRING_SCOPED *from = page->place->last ? xstrdup(page->place->last) : NULL;
     int rc = prepare_locked(page, &prefix, &start_after);
 
     if (rc < 0)
@@ -302,8 +354,10 @@ int page_fetch_locked(struct page *page, struct waiter *waiter, struct aftermath
     rc = server_wait(page->cache, "list", &page->call, 0, waiter);
     lock_take(&names->lock);
     if (rc == 0) {
-        STRING_SCOPED *from = page->place->last ? xstrdup(page->place->last) : NULL;
         read_answer_locked(page, started_ms, aftermath);
+        rc = find_bare_locked(page, &watch, waiter);
+    }
+    if (rc == 0) {
         move_place(page);
         for (size_t i = 0; i < page->count; i++)
             apply_entry_locked(page, &page->entries[i], from, &watch, started_ms, aftermath);

@@ -32,6 +32,8 @@ struct page_entry {
     uint32_t type;                     /* 0: not known */
     uint64_t number;
     bool folder; /* its key ends in "/" */
+    bool bare;   /* ... and all that stands below it is hidden */
+    bool again;  /* ... and that was looked at once more, since the page was overtaken */
     bool shown, inode_known;
 };
 

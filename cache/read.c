@@ -4,7 +4,8 @@
  *        ^        |  \--missing, pages for them--> waiting for blocks --'  |
  *        |        |  ^                                                     |
  *        |        '--asking memory, holding nothing                        |
- *        '------------- the base is another one by now --------------------'
+ *        |------------- the base is another one by now --------------------|
+ *        '--- inode->rereads: our own upload may have replaced it, the outcome is not known yet
  *
  * A read takes one snapshot of the inode: size, identity, base_size. It is checked again before the answer is put
  * together, so that an answer never mixes two remote versions. Base blocks are answered from where they lie; where local
@@ -20,6 +21,7 @@
 #include "cache/block.h"
 #include "cache/content.h"
 #include "cache/core.h"
+#include "cache/settling.h"
 
 /* The kernel asks for at most 1 MiB, at any offset. */
 #define READ_BYTES_MAX  ((size_t)1 << 20)
@@ -29,8 +31,9 @@
 struct snapshot {
     struct block_source source;
     uint64_t size, base_size;
-    bool local;       /* local bytes touch the range */
-    uint32_t covered; /* bit i: local bytes stand for all that is wanted of block i */
+    bool local; /* local bytes touch the range */
+    uint32_t
+        covered; /* bit i: nothing that is wanted of block i is the base's: local bytes, or behind its end */
 };
 
 struct wait {
@@ -53,6 +56,9 @@ struct read_state {
     struct snapshot snapshot;
     bool passed; /* sequential: nobody comes back for these blocks */
     int restarts;
+
+    /* Under the inode's lock. */
+    struct list again; /* in inode->rereads */
 
     /* Under the lock of blocks. */
     struct block_reader reader;
@@ -230,6 +236,13 @@ static bool is_stale_locked(const struct read_state *state)
            lacks_base_locked(state);
 }
 
+/* Our own rename, or a copy of it that was kept (keepsake.h): the same bytes have another key. */
+static bool has_moved_locked(const struct read_state *state)
+{
+    const char *key = state->inode->remote.key;
+    return key && strcmp(key, state->snapshot.source.key) != 0;
+}
+
 static void restart(struct read_state *state)
 {
     unpin_all(state);
@@ -261,6 +274,35 @@ static void finish(struct read_state *state)
 
 /* ---- Waiting for blocks. ---- */
 
+/* Our own upload may be what stands there now. True: it waits for the outcome. */
+static bool waits_for_outcome_locked(struct read_state *state)
+{
+    struct lock *lock = blocks_lock(state->cache->blocks);
+    lock_take(lock);
+    bool interrupted = state->interrupted;
+    lock_drop(lock);
+    bool waits = !interrupted && (state->inode->replacing || settling_ask_late_locked(state->inode));
+    if (waits)
+        list_append(&state->inode->rereads, &state->again);
+    return waits;
+}
+
+void reads_go_on(struct inode *inode, int rc)
+{
+    for (;;) {
+        lock_take(&inode->lock);
+        struct list *first = list_pop(&inode->rereads);
+        lock_drop(&inode->lock);
+        if (!first)
+            return;
+        struct read_state *state = container_of(first, struct read_state, again);
+        if (rc < 0)
+            answer(state, rc);
+        else
+            restart(state);
+    }
+}
+
 static void hear_blocks(struct block_reader *reader)
 {
     struct read_state *state = container_of(reader, struct read_state, reader);
@@ -271,12 +313,15 @@ static void hear_blocks(struct block_reader *reader)
     }
     /* A base that our own upload replaced meanwhile is no foreign version: the same bytes lie under its new identity. */
     lock_take(&state->inode->lock);
-    bool moved = rc == -ESTALE && is_stale_locked(state);
-    if (rc == -ESTALE && !moved) {
+    bool moved = rc == -ESTALE && (has_moved_locked(state) || is_stale_locked(state));
+    bool waits = rc == -ESTALE && !moved && waits_for_outcome_locked(state);
+    if (rc == -ESTALE && !moved && !waits) {
         state->inode->remote.confirmed_ms = 0; /* the next open asks, however fresh this seemed */
         atomic_fetch_add(&state->cache->stale_reads, 1);
     }
     lock_drop(&state->inode->lock);
+    if (waits)
+        return;
     if (moved)
         restart(state);
     else
@@ -523,12 +568,12 @@ static void note_covered_locked(struct read_state *state)
 {
     struct snapshot *snapshot = &state->snapshot;
     snapshot->covered = 0;
-    for (size_t i = 0; snapshot->local && i < state->count; i++) {
+    for (size_t i = 0; i < state->count; i++) {
         uint64_t start = (state->first + i) * PAGE_BYTES, end = start + PAGE_BYTES;
         start = start > state->start ? start : state->start;
         end = end < state->end ? end : state->end;
         end = end < snapshot->base_size ? end : snapshot->base_size;
-        if (start < end && extents_cover(&state->inode->present, start, end))
+        if (start >= end || (snapshot->local && extents_cover(&state->inode->present, start, end)))
             snapshot->covered |= 1u << i;
     }
 }
@@ -573,6 +618,7 @@ void cache_read(struct cache *cache, struct cache_read *read)
     state->read = read;
     state->inode = inode_ref(read->handle->inode);
     list_init(&read->link);
+    list_init(&state->again);
     read->state = state;
     read->pieces = NULL;
     read->piece_count = 0;
@@ -593,6 +639,10 @@ void cache_read_interrupt(struct cache *cache, struct cache_read *read)
     bool asks = state->asking == ASKING_WAITS;
     state->interrupted = true; /* for a grant on its way, or a wait that is about to begin */
     lock_drop(lock);
+    lock_take(&state->inode->lock);
+    mine = mine || !list_empty(&state->again);
+    list_remove(&state->again);
+    lock_drop(&state->inode->lock);
     if (asks && memory_withdraw(cache->config.memory, &state->memory))
         mine = true;
     if (mine)

@@ -19,6 +19,7 @@ enum form {
     FORM_ETAG,
     FORM_FIELDS,
     FORM_EXTENTS,
+    FORM_PIECES,
     FORM_CONTENT
 };
 
@@ -41,6 +42,10 @@ struct field {
 #define CONTENT                                                                                              \
     FIELD(U64, size), FIELD(U64, content_version), FIELD(U64, base_size), FIELD(BOOL, whole_replacement)
 #define IDENTITY FIELD(ETAG, identity.etag), FIELD(U64, identity.modified_ns), FIELD(U64, identity.size)
+#define REMOTE                                                                                               \
+    FIELD(U64, id), CONTENT, FIELD(TEXT, local), FIELD(EXTENTS, dirty), FIELD(TEXT, key), IDENTITY,          \
+        FIELD(FIELDS, meta), FIELD(FIELDS, headers), FIELD(BOOL, headers_known),                             \
+        FIELD(U64, remote_content_version), FIELD(U64, remote_attribute_version)
 
 static const struct field layouts[RECORD_TYPE_END][FIELDS_MAX] = {
     [RECORD_HEADING] = {FIELD(U32, format), FIELD(U32, salt), FIELD(U64, next_id), FIELD(TEXT, source)},
@@ -52,19 +57,18 @@ static const struct field layouts[RECORD_TYPE_END][FIELDS_MAX] = {
     [RECORD_WRITE] = {FIELD(U64, id), FIELD(U64, start), FIELD(U64, end), CONTENT, FIELD(U64, mtime_ns),
                       FIELD(TEXT, local), FIELD(CONTENT, bytes)},
     [RECORD_SIZE] = {FIELD(U64, id), CONTENT, FIELD(U64, mtime_ns)},
-    [RECORD_REMOTE] = {FIELD(U64, id), CONTENT, FIELD(TEXT, local), FIELD(EXTENTS, dirty), FIELD(TEXT, key),
-                       IDENTITY, FIELD(FIELDS, meta), FIELD(FIELDS, headers), FIELD(BOOL, headers_known),
-                       FIELD(U64, remote_content_version), FIELD(U64, remote_attribute_version)},
+    [RECORD_REMOTE] = {REMOTE},
     [RECORD_UPLOAD] = {FIELD(U64, id), FIELD(TEXT, upload_id), FIELD(TEXT, key), FIELD(TEXT, skyvol_id),
                        FIELD(U64, plan.bytes), FIELD(U64, plan.bytes_max), FIELD(BOOL, plan.equal),
-                       FIELD(BOOL, copying), FIELD(U64, attribute_version), FIELD(BOOL, mtime_explicit),
-                       FIELD(U64, mtime_ns), IDENTITY},
+                       FIELD(PIECES, plan.pieces), FIELD(BOOL, copying), FIELD(U64, attribute_version),
+                       FIELD(BOOL, mtime_explicit), FIELD(U64, mtime_ns), IDENTITY},
     [RECORD_PART] = {FIELD(U64, id), FIELD(U64, index), FIELD(U64, size), FIELD(TEXT, etag),
                      FIELD(TEXT, checksum), FIELD(U64, content_version)},
     [RECORD_UPLOAD_END] = {FIELD(U64, id)},
     [RECORD_TRYING] = {FIELD(U64, id), FIELD(TEXT, skyvol_id), FIELD(TEXT, key), FIELD(U64, size),
                        FIELD(U64, content_version), FIELD(U64, attribute_version)},
     [RECORD_FORGET] = {FIELD(U64, id)},
+    [RECORD_RESTATED] = {REMOTE},
 };
 
 static const char *const type_names[RECORD_TYPE_END] = {
@@ -72,7 +76,7 @@ static const char *const type_names[RECORD_TYPE_END] = {
     [RECORD_NODE] = "NODE",       [RECORD_BIRTH] = "BIRTH",   [RECORD_ATTRIBUTES] = "ATTRIBUTES",
     [RECORD_WRITE] = "WRITE",     [RECORD_SIZE] = "SIZE",     [RECORD_REMOTE] = "REMOTE",
     [RECORD_UPLOAD] = "UPLOAD",   [RECORD_PART] = "PART",     [RECORD_UPLOAD_END] = "UPLOAD_END",
-    [RECORD_TRYING] = "TRYING",   [RECORD_FORGET] = "FORGET",
+    [RECORD_TRYING] = "TRYING",   [RECORD_FORGET] = "FORGET", [RECORD_RESTATED] = "RESTATED",
 };
 
 const char *record_type_name(enum record_type type)
@@ -130,6 +134,14 @@ static void put_extents(struct buf *out, const struct extents *extents)
     }
 }
 
+/* The end of each, and in its lowest bit whether it is copied. */
+static void put_pieces(struct buf *out, const struct part_plan *plan)
+{
+    put_u32(out, (uint32_t)plan->piece_count);
+    for (size_t i = 0; i < plan->piece_count; i++)
+        put_u64(out, plan->pieces[i].end << 1 | plan->pieces[i].copied);
+}
+
 static void put_content(struct buf *out, const struct record *record)
 {
     size_t length = record->bytes ? record->end - record->start : 0;
@@ -161,6 +173,9 @@ static void put_field(struct buf *out, const struct record *record, const struct
         break;
     case FORM_EXTENTS:
         put_extents(out, *(const struct extents *const *)(const void *)at);
+        break;
+    case FORM_PIECES:
+        put_pieces(out, &record->plan);
         break;
     default:
         put_content(out, record);
@@ -313,6 +328,27 @@ static const struct extents *take_extents(struct rest *rest, struct extents *ext
     return extents;
 }
 
+static void take_pieces(struct rest *rest, struct record_reader *reader, struct part_plan *plan)
+{
+    size_t count = take_count(rest, 8);
+    uint64_t end = 0;
+    rest->bad = rest->bad || count > STORE_PARTS_MAX;
+    if (rest->bad || count == 0)
+        return;
+    if (count > reader->pieces_room) {
+        reader->pieces_room = count;
+        reader->pieces = xrealloc(reader->pieces, count * sizeof reader->pieces[0]);
+    }
+    for (size_t i = 0; i < count; i++) {
+        uint64_t value = take_u64(rest);
+        reader->pieces[i] = (struct part_piece){value >> 1, value & 1};
+        rest->bad = rest->bad || value >> 1 <= end;
+        end = value >> 1;
+    }
+    plan->pieces = reader->pieces;
+    plan->piece_count = count;
+}
+
 static const void *take_content(struct rest *rest, const struct record *record)
 {
     size_t length = take_count(rest, 1);
@@ -351,6 +387,9 @@ static void take_field(struct rest *rest, struct record_reader *reader, struct r
         break;
     case FORM_EXTENTS:
         *(const struct extents **)at = take_extents(rest, &reader->dirty);
+        break;
+    case FORM_PIECES:
+        take_pieces(rest, reader, &record->plan);
         break;
     default:
         *(const void **)at = take_content(rest, record);
@@ -405,5 +444,6 @@ void record_reader_release(struct record_reader *reader)
     free(reader->meta.all); /* the texts are not ours */
     free(reader->headers.all);
     extents_release(&reader->dirty);
+    free(reader->pieces);
     *reader = (struct record_reader){0};
 }

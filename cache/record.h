@@ -7,8 +7,8 @@
  * All numbers little-endian. `length` counts the payload. The CRC covers all but itself, the zeros too, and starts from the
  * file's salt: bytes of another journal that ride in this one are no records of it. Sequences grow by one from 1, the HEADING
  * (whose CRC starts from 0). What each payload holds, in order, is the table in record.c: numbers as they are, bool u8,
- * texts with their NUL, sets of fields as u32 count and name, value texts, extents as u32 count and u64 pairs, contents as
- * u32 length and bytes.
+ * texts with their NUL, sets of fields as u32 count and name, value texts, extents as u32 count and u64 pairs, pieces as
+ * u32 count and u64 each, contents as u32 length and bytes.
  *
  * A file is named by `id`: the journal's own number of an inode, never another one's; 0 is the root of the mount. What a
  * record states is so after the change: it is not to be worked out from what was so before.
@@ -44,6 +44,7 @@ enum record_type {
     RECORD_UPLOAD_END, /* completed, aborted, or lost */
     RECORD_TRYING,     /* a PUT, COPY or COMPLETE with this skyvol_id may have happened; "": it has not */
     RECORD_FORGET,     /* clean, or given up: nothing is kept of it */
+    RECORD_RESTATED,   /* as REMOTE, but says nothing of what is tried: TRYING stays */
     RECORD_TYPE_END,
 };
 
@@ -74,7 +75,7 @@ struct record {
     struct attributes attributes;
     uint64_t attribute_version; /* UPLOAD, TRYING: that it carries */
     bool mtime_explicit;        /* UPLOAD: it carries an mtime, mtime_ns */
-    /* WRITE, SIZE, REMOTE, BIRTH */
+    /* WRITE, SIZE, REMOTE and RESTATED, BIRTH */
     uint64_t start, end;
     uint64_t size;            /* of the file afterwards; of a part; of what TRYING sends */
     int64_t mtime_ns;         /* WRITE, SIZE: of mtime and ctime */
@@ -83,7 +84,7 @@ struct record {
     bool whole_replacement;
     const char *local; /* name of the local file; "" none */
     const void *bytes; /* WRITE: the contents of [start, end), or NULL: they stand in the local file only */
-    /* REMOTE; key: UPLOAD, TRYING too */
+    /* REMOTE and RESTATED; key: UPLOAD, TRYING too */
     const char *key;          /* whole; "": no object */
     struct identity identity; /* UPLOAD: of what stood under its key at Create; no ETag: nothing did */
     const struct store_fields *meta, *headers;
@@ -107,7 +108,8 @@ struct record_reader {
     uint64_t sequence; /* of the last record */
     struct store_fields meta, headers;
     struct extents dirty;
-    size_t meta_room, headers_room;
+    struct part_piece *pieces;
+    size_t meta_room, headers_room, pieces_room;
 };
 
 void record_reader_release(struct record_reader *reader);

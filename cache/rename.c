@@ -10,21 +10,27 @@
 #include "base/log.h"
 #include "cache/content.h"
 #include "cache/copying.h"
+#include "cache/keepsake.h"
 #include "cache/lookup.h"
 #include "cache/marker.h"
+#include "cache/recording.h"
 #include "cache/server.h"
 #include "cache/settling.h"
+#include "cache/veil.h"
 
 /* ---- The tree. ---- */
 
-void rename_edge_locked(struct rename *rename, struct aftermath *aftermath)
+int rename_edge_locked(struct rename *rename, struct aftermath *aftermath)
 {
     struct names *names = &rename->cache->names;
     struct inode *target = names_find_locked(names, rename->to_parent, rename->to_name);
+    int rc = recording_moved_locked(rename->inode, rename->to_parent, rename->to_name, target);
 
+    if (rc < 0)
+        return rc;
     if (target && target->type == S_IFREG) {
         LOCK_SCOPED(&target->lock);
-        if (target->opens)
+        if (target->opens && !target->keepsake && content_gaps_locked(target))
             log_warn("rename: %s was replaced while open: ranges that are not cached cannot be read any more",
                      rename->to_key.bytes);
     }
@@ -36,6 +42,7 @@ void rename_edge_locked(struct rename *rename, struct aftermath *aftermath)
     names_set_absent_locked(names, rename->from_parent, rename->from_name, clock_ms());
     marker_bump_locked(rename->from_parent);
     marker_bump_locked(rename->to_parent);
+    return 0;
 }
 
 /* ---- A file, or a symlink. ---- */
@@ -69,21 +76,6 @@ static int plan(struct rename *rename, struct moved *moved)
     return 0;
 }
 
-/* From now on it is a file that nobody sent: all of the base that is still part of it is here. */
-static void forget_base(struct inode *inode)
-{
-    LOCK_SCOPED(&inode->lock);
-    free(inode->remote.key);
-    inode->remote.key = NULL;
-    inode->remote.exists = false;
-    inode->remote.identity = inode->cached_identity = (struct identity){0};
-    inode->base_size = 0;
-    inode->whole_replacement = true;
-    inode->parked_rc = 0;
-    inode->parked_why[0] = '\0';
-    inode_check_locked(inode);
-}
-
 static void follow_copy(struct rename *rename, const struct moved *moved)
 {
     struct inode *inode = rename->inode;
@@ -95,24 +87,36 @@ static void follow_copy(struct rename *rename, const struct moved *moved)
         inode->cached_identity = moved->to; /* the kernel's pages are of the same content */
     inode->remote.identity = moved->to;
     inode->remote.confirmed_ms = clock_ms();
+    recording_remote_locked(inode);
 }
 
-static void move_file(struct rename *rename, const struct moved *moved)
+static int move_file(struct rename *rename, const struct moved *moved)
 {
     AFTERMATH_SCOPED(aftermath, rename->cache);
     LOCK_SCOPED(&rename->cache->names.lock);
+    int rc = rename_edge_locked(rename, &aftermath);
 
-    if (moved->apart)
-        forget_base(rename->inode);
+    if (rc < 0) {
+        names_doubt_locked(&rename->cache->names, rename->to_parent, rename->to_name);
+        return rc;
+    }
+    if (moved->apart) {
+        LOCK_SCOPED(&rename->inode->lock);
+        content_forget_base_locked(rename->inode);
+    }
     if (!moved->copied && rename->target)
         names_inherit_locked(rename->inode, rename->target);
-    rename_edge_locked(rename, &aftermath);
     if (moved->copied) {
-        names_undoom_locked(&rename->cache->names, rename->to_key.bytes, &aftermath);
+        names_undoom_locked(&rename->cache->names, rename->to_key.bytes, NULL, &aftermath);
         follow_copy(rename, moved);
     }
     if (moved->conflict)
         names_doubt_locked(&rename->cache->names, rename->from_parent, rename->from_name);
+    if (rename->target) {
+        LOCK_SCOPED(&rename->target->lock);
+        keepsake_follow_locked(rename->target);
+    }
+    return 0;
 }
 
 static int copy_file(struct rename *rename, struct moved *moved, struct waiter *waiter)
@@ -155,6 +159,17 @@ static int delete_old(struct rename *rename, const struct moved *moved, struct w
     return rc == -ESTALE ? 0 : rc; /* -ESTALE: written by another client meanwhile, a file of its own now */
 }
 
+/* Who has open what is overwritten reads on. */
+static int keep_open(struct rename *rename, const struct moved *moved, struct waiter *waiter)
+{
+    bool copies = moved->from_key && !moved->apart; /* else its upload sees to what was unlinked */
+    int rc = copies ? keepsake_take_unlinked(rename->cache, rename->to_key.bytes, waiter) : 0;
+
+    if (rc == 0 && rename->target)
+        rc = keepsake_take(rename->target, waiter);
+    return rc == -EINTR ? rc : 0;
+}
+
 static int rename_held(struct rename *rename, struct waiter *waiter)
 {
     struct moved moved = {0};
@@ -163,9 +178,13 @@ static int rename_held(struct rename *rename, struct waiter *waiter)
     if (rc == 0 && rename->from_parent != rename->to_parent)
         rc = marker_keep(rename->from_parent, rename->inode, waiter);
     if (rc == 0)
+        rc = keep_open(rename, &moved, waiter);
+    if (rc == 0)
         rc = copy_file(rename, &moved, waiter);
     if (rc == 0)
-        move_file(rename, &moved);
+        rc = move_file(rename, &moved);
+    if (rc < 0 && rename->target)
+        keepsake_forgo(rename->target);
     if (rc == 0 && moved.from_key)
         rc = delete_old(rename, &moved, waiter);
     free(moved.from_key);
@@ -216,14 +235,51 @@ static int check_target(const struct rename *rename, unsigned flags)
     return 0;
 }
 
+static bool goes_behind(const struct rename *rename)
+{
+    return change_goes_behind(rename->cache);
+}
+
+static void drop_marks_locked(struct rename *rename, struct aftermath *aftermath)
+{
+    for (int i = 0; i < 2; i++) {
+        asking_drop_locked(&rename->cache->names, rename->marks[i], aftermath);
+        rename->marks[i] = NULL;
+    }
+}
+
+/* One key, one hand: what is at work on the new key for a file that lost this name ends first. 1: it may have by now. */
+static int await_key_locked(struct rename *rename, struct waiter *waiter)
+{
+    struct names *names = &rename->cache->names;
+    int rc = gate_wait_locked(&names->turn, &names->lock, waiter, rename->deadline_ms);
+    return rc < 0 ? rc : 1;
+}
+
+static int check_marked_locked(struct rename *rename, struct inode **ret_target)
+{
+    struct names *names = &rename->cache->names;
+
+    *ret_target = NULL;
+    if (names_find_locked(names, rename->from_parent, rename->from_name) != rename->inode)
+        return 1;
+    if (rename->inode->type == S_IFDIR && names_below_locked(rename->to_parent, rename->inode))
+        return -EINVAL;
+    *ret_target = names_find_locked(names, rename->to_parent, rename->to_name);
+    if (*ret_target && names_below_locked(rename->from_parent, *ret_target))
+        return -ENOTEMPTY; /* "a/b/c" onto "a": to freeze both would wait for who removes "a/b", and he for us */
+    return names_child_key_locked(rename->to_parent, rename->to_name, &rename->to_key);
+}
+
 /* Markers of both names at once, over the inode that was looked up; `moving` in the same hold. 1: it is another one
  * now, look again. */
 static int mark(struct rename *rename, struct waiter *waiter)
 {
     struct cache *cache = rename->cache;
     struct names *names = &cache->names;
-    struct asking_place places[2] = {{rename->from_parent, rename->from_name},
-                                     {rename->to_parent, rename->to_name}};
+    bool behind = goes_behind(rename);
+    struct asking_place places[2] = {{rename->from_parent, rename->from_name, behind},
+                                     {rename->to_parent, rename->to_name, behind}};
     AFTERMATH_SCOPED(aftermath, cache);
     LOCK_SCOPED(&names->lock);
     struct inode *target;
@@ -231,29 +287,18 @@ static int mark(struct rename *rename, struct waiter *waiter)
 
     if (rc < 0)
         return rc;
-    if (names_find_locked(names, rename->from_parent, rename->from_name) != rename->inode)
-        rc = 1;
-    else if (rename->inode->type == S_IFDIR && names_below_locked(rename->to_parent, rename->inode))
-        rc = -EINVAL;
-    else if ((target = names_find_locked(names, rename->to_parent, rename->to_name)) &&
-             names_below_locked(rename->from_parent, target))
-        rc =
-            -ENOTEMPTY; /* "a/b/c" onto "a": to freeze both would wait for who removes "a/b", and he for us */
-    else
-        rc = names_child_key_locked(rename->to_parent, rename->to_name, &rename->to_key);
-    if (rc == 0) {
-        rename->inode->moving = rename->inode->type == S_IFDIR;
-        if (target && target->type == S_IFDIR && rename->inode->moving) {
-            rename->frozen = inode_ref(target);
-            target->moving = true;
-        }
-        return 0;
+    rc = check_marked_locked(rename, &target);
+    bool held = rc == 0 && !behind && veil_held_locked(names, rename->to_key.bytes, NULL);
+    if (rc != 0 || held) {
+        drop_marks_locked(rename, &aftermath);
+        return held ? await_key_locked(rename, waiter) : rc;
     }
-    for (int i = 0; i < 2; i++) {
-        asking_drop_locked(names, rename->marks[i], &aftermath);
-        rename->marks[i] = NULL;
+    rename->inode->moving = rename->inode->type == S_IFDIR;
+    if (target && target->type == S_IFDIR && rename->inode->moving) {
+        rename->frozen = inode_ref(target);
+        target->moving = true;
     }
-    return rc;
+    return 0;
 }
 
 static void unmark(struct rename *rename)
@@ -272,19 +317,31 @@ static void unmark(struct rename *rename)
         asking_drop_locked(names, rename->marks[i], &aftermath);
 }
 
+static int find_target(struct rename *rename, unsigned flags, struct waiter *waiter)
+{
+    struct cache *cache = rename->cache;
+    struct inode *parent = rename->to_parent, **target = &rename->target;
+
+    if ((flags & RENAME_NOREPLACE) || rename->inode->type == S_IFDIR)
+        return lookup_ask(cache, parent, rename->to_name, waiter, target);
+    return change_goes_behind(cache) ? lookup_resolve_made(cache, parent, rename->to_name, waiter, target)
+                                     : lookup_resolve_marked(cache, parent, rename->to_name, waiter, target);
+}
+
 static int rename_marked(struct rename *rename, unsigned flags, struct waiter *waiter)
 {
-    bool fresh = (flags & RENAME_NOREPLACE) || rename->inode->type == S_IFDIR;
-    int rc = fresh ? lookup_ask(rename->cache, rename->to_parent, rename->to_name, waiter, &rename->target)
-                   : lookup_resolve_marked(rename->cache, rename->to_parent, rename->to_name, waiter,
-                                           &rename->target);
+    int rc = find_target(rename, flags, waiter);
 
     if (rc == -ENOENT)
         rc = 0;
     if (rc == 0)
         rc = check_target(rename, flags);
+    if (rc == 0 && rename->inode->type == S_IFDIR)
+        rc = keepsake_make_way(rename->cache, rename->to_key.bytes, waiter);
     if (rc == 0)
-        rc = rename->inode->type == S_IFDIR ? rename_directory(rename, waiter) : rename_file(rename, waiter);
+        rc = rename->inode->type == S_IFDIR ? rename_directory(rename, waiter)
+             : goes_behind(rename)          ? rename_file_behind(rename, waiter)
+                                            : rename_file(rename, waiter);
     inode_unref(rename->target);
     rename->target = NULL;
     return rc;
@@ -298,9 +355,13 @@ static int rename_once(struct rename *rename, unsigned flags, struct waiter *wai
 
     if (rc < 0)
         return rc;
-    if (rename->from_parent == rename->to_parent && strcmp(rename->from_name, rename->to_name) == 0)
+    bool same = rename->from_parent == rename->to_parent && strcmp(rename->from_name, rename->to_name) == 0;
+    if (!same &&
+        rename->inode->type == S_IFDIR) /* the object of a removed file "b" goes before "b/..." comes */
+        rc = change_await_deletes(rename->cache, rename->to_parent, rename->to_name, false, waiter);
+    if (same)
         rc = flags & RENAME_NOREPLACE ? -EEXIST : 0;
-    else if ((rc = mark(rename, waiter)) == 0) {
+    else if (rc == 0 && (rc = mark(rename, waiter)) == 0) {
         rc = rename_marked(rename, flags, waiter);
         unmark(rename);
     }
@@ -317,7 +378,8 @@ int cache_rename(struct cache *cache, struct waiter *waiter, struct inode *from_
                             .to_parent = to_parent,
                             .from_name = from_name,
                             .to_name = to_name,
-                            .to_key = BUF_INIT};
+                            .to_key = BUF_INIT,
+                            .deadline_ms = clock_ms() + cache->config.io_timeout_ms};
     int rc;
 
     if (flags & ~(unsigned)RENAME_NOREPLACE)
@@ -337,5 +399,7 @@ int cache_rename(struct cache *cache, struct waiter *waiter, struct inode *from_
         rc = rename_once(&rename, flags, waiter);
     } while (rc == 1);
     buf_release(&rename.to_key);
+    if (rc == 0)
+        rc = change_commit_gone(cache);
     return rc == -ETIMEDOUT ? -EIO : rc;
 }

@@ -12,9 +12,11 @@
 #include "cache/lookup.h"
 #include "cache/marker.h"
 #include "cache/observed.h"
+#include "cache/recording.h"
 #include "cache/rename.h"
 #include "cache/server.h"
 #include "cache/settling.h"
+#include "cache/veil.h"
 
 struct moved_key {
     char *key; /* the old one */
@@ -399,6 +401,7 @@ static void follow(const struct tree *tree, struct inode *inode)
     } else {
         remote->confirmed_ms = 0;
     }
+    recording_remote_locked(inode);
 }
 
 static void follow_below_locked(const struct tree *tree, struct inode *inode)
@@ -417,7 +420,7 @@ static void undoom_copied_locked(struct tree *tree, struct aftermath *aftermath)
         return;
     for (size_t i = 0; i < tree->count; i++) {
         STRING_SCOPED *key = new_key(tree, tree->keys[i].key);
-        names_undoom_locked(names, key, aftermath);
+        names_undoom_locked(names, key, NULL, aftermath);
     }
 }
 
@@ -429,49 +432,41 @@ static int change_tree(struct tree *tree)
     LOCK_SCOPED(&names->lock);
     struct inode *target = names_find_locked(names, rename->to_parent, rename->to_name);
 
-    if (target && (observed_unsent_below_locked(target) || asking_below_locked(names, target)))
+    if (target && (rename_unsent_in_locked(target) || asking_below_locked(names, target)))
         return -ENOTEMPTY;
     if (changed_below_locked(tree, rename->inode)) {
         log_warn("rename of %s: a file below was sent meanwhile: returned EBUSY", tree->from.bytes);
         return -EBUSY;
     }
+    int rc = rename_edge_locked(rename, &aftermath);
+    if (rc < 0)
+        return rc;
     undoom_copied_locked(tree, &aftermath);
     follow_below_locked(tree, rename->inode);
-    list_for_each (at, &names->doomed)
-        follow(tree, container_of(at, struct inode, idle));
-    rename_edge_locked(rename, &aftermath);
+    list_for_each (at, &names->doomed) {
+        struct inode *doomed = container_of(at, struct inode, doomed);
+        follow(tree, doomed);
+        veil_update_locked(doomed);
+    }
     return 0;
 }
 
 /* ---- All of it. ---- */
 
+bool rename_unsent_in_locked(struct inode *directory)
+{
+    list_for_each (at, &directory->children) {
+        if (observed_unsent_below_locked(container_of(at, struct inode, sibling)))
+            return true;
+    }
+    return false;
+}
+
 static int check_target(struct tree *tree, struct waiter *waiter)
 {
-    struct cache *cache = tree->rename->cache;
-    struct store_call list = server_call(cache, STORE_LIST, NULL);
-    int rc;
+    struct inode *target = tree->rename->target;
 
-    if (!tree->rename->target)
-        return 0;
-    lock_take(&cache->names.lock);
-    bool unsent = observed_unsent_below_locked(tree->rename->target);
-    size_t doomed = names_doomed_below_locked(&cache->names, tree->to.bytes);
-    lock_drop(&cache->names.lock);
-    if (unsent)
-        return -ENOTEMPTY;
-    list.prefix = tree->to.bytes;
-    list.max_keys = 2 + (int)(doomed < STORE_LIST_MAX - 2 ? doomed : STORE_LIST_MAX - 2);
-    rc = server_wait(cache, "rename", &list, 0, waiter);
-    lock_take(&cache->names.lock);
-    for (size_t i = 0; rc == 0 && i < list.object_count; i++) {
-        if (strcmp(list.objects[i].key, tree->to.bytes) == 0)
-            tree->target_marker = true;
-        else if (!names_doomed_locked(&cache->names, &list.objects[i]))
-            rc = -ENOTEMPTY;
-    }
-    lock_drop(&cache->names.lock);
-    store_call_release(&list);
-    return rc;
+    return target ? change_check_empty(target, "rename", tree->to.bytes, &tree->target_marker, waiter) : 0;
 }
 
 /* An empty directory without a marker has no key to copy. */
@@ -512,6 +507,40 @@ static int move_all(struct tree *tree, struct waiter *waiter)
     return rc;
 }
 
+/* Nothing that is still to be deleted, or to follow its name, is below either of them. */
+static int await_others(const struct tree *tree, struct waiter *waiter)
+{
+    const struct rename *rename = tree->rename;
+    struct cache *cache = rename->cache;
+    int rc = change_await_deletes(cache, rename->from_parent, rename->from_name, true, waiter);
+
+    if (rc == 0)
+        rc = change_await_deletes(cache, rename->to_parent, rename->to_name, true, waiter);
+    if (rc == 0)
+        rc = veil_await_displaced(cache, tree->from.bytes, true, waiter);
+    if (rc == 0)
+        rc = veil_await_displaced(cache, tree->to.bytes, true, waiter);
+    return rc;
+}
+
+static int rename_now(struct tree *tree, struct waiter *waiter)
+{
+    struct names *names = &tree->rename->cache->names;
+    int rc = await_others(tree, waiter);
+
+    if (rc == 0)
+        rc = hold_all(tree, waiter);
+    if (rc < 0)
+        return rc;
+    rc = move_all(tree, waiter);
+    unhold_all(tree, tree->held_count);
+    if (rc == 0 && change_goes_behind(tree->rename->cache)) {
+        LOCK_SCOPED(&names->lock);
+        rename_displace_below_locked(tree->rename->inode);
+    }
+    return rc;
+}
+
 int rename_directory(struct rename *rename, struct waiter *waiter)
 {
     struct names *names = &rename->cache->names;
@@ -531,11 +560,11 @@ int rename_directory(struct rename *rename, struct waiter *waiter)
     if (rc == 0)
         rc = check_target(&tree, waiter);
     if (rc == 0)
-        rc = hold_all(&tree, waiter);
-    if (rc == 0) {
-        rc = move_all(&tree, waiter);
-        unhold_all(&tree, tree.held_count);
-    }
+        rc = change_goes_behind(rename->cache)
+                 ? rename_tree_behind(rename, tree.from.bytes, tree.to.bytes, waiter)
+                 : -EXDEV;
+    if (rc == -EXDEV)
+        rc = rename_now(&tree, waiter);
     release_tree(&tree);
     return rc;
 }

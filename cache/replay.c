@@ -223,10 +223,28 @@ static void note_write(struct replay *replay, const struct record *record, uint6
     }
 }
 
+/* What is dirty was copied into another local file, what rode as well: the log has nothing more to say of it. */
+static void note_move(struct replay *replay, const struct ledger *ledger, const struct record *record)
+{
+    const struct account *account = ledger_find(ledger, record->id);
+    if (!account || !account->dirty.count || !record->dirty || !record->dirty->count ||
+        strcmp(account->local, record->local) == 0)
+        return;
+    bool unmarked = record->sequence > replay->backed;
+    struct replay_ride *ride = ride_of(replay, record->id, unmarked);
+    if (!ride)
+        return;
+    extents_clear(&ride->rode);
+    snprintf(ride->local, sizeof ride->local, "%s", record->local);
+    ride->unmarked = ride->unmarked || unmarked;
+}
+
 static int apply(struct replay *replay, struct ledger *ledger, const struct record *record, uint64_t offset,
                  uint64_t behind, struct buf *why)
 {
     BUF_SCOPED words = BUF_INIT;
+    if (record->type == RECORD_REMOTE || record->type == RECORD_RESTATED)
+        note_move(replay, ledger, record);
     int rc = ledger_apply(ledger, record, &words);
     if (rc < 0) {
         buf_printf(why, "%s, byte %" PRIu64 ": damaged: record %" PRIu64 " does not fit: %s", replay->name,
@@ -274,7 +292,7 @@ static int open_newest(struct replay *replay, struct disk *disk, struct buf *why
     if (rc == 0)
         rc = disk_open(disk, replay->name, 0, &replay->file);
     if (rc == 0)
-        rc = disk->ops->size(replay->file, &replay->size);
+        rc = disk_size(replay->file, &replay->size);
     if (rc < 0)
         buf_printf(why, "%s: %s", replay->name, err_text(rc));
     return rc;

@@ -1,5 +1,6 @@
 /* What `status` says of a cache. */
 #include "cache/core.h"
+#include "cache/journal.h"
 
 static void report_uploads(struct cache *cache, struct json *object)
 {
@@ -9,11 +10,14 @@ static void report_uploads(struct cache *cache, struct json *object)
     json_set_integer(object, "unsent_bytes", (int64_t)uploads.unsent_bytes);
     json_set_integer(object, "oldest_unsent_ms", uploads.oldest_unsent_ms);
     json_set_integer(object, "uploading", (int64_t)uploads.uploading);
+    json_set_integer(object, "in_flight_max", (int64_t)uploads.in_flight_max);
     json_set_integer(object, "parked", (int64_t)uploads.parked);
     json_set_integer(object, "conflicts", (int64_t)uploads.conflicts);
+    json_set_integer(object, "conflict_copies", (int64_t)atomic_load(&cache->conflict_copies));
     json_set_integer(object, "sent_files", (int64_t)uploads.sent_files);
     json_set_integer(object, "sent_bytes", (int64_t)uploads.sent_bytes);
     json_set_integer(object, "sent_again_bytes", (int64_t)uploads.sent_again_bytes);
+    json_set_integer(object, "copied_bytes", (int64_t)uploads.copied_bytes);
 }
 
 static void report_blocks(struct cache *cache, struct json *object)
@@ -43,8 +47,21 @@ static void report_names(struct cache *cache, struct json *object)
     json_set_integer(object, "lists", (int64_t)atomic_load(&cache->lists));
 }
 
+static void report_journal(struct cache *cache, struct json *object)
+{
+    struct journal_report journal;
+    if (!cache->journal)
+        return;
+    journal_report(cache->journal, &journal);
+    json_set_bool(object, "journal_broken", journal.broken);
+    json_set_integer(object, "journal_bytes", (int64_t)journal.log_bytes);
+    json_set_integer(object, "journal_files", (int64_t)journal.accounts);
+    json_set_integer(object, "journal_checkpoints", (int64_t)journal.checkpoints);
+}
+
 void cache_report(struct cache *cache, struct json *object)
 {
+    report_journal(cache, object);
     report_uploads(cache, object);
     report_blocks(cache, object);
     report_names(cache, object);

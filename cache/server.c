@@ -90,30 +90,28 @@ int server_delete(struct cache *cache, const char *what, const char *key, const 
     return rc == -ENOENT ? 0 : rc;
 }
 
-/* 0, -ENOENT, -ESTALE: another version. */
-static int check_version(struct cache *cache, const char *what, const char *key,
-                         const struct identity *expected, struct waiter *waiter)
-{
-    struct store_call head = server_call(cache, STORE_HEAD, key);
-    struct identity seen;
-    int rc = server_wait(cache, what, &head, -ENOENT, waiter);
+#define BACKOFF_MS     1000
+#define BACKOFF_MS_MAX 60000
 
-    if (rc == 0) {
-        server_identity(&head.object, &seen);
-        rc = identity_equal(&seen, expected) ? 0 : -ESTALE;
-    }
-    store_call_release(&head);
-    return rc;
+int64_t server_backoff_ms(int failures)
+{
+    int64_t ms = BACKOFF_MS;
+
+    for (int i = 1; i < failures && ms < BACKOFF_MS_MAX; i++)
+        ms *= 2;
+    return ms < BACKOFF_MS_MAX ? ms : BACKOFF_MS_MAX;
 }
 
-int server_delete_seen(struct cache *cache, const char *what, const char *key, const struct identity *only,
-                       struct waiter *waiter)
+bool server_is_version(const struct store_object *seen, const struct identity *known, const char *id)
 {
-    int rc = deletes_by_condition(cache) ? 0 : check_version(cache, what, key, only, waiter);
+    const char *there = store_fields_get(&seen->meta, SERVER_ID_FIELD);
+    struct identity identity;
 
-    if (rc < 0)
-        return rc == -ENOENT ? 0 : rc;
-    return server_delete(cache, what, key, only, waiter);
+    server_identity(seen, &identity);
+    if (identity_equal(&identity, known))
+        return true;
+    identity.modified_ns = 0; /* but for that */
+    return id && there && strcmp(id, there) == 0 && identity_equal(&identity, known);
 }
 
 void server_add_id(struct store_fields *meta, struct buf *ret_id)

@@ -24,9 +24,6 @@ int server_wait(struct cache *cache, const char *what, struct store_call *call, 
  * key is success; -ESTALE: another version stands there. */
 int server_delete(struct cache *cache, const char *what, const char *key, const struct identity *only,
                   struct waiter *waiter);
-/* The same, and where such conditions are not honoured a HEAD says first what stands there. */
-int server_delete_seen(struct cache *cache, const char *what, const char *key, const struct identity *only,
-                       struct waiter *waiter);
 /* Asks once what the endpoint honours, before the first write that depends on it; who comes meanwhile waits. 0 also when
  * that was done before; after a failure (said in the log) nobody asks again. */
 int server_probe(struct cache *cache, struct waiter *waiter);
@@ -34,12 +31,19 @@ int server_probe(struct cache *cache, struct waiter *waiter);
  * has to do), -EINTR, -EAGAIN. */
 int server_conditions(struct cache *cache, struct waiter *waiter);
 
+/* How long what goes on behind waits after so many failures in a row: 1 s, 2 s ... 60 s. */
+int64_t server_backoff_ms(int failures);
+
 #define SERVER_ID_FIELD "skyvol-id"
 /* A fresh id goes into the metadata of what is to be written: by it an outcome in doubt is told. */
 void server_add_id(struct store_fields *meta, struct buf *ret_id);
 /* Whether the object under the key carries it: 1 (and ret_identity), 0, or the error of the HEAD. */
 int server_find_id(struct cache *cache, const char *key, const char *id, struct identity *ret_identity,
                    struct waiter *waiter);
+
+/* It is that version; or the same bytes of ours once more: a request that was given up may still arrive, after the one that repeated
+ * it, and only LastModified tells the two apart. `id`: the skyvol-id of the known one, or NULL. */
+bool server_is_version(const struct store_object *seen, const struct identity *known, const char *id);
 
 /* A small object of our own making: a marker, a symlink, an empty file. */
 struct server_small {

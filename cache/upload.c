@@ -11,14 +11,18 @@
 #include "base/log.h"
 #include "cache/attr.h"
 #include "cache/content.h"
-#include "cache/uploader.h"
+#include "cache/keepsake.h"
+#include "cache/mosaic.h"
+#include "cache/recording.h"
+#include "cache/resuming.h"
+#include "cache/server.h"
+#include "cache/slab.h"
+#include "cache/veil.h"
 
-#define COPY_PART_BYTES ((uint64_t)1 << 30)
-#define ID_FIELD        "skyvol-id"
-#define QUIET_ATTEMPTS  4 /* tries whose outcome was "not done" before waiters hear of it */
+#define UPLOAD_RECUTS_MAX 2 /* before a writer is held from the cut on */
+#define QUIET_ATTEMPTS    4 /* tries whose outcome was "not done" before waiters hear of it */
 
 static void advance(struct upload *upload);
-static void settle(struct upload *upload);
 
 /* ---- States. ---- */
 
@@ -32,6 +36,7 @@ static const char *const state_names[] = {
     [UPLOAD_COMPLETING] = "completing",
     [UPLOAD_SETTLING] = "settling",
     [UPLOAD_COPYING] = "copying",
+    [UPLOAD_CONFLICT] = "conflict",
     [UPLOAD_PARKED] = "parked",
     [UPLOAD_CONFIRMED] = "confirmed",
 };
@@ -40,14 +45,17 @@ static const char *const state_names[] = {
 static const unsigned edges[] = {
     [UPLOAD_IDLE] = TO(ASKING) | TO(FILLING) | TO(CREATING) | TO(SENDING) | TO(COMPLETING) | TO(COPYING) |
                     TO(SETTLING) | TO(PARKED),
-    [UPLOAD_ASKING] = TO(FILLING) | TO(CREATING) | TO(COMPLETING) | TO(COPYING) | TO(PARKED) | TO(IDLE),
-    [UPLOAD_FILLING] = TO(ASKING) | TO(CREATING) | TO(COMPLETING) | TO(PARKED) | TO(IDLE),
+    [UPLOAD_ASKING] =
+        TO(FILLING) | TO(CREATING) | TO(COMPLETING) | TO(COPYING) | TO(CONFLICT) | TO(PARKED) | TO(IDLE),
+    [UPLOAD_FILLING] = TO(CONFLICT) | TO(ASKING) | TO(CREATING) | TO(SENDING) | TO(COMPLETING) | TO(COPYING) |
+                       TO(PARKED) | TO(IDLE),
     [UPLOAD_CREATING] = TO(SENDING) | TO(PARKED) | TO(IDLE),
-    [UPLOAD_SENDING] = TO(FROZEN) | TO(ASKING) | TO(COMPLETING) | TO(PARKED) | TO(IDLE),
-    [UPLOAD_FROZEN] = TO(SENDING) | TO(PARKED) | TO(IDLE),
+    [UPLOAD_SENDING] = TO(FROZEN) | TO(ASKING) | TO(COMPLETING) | TO(CONFLICT) | TO(PARKED) | TO(IDLE),
+    [UPLOAD_FROZEN] = TO(SENDING) | TO(CONFLICT) | TO(PARKED) | TO(IDLE),
     [UPLOAD_COMPLETING] = TO(SETTLING) | TO(CONFIRMED) | TO(PARKED) | TO(IDLE),
-    [UPLOAD_SETTLING] = TO(CONFIRMED) | TO(PARKED) | TO(IDLE),
+    [UPLOAD_SETTLING] = TO(CONFIRMED) | TO(CONFLICT) | TO(PARKED) | TO(IDLE),
     [UPLOAD_COPYING] = TO(CREATING) | TO(SETTLING) | TO(CONFIRMED) | TO(PARKED) | TO(IDLE),
+    [UPLOAD_CONFLICT] = TO(PARKED) | TO(IDLE),
     [UPLOAD_PARKED] = TO(IDLE),
     [UPLOAD_CONFIRMED] = TO(IDLE),
 };
@@ -75,9 +83,18 @@ static void set_busy(struct upload *upload, bool busy)
     upload->uploader->busy_count += busy ? 1 : (size_t)-1;
     lock_take(&upload->inode->lock);
     upload->inode->upload_busy = busy;
-    if (!busy)
+    if (!busy) {
+        upload->inode->replacing = false;
+        free(upload->inode->busy_key);
+        upload->inode->busy_key = NULL;
+        upload->inode->rekeyed = false;
         gate_open(&upload->inode->changed);
+    }
     lock_drop(&upload->inode->lock);
+    if (!busy) {
+        veil_rest(upload->inode);
+        reads_go_on(upload->inode, 0);
+    }
 }
 
 void upload_thaw_locked(struct upload *upload)
@@ -118,17 +135,32 @@ void upload_wait_for_turn(struct upload *upload)
 void upload_drop_multipart(struct upload *upload)
 {
     if (upload->lost) {
+        if (upload->upload_id)
+            recording_upload_end(upload->inode, upload->upload_id);
         free(upload->upload_id);
         upload->upload_id = NULL;
         upload->lost = false;
     } else if (upload->upload_id) {
         char *key = xstrdup(upload->key);
-        errand_abort_multipart(upload->uploader, &key, &upload->upload_id);
+        errand_abort_multipart(upload, &key, &upload->upload_id);
     }
     free(upload->parts);
     upload->parts = NULL;
     upload->part_count = upload->next_part = 0;
-    upload->multipart = false;
+    upload->multipart = upload->unlisted = false;
+    part_plan_release(&upload->plan);
+    extents_clear(&upload->copied);
+}
+
+/* What the journal knows of goes on at the next mount. */
+static void leave_multipart(struct upload *upload)
+{
+    LOCK_SCOPED(&upload->inode->lock);
+    const char *told = upload->inode->told_upload;
+    if (!told || !upload->upload_id || strcmp(told, upload->upload_id) != 0)
+        return;
+    free(upload->upload_id);
+    upload->upload_id = NULL;
 }
 
 /* Nothing of it runs any more; whoever has news pokes it again. */
@@ -141,6 +173,38 @@ void upload_rest(struct upload *upload)
     upload_set_state(upload, UPLOAD_IDLE);
     set_busy(upload, false);
     uploader_poke(upload->inode);
+}
+
+void upload_take_order_locked(struct upload *upload)
+{
+    struct inode *inode = upload->inode;
+    upload->forced = inode->publish_open || !list_empty(&inode->syncs);
+    upload->asked_version = inode->wanted.content_version;
+    upload->begun_ms = clock_ms();
+    upload->early = inode->publish = inode->publish_open = false;
+}
+
+void upload_order_again_locked(struct upload *upload)
+{
+    upload->inode->publish = true;
+    upload->inode->publish_open = upload->inode->publish_open || upload->forced;
+}
+
+bool upload_gives_way_locked(const struct upload *upload)
+{
+    const struct inode *inode = upload->inode;
+    bool written = inode->write_opens > inode->closing_opens && !upload->copying;
+    return written && !upload->forced && list_empty(&inode->syncs) &&
+           inode->wanted.content_version != upload->asked_version;
+}
+
+void upload_start_over(struct upload *upload)
+{
+    lock_take(&upload->inode->lock);
+    upload_order_again_locked(upload);
+    lock_drop(&upload->inode->lock);
+    upload_drop_multipart(upload);
+    upload_rest(upload);
 }
 
 /* Tried again only when somebody asks: another try would end the same way. */
@@ -158,14 +222,6 @@ static int public_error(int rc)
     return told ? rc : -EIO;
 }
 
-static int64_t backoff_ms(int attempts)
-{
-    int64_t ms = UPLOAD_BACKOFF_MS;
-    for (int i = 1; i < attempts && ms < UPLOAD_BACKOFF_MAX; i++)
-        ms *= 2;
-    return ms < UPLOAD_BACKOFF_MAX ? ms : UPLOAD_BACKOFF_MAX;
-}
-
 static void park(struct upload *upload, int rc)
 {
     struct uploader *uploader = upload->uploader;
@@ -173,7 +229,7 @@ static void park(struct upload *upload, int rc)
     upload_thaw(upload);
     upload->versioned = false;
     upload_set_state(upload, UPLOAD_PARKED);
-    upload->due_ms = is_lasting(rc) ? CLOCK_NEVER : clock_ms() + backoff_ms(upload->attempts);
+    upload->due_ms = is_lasting(rc) ? CLOCK_NEVER : clock_ms() + server_backoff_ms(upload->attempts);
     if (is_lasting(rc))
         upload_drop_multipart(upload);
     list_append(&uploader->parked, &upload->turn);
@@ -190,20 +246,22 @@ static void tell_failure(struct upload *upload, int rc, const char *words)
     lock_take(&inode->lock);
     inode->parked_rc = public_error(rc);
     snprintf(inode->parked_why, sizeof inode->parked_why, "%s: %s", err_name(rc), words);
-    STRING_SCOPED *path = inode->local ? disk_path(inode->cache->config.disk, inode->local_name) : NULL;
+    uint64_t offset = 0;
+    STRING_SCOPED *path =
+        inode->local ? slab_path(inode->cache->config.disk, inode->local_name, &offset) : NULL;
+    STRING_SCOPED *place = path ? xprintf(" in %s, from byte %" PRIu64 " on", path, offset) : NULL;
     lock_drop(&inode->lock);
     if (is_lasting(rc))
-        log_error("upload of %s: %s: %s, kept here%s%s", key, err_name(rc), words, path ? " in " : "",
-                  path ? path : "");
+        log_error("upload of %s: %s: %s, kept here%s", key, err_name(rc), words, place ? place : "");
     else
         log_warn("upload of %s: %s: %s, attempt %d, tried again in %" PRId64 " ms", key, err_name(rc), words,
-                 upload->attempts, backoff_ms(upload->attempts));
+                 upload->attempts, server_backoff_ms(upload->attempts));
 }
 
 /* The try is over. Who waits hears it now; errands that still run end first. */
 void upload_fail(struct upload *upload, int rc, const char *words)
 {
-    if (rc == -ESTALE && upload->copying) {
+    if (rc == -ESTALE && upload->copying && !upload->displaced) {
         log_info("attributes of %s: ESTALE: another client replaced the object", upload->key);
         uploader_forgo_attributes(upload->inode);
     } else {
@@ -228,12 +286,23 @@ void upload_fail_call(struct upload *upload, int rc, const struct store_error *e
 }
 
 /* It did not happen, and nobody is to blame: once more, and only if that goes on does anybody hear of it. */
-static void fail_quietly(struct upload *upload, const char *words)
+void upload_fail_quietly(struct upload *upload, const char *words)
 {
     tell_failure(upload, -EIO, words);
     if (upload->attempts >= QUIET_ATTEMPTS)
         uploader_answer(upload->inode, -EIO);
     park(upload, -EIO);
+}
+
+/* Who holds it, for a rename say, may have the marker of the name: then the next try meets the conflict again. */
+static bool may_settle_conflict(struct upload *upload)
+{
+    struct inode *inode = upload->inode;
+    LOCK_SCOPED(&inode->lock);
+    bool may = !inode->holds && !inode->rekeyed && !inode->orphan && !upload->uploader->stops;
+    if (!may && !inode->orphan)
+        upload_order_again_locked(upload);
+    return may;
 }
 
 /* True when the upload is to rest, and does if nothing runs any more. */
@@ -244,9 +313,12 @@ bool upload_halts(struct upload *upload)
     if (!list_empty(&upload->errands))
         return true;
     int rc = upload->halt_rc;
-    upload->halting = false;
+    bool conflict = upload->foreign && may_settle_conflict(upload);
+    upload->halting = upload->foreign = false;
     upload->halt_rc = 0;
-    if (rc < 0)
+    if (conflict)
+        upload_meet_conflict(upload);
+    else if (rc < 0)
         park(upload, rc);
     else
         upload_rest(upload);
@@ -262,68 +334,25 @@ static void halt(struct upload *upload)
     list_remove(&upload->turn);
     lock_take(&inode->lock);
     upload_thaw_locked(upload);
-    inode->publish = inode->publish || !inode->orphan;
+    if (!inode->orphan && !upload->early && !upload->moves)
+        upload_order_again_locked(upload);
     lock_drop(&inode->lock);
     list_for_each_safe (at, after, &upload->errands)
         errand_cancel(container_of(at, struct errand, link), upload->uploader->stops);
     upload_halts(upload);
 }
 
-/* Told to the inode too: who works on its name asks before it acts (settling.h), and may have settled it meanwhile. */
-static void set_unsettled(struct upload *upload, bool unsettled)
-{
-    LOCK_SCOPED(&upload->inode->lock);
-    upload->unsettled = unsettled;
-    inode_set_maybe_locked(upload->inode, unsettled ? upload->key : NULL, upload->id);
-}
-
-static bool still_unsettled(struct upload *upload)
-{
-    LOCK_SCOPED(&upload->inode->lock);
-    return upload->unsettled && upload->inode->maybe_key;
-}
-
-static void confirm(struct upload *upload, const struct identity *identity)
-{
-    struct inode *inode = upload->inode;
-    upload_set_state(upload, UPLOAD_CONFIRMED);
-    set_unsettled(upload, false);
-    lock_take(&inode->lock);
-    /* Parts carry the metadata of Create: where its mtime is not the file's any more, a copy puts it right. */
-    bool mtime_wrong = upload->multipart &&
-                       (inode->wanted.mtime_explicit ? upload->mtime_ns != inode->wanted.attributes.mtime_ns
-                                                     : upload->mtime_sent && !upload->copying);
-    if (mtime_wrong && upload->attribute_version == inode->wanted.attribute_version)
-        inode->wanted.attribute_version++;
-    lock_drop(&inode->lock);
-    names_confirmed(inode, upload->key, identity, upload->content_version, upload->attribute_version);
-    lock_take(&inode->lock);
-    store_fields_release(&inode->remote.meta);
-    store_fields_copy(&inode->remote.meta, &upload->meta);
-    store_fields_release(&inode->remote.headers);
-    store_fields_copy(&inode->remote.headers, &upload->headers);
-    inode->remote.headers_known = true;
-    inode->parked_rc = 0;
-    inode->parked_why[0] = 0;
-    if (inode_dirty_locked(inode) && !inode->write_opens && !inode->orphan)
-        inode->publish = true; /* changed meanwhile, and no close will ask for it */
-    inode_check_locked(inode);
-    lock_drop(&inode->lock);
-    uploader_count_sent(upload->uploader, !upload->copying, 0, 0);
-    free(upload->upload_id); /* completed: nothing to abort */
-    upload->upload_id = NULL;
-    upload_drop_multipart(upload);
-    upload->attempts = 0;
-    upload->halting = false;
-    upload->halt_rc = 0;
-    upload_rest(upload);
-    uploader_answer(inode, 0);
-}
-
 /* ---- What is sent with the bytes. ---- */
 
-static void new_id(struct upload *upload)
+/* A PUT that is repeated keeps its id: should both arrive, the last one is known for what it is (server_is_version). */
+static void choose_id(struct upload *upload)
 {
+    bool same = upload->id[0] && upload->id_content_version == upload->content_version &&
+                upload->id_attribute_version == upload->attribute_version;
+    if (same && !upload->multipart && !upload->copying)
+        return;
+    upload->id_content_version = upload->content_version;
+    upload->id_attribute_version = upload->attribute_version;
     uint8_t random[(UPLOAD_ID_MAX - 1) / 2];
     BUF_SCOPED hex = BUF_INIT;
     digest_random(random, sizeof random);
@@ -333,15 +362,15 @@ static void new_id(struct upload *upload)
 
 void upload_build_meta(struct upload *upload, const struct attributes *attributes, bool with_mtime)
 {
-    new_id(upload);
+    choose_id(upload);
     store_fields_release(&upload->meta);
     store_fields_copy(&upload->meta, &upload->base_meta);
     store_fields_remove(&upload->meta, "mtime");
     attr_to_meta(attributes, with_mtime, &upload->meta);
-    store_fields_set(&upload->meta, ID_FIELD, upload->id);
+    store_fields_set(&upload->meta, SERVER_ID_FIELD, upload->id);
 }
 
-static void take_fields(struct upload *upload, const struct store_fields *meta,
+void upload_take_fields(struct upload *upload, const struct store_fields *meta,
                         const struct store_fields *headers)
 {
     store_fields_release(&upload->base_meta);
@@ -375,39 +404,78 @@ enum store_ability upload_conditions_honoured(struct upload *upload)
     return abilities.conditional_put;
 }
 
+static void start_job(struct upload *upload, enum errand_kind kind, enum upload_state state)
+{
+    upload_set_state(upload, state);
+    errand_start(errand_new(upload, kind));
+}
+
+/* ---- Conflicts. ---- */
+
+#define FOREIGN "somebody else changed or removed the object since it was opened here"
+
+void upload_meet_conflict(struct upload *upload)
+{
+    lock_take(&upload->inode->lock);
+    bool late = upload->inode->late_id[0];
+    lock_drop(&upload->inode->lock);
+    if (!upload->conditional && !upload->displaced && !late) { /* attributes alone */
+        upload_fail(upload, -ESTALE, FOREIGN);
+        return;
+    }
+    upload_thaw(upload); /* writers may have the marker of the name */
+    start_job(upload, ERRAND_CONFLICT, UPLOAD_CONFLICT);
+}
+
+static void heard_conflict(struct upload *upload, struct errand *errand)
+{
+    int rc = errand->rc;
+    errand_free(errand);
+    if (rc == 1)
+        uploader_answer(upload->inode, -ESTALE);
+    if (upload_halts(upload))
+        return;
+    if (rc >= 0 || rc == -ENOENT) { /* ... its name went, and with it what there was to send */
+        upload->attempts = 0;
+        upload_start_over(upload);
+    } else if (rc == -ESTALE) {
+        upload_fail(upload, rc, FOREIGN ", and ours cannot be made whole without it");
+    } else {
+        upload_fail(upload, rc, FOREIGN "; ours could not be kept beside it yet");
+    }
+}
+
 /* ---- Asking. ---- */
 
 void upload_ask_head(struct upload *upload)
 {
     struct errand *errand = errand_new_call(upload, STORE_HEAD, false);
     upload_set_state(upload, UPLOAD_ASKING);
-    if (upload->copying)
+    if (upload->copying || (upload->displaced && !upload->versioned))
         errand->call.key = upload->base_key;
     errand_start(errand);
 }
 
-static struct identity identity_of(const struct store_object *object)
+/* What stands under the key is what this was made from. */
+bool upload_is_base(const struct upload *upload, const struct store_object *seen)
 {
-    struct identity identity = {.modified_ns = object->modified_ns, .size = object->size};
-    memcpy(identity.etag, object->etag, sizeof identity.etag);
-    return identity;
+    return server_is_version(seen, &upload->base, store_fields_get(&upload->base_meta, SERVER_ID_FIELD));
 }
 
 static void heard_head(struct upload *upload, struct errand *errand)
 {
     int rc = errand->call.rc;
-    struct identity seen = rc == 0 ? identity_of(&errand->call.object) : (struct identity){0};
     bool patched = upload->conditional || upload->copying;
-    bool conflict = patched && (rc == -ENOENT || (rc == 0 && !identity_equal(&seen, &upload->base)));
+    bool conflict = patched && (rc == -ENOENT || (rc == 0 && !upload_is_base(upload, &errand->call.object)));
     bool completing = upload->versioned;
     if (rc == 0 && !conflict && !completing)
-        take_fields(upload, &errand->call.object.meta, &errand->call.object.headers);
+        upload_take_fields(upload, &errand->call.object.meta, &errand->call.object.headers);
     struct store_error error = errand->call.error;
     errand_free(errand);
     if (upload_halts(upload))
         return;
     if (conflict)
-        upload_fail(upload, -ESTALE, "somebody else changed or removed the object since it was opened here");
+        upload_meet_conflict(upload);
     else if (rc < 0 && rc != -ENOENT)
         upload_fail_call(upload, rc, &error);
     else if (completing) {
@@ -419,6 +487,21 @@ static void heard_head(struct upload *upload, struct errand *errand)
     }
 }
 
+/* The parts that landed before stay. What an earlier process brought in of the base is not here any more. */
+static void go_on(struct upload *upload)
+{
+    struct inode *inode = upload->inode;
+    lock_take(&inode->lock);
+    bool gaps = inode->type == S_IFREG && content_lacks_locked(inode, &upload->copied);
+    lock_drop(&inode->lock);
+    if (gaps)
+        start_job(upload, ERRAND_FILL, UPLOAD_FILLING);
+    else if (upload->unlisted)
+        resuming_ask(upload);
+    else
+        sending_start(upload);
+}
+
 static void heard_job(struct upload *upload, struct errand *errand)
 {
     int rc = errand->rc;
@@ -428,34 +511,65 @@ static void heard_job(struct upload *upload, struct errand *errand)
         upload->uploader->probed = true; /* also when it failed: then HEAD has to do */
     if (upload_halts(upload))
         return;
-    if (kind == ERRAND_FILL && (rc == -ENOSPC || rc == -EDQUOT))
-        content_give_back(upload->inode); /* what it brought must not keep others from writing */
-    if (kind == ERRAND_FILL && rc < 0)
-        upload_fail(upload, rc,
-                    rc == -ESTALE ? "somebody else changed or removed the object that was patched here"
-                                  : "its other bytes could not be fetched");
+    if (kind == ERRAND_FILL && rc == -ESTALE)
+        upload_meet_conflict(upload);
+    else if (kind == ERRAND_FILL && rc < 0)
+        upload_fail(upload, rc, "its other bytes could not be fetched");
+    else if (upload->upload_id)
+        go_on(upload);
     else
         advance(upload);
 }
 
-static void start_job(struct upload *upload, enum errand_kind kind, enum upload_state state)
+/* What the disk must know before the object is another one: should the power go with only an older version of this file there, a
+ * patch of what the object was, or with an older file under this name, our own object would be taken for another client's. */
+static uint64_t flush_first(struct upload *upload)
 {
-    upload_set_state(upload, state);
-    errand_start(errand_new(upload, kind));
+    struct journal *journal = upload->uploader->cache->journal;
+    LOCK_SCOPED(&upload->inode->lock);
+    return upload->inode->remote.exists ? journal_hurry(journal) : journal_moved(journal);
 }
 
-/* ---- Copying onto itself. ---- */
+void upload_try(struct upload *upload, struct errand *errand)
+{
+    int rc = recording_trying(upload);
+    lock_take(&upload->inode->lock);
+    upload->inode->replacing = rc == 0;
+    lock_drop(&upload->inode->lock);
+    if (rc < 0) {
+        errand_free(errand);
+        upload_fail(upload, rc, "the journal cannot be written");
+    } else if (upload->uploader->cache->journal) {
+        errand_start_flushed(errand, flush_first(upload));
+    } else {
+        errand_start(errand);
+    }
+}
+
+/* ---- Copying onto itself, or after its name. ---- */
+
+static bool copies_by_parts(const struct upload *upload)
+{
+    struct cache *cache = upload->uploader->cache;
+    struct store_abilities abilities;
+    store_abilities(cache->config.store, &abilities);
+    return upload->base.size > cache->config.copy_bytes_max && abilities.part_copy != ABILITY_NO;
+}
 
 static void start_copy(struct upload *upload)
 {
     struct inode *inode = upload->inode;
     struct attributes attributes;
-    upload_set_state(upload, UPLOAD_COPYING);
     lock_take(&inode->lock);
     upload_take_version_locked(upload, true, &attributes);
     upload->content_version = inode->remote.content_version;
     lock_drop(&inode->lock);
     upload->size = upload->base.size;
+    if (upload->displaced && copies_by_parts(upload)) {
+        sending_copy_by_parts(upload);
+        return;
+    }
+    upload_set_state(upload, UPLOAD_COPYING);
     upload_build_meta(upload, &attributes, true);
     struct errand *errand = errand_new_call(upload, STORE_COPY, false);
     errand->call.source_key = upload->base_key;
@@ -463,92 +577,34 @@ static void start_copy(struct upload *upload)
     errand->call.replace_meta = true;
     errand->call.meta = &upload->meta;
     errand->call.headers = &upload->headers;
-    errand_start(errand);
-}
-
-/* ---- The outcome. ---- */
-
-static void settle(struct upload *upload)
-{
-    upload_set_state(upload, UPLOAD_SETTLING);
-    errand_start(errand_new_call(upload, STORE_HEAD, false));
-}
-
-static void heard_settling(struct upload *upload, struct errand *errand)
-{
-    int rc = errand->call.rc, cause = upload->unsettled_rc;
-    const char *id = rc == 0 ? store_fields_get(&errand->call.object.meta, ID_FIELD) : NULL;
-    struct identity seen = rc == 0 ? identity_of(&errand->call.object) : (struct identity){0};
-    struct store_error error = errand->call.error;
-    bool ours = id && strcmp(id, upload->id) == 0 && seen.size == upload->size;
-    errand_free(errand);
-    if (ours) {
-        confirm(upload, &seen);
-        return;
-    }
-    if (rc < 0 && rc != -ENOENT) {
-        if (!upload_halts(upload))
-            upload_fail_call(upload, rc, &error);
-        return;
-    }
-    set_unsettled(upload, false);
-    bool patched = upload->conditional || upload->copying;
-    bool foreign = patched && (rc == -ENOENT || !identity_equal(&seen, &upload->base));
-    upload->lost = cause == -ENOENT && upload->multipart; /* the upload is gone, and not ours is there */
-    if (upload->lost)
-        upload_drop_multipart(upload);
-    if (upload_halts(upload))
-        return;
-    if (cause == -ESTALE || foreign)
-        upload_fail(upload, -ESTALE, "somebody else changed or removed the object since it was opened here");
-    else
-        fail_quietly(upload, "the object did not arrive");
-}
-
-/* A condition that failed, or an upload that is gone, may be the echo of our own first attempt. */
-static bool is_unsettled(const struct store_call *call)
-{
-    if (call->rc == -ECANCELED && !call->unknown)
-        return false;
-    return call->unknown || call->rc == -ESTALE || (call->rc == -ENOENT && call->op != STORE_PUT);
-}
-
-static void copy_by_parts(struct upload *upload)
-{
-    upload->plan = (struct part_plan){.bytes = COPY_PART_BYTES, .bytes_max = COPY_PART_BYTES, .equal = true};
-    sending_create(upload);
-}
-
-/* The end of PUT, COPY and COMPLETE. */
-static void heard_outcome(struct upload *upload, struct errand *errand)
-{
-    int rc = errand->call.rc;
-    enum store_op op = errand->call.op;
-    struct identity identity = identity_of(&errand->call.object);
-    struct store_error error = errand->call.error;
-    identity.size = upload->size;
-    set_unsettled(upload, is_unsettled(&errand->call));
-    upload->unsettled_rc = rc;
-    if (rc == 0 && op == STORE_PUT)
-        uploader_count_sent(upload->uploader, 0, errand->bytes, 0);
-    errand_free(errand);
-    if (rc == 0) {
-        confirm(upload, &identity);
-        return;
-    }
-    if (rc == -ETIMEDOUT) /* waiters hear it now; whether it happened is found out behind */
-        uploader_answer(upload->inode, public_error(rc));
-    if (upload->unsettled && !upload->uploader->stops)
-        settle(upload);
-    else if (upload_halts(upload))
-        return;
-    else if (op == STORE_COPY && rc == -EFBIG)
-        copy_by_parts(upload);
-    else
-        upload_fail_call(upload, rc, &error);
+    upload_try(upload, errand);
 }
 
 /* ---- The beginning. ---- */
+
+/* How the file is cut, as it stands, and which of its ranges are copied. A writer who spoiled that again and again waits this
+ * time. */
+static int plan_parts_locked(struct upload *upload)
+{
+    struct cache *cache = upload->uploader->cache;
+    struct inode *inode = upload->inode;
+    struct store_abilities abilities;
+    struct memory_report memory;
+    store_abilities(cache->config.store, &abilities);
+    memory_report(cache->config.memory, &memory);
+    part_plan_release(&upload->plan);
+    extents_clear(&upload->copied);
+    int rc =
+        part_plan(upload->size, cache->config.part_bytes, memory.limit, abilities.equal_parts, &upload->plan);
+    if (rc < 0 || !upload->base_key[0] || !inode->base_size || !uploader_copies_parts(upload->uploader) ||
+        !mosaic_cut(&upload->plan, &inode->dirty, inode->base_size, upload->size))
+        return rc;
+    mosaic_copied(&upload->plan, &upload->copied);
+    upload->fitted_version = inode->wanted.content_version;
+    if (upload->recuts >= UPLOAD_RECUTS_MAX && !upload->frozen)
+        upload_freeze_locked(upload);
+    return 0;
+}
 
 /* The next thing that is missing before the object itself can be sent. */
 static void advance(struct upload *upload)
@@ -561,9 +617,14 @@ static void advance(struct upload *upload)
         return;
     }
     lock_take(&inode->lock);
-    bool gaps = !upload->copying && inode->type == S_IFREG && content_gaps_locked(inode);
     upload->size = inode->type == S_IFREG ? inode->wanted.attributes.size : 0;
+    int rc = upload->copying ? 0 : plan_parts_locked(upload);
+    bool gaps = !upload->copying && inode->type == S_IFREG && content_lacks_locked(inode, &upload->copied);
     lock_drop(&inode->lock);
+    if (rc < 0) {
+        upload_fail(upload, rc, "too large for 10 000 parts; a larger memory= allows larger parts");
+        return;
+    }
     if (gaps) {
         start_job(upload, ERRAND_FILL, UPLOAD_FILLING);
         return;
@@ -572,19 +633,19 @@ static void advance(struct upload *upload)
         upload_ask_head(upload);
         return;
     }
+    if (!upload->kept && keepsake_is_due(cache, upload->key)) {
+        upload->kept = true;
+        start_job(upload, ERRAND_KEEP, UPLOAD_FILLING);
+        return;
+    }
     if (upload->copying) {
         start_copy(upload);
         return;
     }
-    struct store_abilities abilities;
-    struct memory_report memory;
-    store_abilities(cache->config.store, &abilities);
-    memory_report(cache->config.memory, &memory);
-    int rc =
-        part_plan(upload->size, cache->config.part_bytes, memory.limit, abilities.equal_parts, &upload->plan);
-    if (rc < 0) {
-        upload_fail(upload, rc, "too large for 10 000 parts; a larger memory= allows larger parts");
-    } else if (upload->size <= upload->plan.bytes) {
+    bool small = upload->size <= upload->plan.bytes;
+    if (small && upload->early) {
+        upload_rest(upload); /* cut off meanwhile */
+    } else if (small) {
         upload_set_state(upload, UPLOAD_COMPLETING);
         upload_wait_for_turn(upload);
     } else {
@@ -596,17 +657,20 @@ static void advance(struct upload *upload)
 static void prepare_locked(struct upload *upload)
 {
     struct inode *inode = upload->inode;
-    bool content = inode->wanted.content_version != inode->remote.content_version || !inode->remote.exists;
+    bool differs = inode->wanted.content_version != inode->remote.content_version && !upload->moves;
+    bool content =
+        differs || !inode->remote.exists || inode->type == S_IFDIR; /* a marker is its attributes */
     bool same_key = inode->remote.exists && strcmp(inode->remote.key, upload->key) == 0;
     upload->copying = !content;
+    upload->displaced = inode->remote.exists && !same_key;
     upload->conditional = content && same_key && inode->type == S_IFREG && !inode->whole_replacement;
     upload->base = inode->remote.identity;
     upload->base_key[0] = 0;
     if (inode->remote.exists)
         snprintf(upload->base_key, sizeof upload->base_key, "%s", inode->remote.key);
-    take_fields(upload, &inode->remote.meta, &inode->remote.headers);
-    upload->asked = !same_key || inode->remote.headers_known;
-    upload->guarded = false;
+    upload_take_fields(upload, &inode->remote.meta, &inode->remote.headers);
+    upload->asked = !inode->remote.exists || inode->remote.headers_known;
+    upload->guarded = upload->kept = false;
     extents_clear(&inode->unread);
     inode->upload_floor = UINT64_MAX;
 }
@@ -614,15 +678,16 @@ static void prepare_locked(struct upload *upload)
 static void set_key(struct upload *upload, char *key)
 {
     if (upload->key && strcmp(upload->key, key) != 0) {
-        assert(!upload->unsettled);    /* no name moves away from an object in doubt */
+        upload->unsettled = false;     /* at that key nothing is in doubt any more (veil_claim) */
         upload_drop_multipart(upload); /* it belongs to its key */
     }
     free(upload->key);
     upload->key = key;
 }
 
-/* False: there is nothing to do (any more), or somebody holds it. */
-static bool take_up(struct upload *upload)
+/* False: there is nothing to do (any more), or somebody holds it. `again`: somebody had asked for what failed before, unless
+ * it went early. */
+static bool take_up(struct upload *upload, bool again)
 {
     struct inode *inode = upload->inode;
     LOCK_SCOPED(&inode->lock);
@@ -630,7 +695,11 @@ static bool take_up(struct upload *upload)
         inode->publish = inode->holds > 0; /* who holds it pokes it when done */
         return false;
     }
-    inode->publish = false;
+    bool asked = uploader_asked_locked(inode);
+    upload->moves = !asked && inode_follows_locked(inode);
+    upload->early = !asked && !upload->moves && (upload->early || !again);
+    if (!upload->early && !upload->moves)
+        upload_take_order_locked(upload);
     inode->upload_busy = upload->busy = true;
     upload->uploader->busy_count++;
     return true;
@@ -642,7 +711,11 @@ static bool resumes(struct upload *upload)
     struct inode *inode = upload->inode;
     LOCK_SCOPED(&inode->lock);
     bool content = inode->wanted.content_version != inode->remote.content_version;
-    bool resume = upload->unsettled || (upload->upload_id && !upload->copying && content);
+    bool same = inode->remote.exists && strcmp(inode->remote.key, upload->base_key) == 0 &&
+                identity_equal(&inode->remote.identity, &upload->base);
+    bool base = (same || (!upload->plan.piece_count && !upload->conditional)) &&
+                (!upload->plan.piece_count || uploader_copies_parts(upload->uploader));
+    bool resume = upload->unsettled || (upload->upload_id && !upload->copying && content && base);
     if (!resume)
         prepare_locked(upload);
     return resume;
@@ -651,16 +724,24 @@ static bool resumes(struct upload *upload)
 static void begin(struct upload *upload)
 {
     BUF_SCOPED key = BUF_INIT;
+    bool again = upload->state == UPLOAD_PARKED;
     upload_set_state(upload, UPLOAD_IDLE);
-    if (!take_up(upload)) {
+    if (!take_up(upload, again)) {
         uploader_poke(upload->inode);
         return;
     }
     /* Busy first, then the key: from here on a rename waits at upload_hold(), so the name stays what it is. */
-    int rc = names_key(upload->inode, &key);
-    upload->unsettled = still_unsettled(upload);
+    int rc = veil_claim(upload->inode, &key);
+    if (rc == -EAGAIN) { /* somebody is at work on that key, and pokes us */
+        lock_take(&upload->inode->lock);
+        upload->inode->publish = !upload->early && !upload->moves;
+        lock_drop(&upload->inode->lock);
+        upload_rest(upload);
+        return;
+    }
     if (rc == 0)
         set_key(upload, buf_take(&key));
+    upload->unsettled = rc == 0 && outcome_is_open(upload);
     if (upload->lost)
         upload_drop_multipart(upload);
     bool resume = rc == 0 && resumes(upload);
@@ -668,16 +749,16 @@ static void begin(struct upload *upload)
         upload_fail(upload, rc == -ENOENT ? -ESTALE : rc,
                     rc == -ENOENT ? "its name is gone" : "the name has no key");
     else if (upload->unsettled)
-        settle(upload);
+        outcome_settle(upload);
     else if (resume)
-        sending_start(upload);
+        go_on(upload);
     else {
         upload_drop_multipart(upload);
         advance(upload);
     }
 }
 
-struct upload *upload_new(struct uploader *uploader, struct inode *inode)
+struct upload *upload_new_locked(struct uploader *uploader, struct inode *inode)
 {
     struct upload *upload = xcalloc(1, sizeof *upload);
     upload->uploader = uploader;
@@ -686,6 +767,7 @@ struct upload *upload_new(struct uploader *uploader, struct inode *inode)
     list_init(&upload->errands);
     list_append(&uploader->uploads, &upload->link);
     upload->due_ms = CLOCK_NEVER;
+    resuming_adopt_locked(upload);
     return upload;
 }
 
@@ -693,9 +775,12 @@ void upload_free(struct upload *upload)
 {
     struct inode *inode = upload->inode;
     assert(list_empty(&upload->errands) && !upload->busy);
+    if (upload->uploader->stops)
+        leave_multipart(upload);
     upload_drop_multipart(upload);
     list_remove(&upload->link);
     list_remove(&upload->turn);
+    upload->uploader->queued_count -= upload->queued;
     if (upload->state == UPLOAD_PARKED)
         upload->uploader->parked_count--;
     lock_take(&inode->lock);
@@ -703,6 +788,7 @@ void upload_free(struct upload *upload)
     extents_clear(&inode->unread);
     gate_open(&inode->changed);
     lock_drop(&inode->lock);
+    extents_release(&upload->copied);
     store_fields_release(&upload->base_meta);
     store_fields_release(&upload->headers);
     store_fields_release(&upload->meta);
@@ -714,7 +800,7 @@ void upload_free(struct upload *upload)
 uint64_t upload_next_bytes(const struct upload *upload)
 {
     uint64_t start, end;
-    if (upload->copying)
+    if (upload->copying || (upload->multipart && part_copied(&upload->plan, upload->next_part)))
         return 0;
     if (!upload->multipart)
         return upload->size;
@@ -725,7 +811,8 @@ uint64_t upload_next_bytes(const struct upload *upload)
 static void go(struct upload *upload)
 {
     list_remove(&upload->turn);
-    upload->queued = false;
+    upload->uploader->queued_count -= upload->queued;
+    upload->queued = upload->urgent = false;
     if (upload->state == UPLOAD_PARKED)
         upload->uploader->parked_count--;
     if (upload->state == UPLOAD_PARKED || upload->state == UPLOAD_IDLE)
@@ -738,6 +825,10 @@ static void go(struct upload *upload)
 
 static void hear_end(struct upload *upload, struct errand *errand)
 {
+    if (errand->kind == ERRAND_CONFLICT) {
+        heard_conflict(upload, errand);
+        return;
+    }
     if (errand->kind != ERRAND_CALL) {
         heard_job(upload, errand);
         return;
@@ -745,19 +836,22 @@ static void hear_end(struct upload *upload, struct errand *errand)
     switch (errand->call.op) {
     case STORE_HEAD:
         if (upload->state == UPLOAD_SETTLING)
-            heard_settling(upload, errand);
+            outcome_heard_settling(upload, errand);
         else
             heard_head(upload, errand);
         break;
     case STORE_CREATE:
         sending_heard_create(upload, errand);
         break;
+    case STORE_LIST_PARTS:
+        resuming_heard(upload, errand);
+        break;
     case STORE_PART:
     case STORE_PART_COPY:
         sending_heard_part(upload, errand);
         break;
     default:
-        heard_outcome(upload, errand);
+        outcome_heard(upload, errand);
     }
 }
 

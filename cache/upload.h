@@ -7,11 +7,13 @@
  *        +------+-----------> completing -------> confirmed --> idle
  *        |      '-----------> copying -----------^    ^
  *        |                       '---> settling ------'
+ *        '<--- conflict <--- asking, filling, sending, settling: another client's object, or none, is in the place of what was patched (conflict.h)
  *        '<--- parked (an error; tried again behind, at once for the next sync) <--- from any of them
  *
  * asking: HEAD for the headers and metadata that a rewrite keeps, and that the base still stands where the endpoint knows
  * no If-Match (then also before completing); the probe of whether it does. filling: the rest of a patched file's
- * base comes into the local file. copying: attributes alone differ, a copy onto itself. settling: a PUT, copy or Complete whose outcome
+ * base comes into the local file, but for what is copied. copying: attributes alone differ, a copy onto itself; or its name does (displaced): a copy under its
+ * name's key, also while somebody writes; what stood under the old one goes behind (names_confirmed). settling: a PUT, copy or Complete whose outcome
  * is unknown, or that a condition refused: HEAD, and our id and our size there mean done.
  *
  * small (<= part_bytes): one PUT in `completing`. Bytes are read from the local file into pages and sent as they
@@ -19,6 +21,15 @@
  * parts that they touch go again; from the second round on, writers are held (frozen) until the bytes are read, so that
  * fsync ends. Complete is sent only when all parts are of one version. Before it, nothing of it is visible.
  * A part needs memory as a whole: at least 5 MiB, so memory= must be 8 MiB or more; see part.h.
+ *
+ * A large file of which little changed: ranges of the base are parts by UploadPartCopy, with If-Match (mosaic.h). A write within one
+ * that came before the version was taken: the file is cut anew, the third time with its writers held from the cut on. An
+ * endpoint that refuses such a copy is not asked again, and gets files whole.
+ *
+ * Early: a new file that is appended to (early_bytes) is created and sends the whole parts that its writer has left behind, few at a time
+ * (uploader.h: early_max), then rests in idle with what landed; a part that is written over after that goes again when the file is asked for.
+ * Asked for by a close alone, an upload waits while the file is open for writing again, and gives way where it had begun.
+ * After a restart (resuming.h) an upload goes on in creating, where LIST_PARTS says what landed, or in settling.
  *
  * Every PUT and Create carries x-amz-meta-skyvol-id (random): an unknown outcome is settled by HEAD: our id and our
  * size there mean done.
@@ -46,6 +57,7 @@ enum upload_state {
     UPLOAD_COMPLETING,
     UPLOAD_SETTLING,
     UPLOAD_COPYING,
+    UPLOAD_CONFLICT,
     UPLOAD_PARKED,
     UPLOAD_CONFIRMED,
 };
@@ -60,8 +72,12 @@ void uploader_free(struct uploader *uploader);
 void uploader_note_dirty_locked(struct inode *inode);
 /* Something that decides about uploads changed: orphan, opens, holds, dirty. */
 void uploader_poke(struct inode *inode);
-/* Publish what is wanted now, behind. */
+/* Publish what is wanted, behind, when nobody has it open for writing: what a writer is in the middle of is not shown. */
 void uploader_publish(struct inode *inode);
+/* The same also in the middle. */
+void uploader_publish_open(struct inode *inode);
+/* Somebody has asked for it, and it may go. Lock held. */
+bool uploader_asked_locked(const struct inode *inode);
 /* Publish, and answer `sync` (cache.h): see Waiters above. */
 void uploader_sync(struct inode *inode, struct cache_sync *sync);
 bool uploader_sync_interrupt(struct cache_sync *sync);
@@ -75,17 +91,20 @@ void upload_unhold(struct inode *inode);
 /* Nothing is unsent and no upload is at work: what the server says of it is believed again. Or it is dirty again. 0, -EINTR. */
 int upload_await_end(struct inode *inode, struct waiter *waiter);
 
+/* An error after which trying again is left to others: what is parked with it does not move by itself. */
+bool uploader_stuck(int parked_rc);
 int uploader_drain(struct uploader *uploader, struct waiter *waiter, int64_t deadline_ms, size_t *ret_unsent);
-void uploader_each_unsent(struct uploader *uploader,
-                          void (*each)(void *context, const char *key, const char *path, uint64_t bytes,
-                                       const char *why),
-                          void *context);
+/* References to all unsent inodes; the caller drops them and frees the array. */
+void uploader_list_unsent(struct uploader *uploader, struct inode ***ret_inodes, size_t *ret_count);
 
 struct uploader_report {
     uint64_t unsent_files, unsent_bytes, uploading, parked, conflicts;
-    uint64_t sent_files, sent_bytes, sent_again_bytes;
+    uint64_t in_flight_max; /* uploads at once, as the server takes them */
+    uint64_t sent_files, sent_bytes, sent_again_bytes, copied_bytes;
     int64_t oldest_unsent_ms;
 };
+/* The sent_ ones alone: quick. */
+void uploader_report_sent(struct uploader *uploader, struct uploader_report *ret_report);
 void uploader_report(struct uploader *uploader, struct uploader_report *ret_report);
 
 #endif

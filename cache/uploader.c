@@ -4,12 +4,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "cache/content.h"
-#include "cache/uploader.h"
+#include "cache/publishing.h"
+#include "cache/recording.h"
+#include "cache/syncing.h"
 
 /* ---- From any thread: notes, pokes, waiters. ---- */
 
@@ -26,26 +29,53 @@ void uploader_note_dirty_locked(struct inode *inode)
     inode_ref(inode);
 }
 
-void uploader_poke(struct inode *inode)
+/* patiently: a thread that puts all tries off for a moment need not be woken for one more of them. */
+static void poke(struct inode *inode, bool patiently)
 {
     struct uploader *uploader = inode->cache->uploader;
     LOCK_SCOPED(&uploader->lock);
-    if (!list_empty(&inode->poked))
+    if (list_empty(&inode->poked)) {
+        list_append(&uploader->poked, &inode->poked);
+        inode_ref(inode);
+    }
+    if (patiently && uploader->dozes)
         return;
-    list_append(&uploader->poked, &inode->poked);
-    inode_ref(inode);
+    uploader->dozes = false;
     gate_open(&uploader->wake);
+}
+
+void uploader_poke(struct inode *inode)
+{
+    poke(inode, false);
+}
+
+bool uploader_asked_locked(const struct inode *inode)
+{
+    bool may = inode->publish_open || inode->write_opens == 0;
+    return (inode->publish && may) || !list_empty(&inode->syncs);
+}
+
+static void publish(struct inode *inode, bool open)
+{
+    lock_take(&inode->lock);
+    bool dirty = inode_dirty_locked(inode) && !inode->damaged;
+    inode->publish = dirty;
+    inode->publish_open = dirty && (inode->publish_open || open);
+    if (dirty && !inode->orphan)
+        uploader_note_dirty_locked(inode);
+    bool patiently = !inode->publish_open && list_empty(&inode->syncs);
+    lock_drop(&inode->lock);
+    poke(inode, patiently);
 }
 
 void uploader_publish(struct inode *inode)
 {
-    lock_take(&inode->lock);
-    bool dirty = inode_dirty_locked(inode);
-    inode->publish = dirty;
-    if (dirty && !inode->orphan)
-        uploader_note_dirty_locked(inode);
-    lock_drop(&inode->lock);
-    uploader_poke(inode);
+    publish(inode, false);
+}
+
+void uploader_publish_open(struct inode *inode)
+{
+    publish(inode, true);
 }
 
 void uploader_sync(struct inode *inode, struct cache_sync *sync)
@@ -53,6 +83,7 @@ void uploader_sync(struct inode *inode, struct cache_sync *sync)
     sync->inode = inode;
     sync->answered = false;
     list_init(&sync->link);
+    syncing_begin(sync);
     lock_take(&inode->lock);
     bool dirty = inode_dirty_locked(inode), waits = dirty && !inode->orphan;
     int rc = dirty && inode->lost ? -ESTALE : 0;
@@ -66,7 +97,7 @@ void uploader_sync(struct inode *inode, struct cache_sync *sync)
     if (waits)
         uploader_poke(inode);
     else
-        sync->done(sync, rc);
+        syncing_answer(sync, rc);
 }
 
 bool uploader_sync_interrupt(struct cache_sync *sync)
@@ -75,14 +106,15 @@ bool uploader_sync_interrupt(struct cache_sync *sync)
     if (sync->answered || list_empty(&sync->link))
         return false;
     list_remove(&sync->link);
-    sync->inode->publish = true; /* it goes on behind */
+    sync->inode->publish = sync->inode->publish_open = true; /* it goes on behind */
     return true;
 }
 
 static bool is_satisfied(const struct inode *inode, const struct cache_sync *sync)
 {
-    return inode->orphan || (inode->remote.content_version >= sync->version &&
-                             inode->remote.attribute_version >= sync->attribute_version);
+    bool there = inode->remote.content_version >= sync->version &&
+                 inode->remote.attribute_version >= sync->attribute_version;
+    return (inode->orphan && !inode->lost) || (there && !inode->displaced);
 }
 
 /* Who is to be answered, all at one moment: who comes while they are answered waits for the next try. */
@@ -103,8 +135,7 @@ static void answer_list(struct list *syncs, int rc)
 {
     struct list *at;
     while ((at = list_pop(syncs))) {
-        struct cache_sync *sync = container_of(at, struct cache_sync, link);
-        sync->done(sync, rc);
+        syncing_answer(container_of(at, struct cache_sync, link), rc);
     }
 }
 
@@ -126,6 +157,7 @@ void uploader_forgo_attributes(struct inode *inode)
                          &bad); /* in the same hold: who wishes again wishes for another object */
     inode->remote.attribute_version = inode->wanted.attribute_version;
     inode->remote.confirmed_ms = 0;
+    recording_remote_locked(inode);
     lock_drop(&inode->lock);
     answer_list(&good, 0);
     answer_list(&bad, -ESTALE);
@@ -164,7 +196,7 @@ int uploader_sync_wait(struct inode *inode, struct waiter *waiter)
     lock_take(&inode->lock);
     bool clean = !inode_dirty_locked(inode) || inode->orphan;
     lock_drop(&inode->lock);
-    if (clean || !waiter)
+    if (!waiter)
         return clean ? 0 : -EAGAIN;
     struct waiting waiting = {.sync = {.done = hear_sync, .owner = &waiting}};
     lock_init(&waiting.lock, LOCK_POOL, "sync");
@@ -204,6 +236,7 @@ void upload_unhold(struct inode *inode)
     lock_take(&inode->lock);
     assert(inode->holds > 0);
     inode->holds--;
+    inode->awaits_key = false; /* its key may be another one now */
     gate_open(&inode->changed);
     lock_drop(&inode->lock);
     uploader_poke(inode);
@@ -217,6 +250,8 @@ int upload_await_end(struct inode *inode, struct waiter *waiter)
         rc = gate_wait_locked(&inode->changed, &inode->lock, waiter, CLOCK_NEVER);
     return rc;
 }
+
+#define RING_MS 50 /* how often uploads that wait are looked at */
 
 /* ---- The thread. ---- */
 
@@ -233,19 +268,48 @@ static void unlist(struct uploader *uploader, struct inode *inode)
     lock_drop(&uploader->lock);
     content_tidy_locked(inode);
     lock_drop(&inode->lock);
+    recording_tidy(inode);
+    names_delete_behind(inode);
     if (listed)
         inode_unref(inode);
 }
 
-static void queue_begin(struct upload *upload)
+/* Where somebody waits for it, it goes before those that nobody waits for. */
+static void queue_begin(struct upload *upload, bool urgent)
 {
     struct uploader *uploader = upload->uploader;
-    if (upload->queued)
+    if (upload->queued && (upload->urgent || !urgent))
         return; /* it keeps its place, and since when it waits */
+    if (!upload->queued) {
+        upload->waiting_ms = clock_ms();
+        uploader->queued_count++;
+    }
     upload->queued = true;
+    upload->urgent = urgent;
     list_remove(&upload->turn);
-    list_append(&uploader->begins, &upload->turn);
-    upload->waiting_ms = clock_ms();
+    list_append(urgent ? &uploader->urgent : &uploader->begins, &upload->turn);
+}
+
+/* Its writer has left more whole parts behind than were looked at. */
+static bool goes_early_locked(const struct inode *inode)
+{
+    const struct upload *upload = inode->upload;
+    struct store_abilities abilities;
+    uint64_t enough = inode->cache->config.early_bytes;
+    if (!enough || inode->left_behind < enough)
+        return false;
+    store_abilities(inode->cache->config.store, &abilities);
+    if (abilities.equal_parts) /* their cut depends on a size that nobody knows yet */
+        return false;
+    return !upload || (upload->state == UPLOAD_IDLE && inode->left_behind > upload->early_end);
+}
+
+/* Somebody asks for what goes up early. */
+static void ask_for_early_locked(struct upload *upload)
+{
+    struct inode *inode = upload->inode;
+    if (upload->early && !upload->halting && uploader_asked_locked(inode))
+        upload_take_order_locked(upload);
 }
 
 /* Something changed about this inode: what is to be done for it now? */
@@ -253,14 +317,20 @@ static void look_at(struct uploader *uploader, struct inode *inode)
 {
     lock_take(&inode->lock);
     bool finished = inode->orphan || !inode_dirty_locked(inode);
-    bool held = inode->holds > 0;
-    bool wanted = inode->publish || !list_empty(&inode->syncs);
-    if (!finished && !held && wanted && !inode->upload && !uploader->stops) {
-        inode->upload = upload_new(uploader, inode);
-        extents_clear(&inode->unread);
+    bool held = inode->holds > 0 || inode->awaits_key;
+    bool follows = inode_follows_locked(inode) && !(inode->upload && inode->upload->state == UPLOAD_PARKED);
+    bool wanted = uploader_asked_locked(inode) || follows || (!finished && goes_early_locked(inode));
+    bool begins = !finished && !held && wanted, leftover = finished && inode->resumed;
+    if ((begins || leftover) && !inode->upload && !uploader->stops) {
+        inode->upload = upload_new_locked(uploader, inode);
+        if (!inode->maybe_inherited) /* restore.h says what an earlier process did not read */
+            extents_clear(&inode->unread);
     }
     struct upload *upload = inode->upload;
-    bool halt = held || inode->orphan;
+    if (upload && upload->busy)
+        ask_for_early_locked(upload);
+    bool halt = held || inode->orphan || inode->rekeyed, lost = inode->lost,
+         urgent = !list_empty(&inode->syncs);
     lock_drop(&inode->lock);
     if (upload && upload->busy) {
         if (halt && !upload->halting)
@@ -271,9 +341,9 @@ static void look_at(struct uploader *uploader, struct inode *inode)
         if (upload)
             upload_free(upload);
         unlist(uploader, inode);
-        uploader_answer(inode, 0);
+        uploader_answer(inode, lost ? -ESTALE : 0);
     } else if (upload && !held && wanted && !uploader->stops) {
-        queue_begin(upload);
+        queue_begin(upload, urgent);
     }
 }
 
@@ -291,6 +361,14 @@ static void look_at_poked(struct uploader *uploader)
     }
 }
 
+/* One that failed is tried again at the next mount. */
+static void end_abort(struct errand *errand)
+{
+    if (errand->call.rc == 0 || errand->call.rc == -ENOENT)
+        recording_upload_end(errand->aborted, errand->upload_id);
+    errand_free(errand);
+}
+
 static void take_arrived(struct uploader *uploader)
 {
     for (;;) {
@@ -301,27 +379,64 @@ static void take_arrived(struct uploader *uploader)
         lock_drop(&uploader->lock);
         if (!errand)
             return;
+        if (errand->flushing && errand_heard_flush(errand))
+            continue;
         if (!granted && errand->call.rc == 0 && errand->rc == 0)
             uploader->progress_ms = clock_ms();
         if (errand->upload)
             upload_step(errand->upload, granted ? EVENT_GRANTED : EVENT_ENDED, errand);
         else
-            errand_free(errand);
+            end_abort(errand);
     }
 }
 
-/* Tries begin, and requests with data start, as far as there is room for them. */
-static void pump(struct uploader *uploader)
+/* Who makes many files is not kept from it by their way up. ret_next: when to look again. */
+static bool defers(struct uploader *uploader, int64_t *ret_next)
 {
-    while (uploader->busy_count < UPLOADS_BUSY_MAX && !list_empty(&uploader->begins))
+    int64_t now = clock_ms(), until = atomic_load(&uploader->cache->made_ms) + UPLOADS_DEFER_MS;
+    *ret_next = CLOCK_NEVER;
+    if (uploader->queued_count < UPLOADS_DEFER_COUNT || list_empty(&uploader->begins) || until <= now)
+        return false;
+    const struct upload *first = container_of(uploader->begins.next, struct upload, turn);
+    if (now - first->waiting_ms >= UPLOADS_DEFER_MAX)
+        return false;
+    *ret_next = until;
+    return true;
+}
+
+/* The first that has something to send and may. */
+static struct upload *find_ready(struct uploader *uploader)
+{
+    list_for_each (at, &uploader->ready) {
+        struct upload *upload = container_of(at, struct upload, turn);
+        if (!upload->early || uploader->early_used < uploader->early_max)
+            return upload;
+    }
+    return NULL;
+}
+
+/* Tries begin, and requests with data start, as far as there is room for them. When to look again; ret_dozes: not before, for no
+ * try that nobody waits for. */
+static int64_t pump(struct uploader *uploader, bool *ret_dozes)
+{
+    int64_t next;
+    lock_take(&uploader->lock);
+    size_t slots = window_room(&uploader->window);
+    lock_drop(&uploader->lock);
+    while (uploader->busy_count < UPLOADS_BUSY_MAX && !list_empty(&uploader->urgent))
+        upload_step(container_of(uploader->urgent.next, struct upload, turn), EVENT_GO, NULL);
+    while (uploader->busy_count < UPLOADS_BUSY_MAX && !list_empty(&uploader->begins) &&
+           !defers(uploader, &next))
         upload_step(container_of(uploader->begins.next, struct upload, turn), EVENT_GO, NULL);
-    while (uploader->slots_used < uploader->cache->config.uploads_max && !list_empty(&uploader->ready)) {
-        struct upload *upload = container_of(uploader->ready.next, struct upload, turn);
+    struct upload *upload;
+    while (uploader->slots_used < slots && (upload = find_ready(uploader))) {
         uint64_t bytes = upload_next_bytes(upload);
         if (uploader->bytes_used && uploader->bytes_used + bytes > uploader->memory_max)
             break;
         upload_step(upload, EVENT_GO, NULL);
     }
+    *ret_dozes = defers(uploader, &next);
+    return next;
 }
 
 static int64_t ring_parked(struct uploader *uploader)
@@ -330,7 +445,7 @@ static int64_t ring_parked(struct uploader *uploader)
     list_for_each_safe (at, after, &uploader->parked) {
         struct upload *upload = container_of(at, struct upload, turn);
         if (upload->due_ms <= now)
-            queue_begin(upload);
+            queue_begin(upload, false);
         else if (upload->due_ms < next)
             next = upload->due_ms;
     }
@@ -347,7 +462,7 @@ static bool under_way(const struct errand *errand)
  * that runs longer does get its bytes through. */
 static bool runs_slowly(const struct errand *errand, int64_t now, int64_t patience_ms)
 {
-    return under_way(errand) && errand->call.op != STORE_COMPLETE &&
+    return under_way(errand) && !errand_thinks(errand) &&
            now - errand->started_ms > patience_ms + patience_ms / 8;
 }
 
@@ -364,20 +479,21 @@ static bool only_waits(struct uploader *uploader, struct upload *upload, int64_t
     return waits && (upload->busy || !list_empty(&upload->turn)) && upload->state != UPLOAD_PARKED;
 }
 
-/* Whoever waits for a COMPLETE that the server has not answered for io_timeout hears EIO; it goes on behind. */
+/* Whoever waits for a COMPLETE or a PART_COPY that the server has not answered for io_timeout hears EIO; it goes on behind. */
 static int64_t ring_thinking(struct upload *upload, int64_t now, int64_t patience_ms)
 {
     int64_t next = CLOCK_NEVER;
     list_for_each (at, &upload->errands) {
         struct errand *errand = container_of(at, struct errand, link);
         int64_t due_ms = errand->started_ms + patience_ms;
-        if (errand->call.op != STORE_COMPLETE || errand->told)
+        if (!errand_thinks(errand) || errand->told)
             continue;
         if (due_ms > now) {
             next = due_ms;
         } else {
             errand->told = true;
             uploader_answer(upload->inode, -EIO);
+            reads_go_on(upload->inode, -EIO);
         }
     }
     return next;
@@ -387,6 +503,10 @@ static int64_t ring_thinking(struct upload *upload, int64_t now, int64_t patienc
 static int64_t ring_waiting(struct uploader *uploader)
 {
     int64_t now = clock_ms(), next = CLOCK_NEVER, patience_ms = uploader->cache->config.io_timeout_ms;
+    if (now < uploader->waiting_ms)
+        return uploader->waiting_ms;
+    /* There may be thousands, and events by the thousand. */
+    uploader->waiting_ms = now + RING_MS + (int64_t)uploader->queued_count / 32;
     list_for_each (at, &uploader->uploads) {
         struct upload *upload = container_of(at, struct upload, link);
         int64_t thinking = ring_thinking(upload, now, patience_ms);
@@ -410,9 +530,9 @@ static void stop_all(struct uploader *uploader)
 {
     list_for_each_safe (at, after, &uploader->uploads) {
         struct upload *upload = container_of(at, struct upload, link);
-        if (upload->busy && !upload->halting)
+        if (upload->busy) /* also one that halts already: now nothing of it is left alone */
             upload_step(upload, EVENT_HALT, NULL);
-        else if (!upload->busy)
+        else
             upload_free(upload);
     }
     uploader->ended = list_empty(&uploader->uploads) && list_empty(&uploader->aborts);
@@ -424,25 +544,32 @@ static void *run(void *argument)
     while (!uploader->ended) {
         take_arrived(uploader);
         look_at_poked(uploader);
-        int64_t next = ring_parked(uploader), next_waiting = ring_waiting(uploader);
-        if (next_waiting < next)
-            next = next_waiting;
+        int64_t next = ring_parked(uploader), rings[] = {ring_waiting(uploader), publishing_ring(uploader)};
+        for (size_t i = 0; i < sizeof rings / sizeof rings[0]; i++)
+            next = rings[i] < next ? rings[i] : next;
         lock_take(&uploader->lock);
         uploader->stops = uploader->stopping;
+        uploader->room_grew = false; /* looked at below */
         lock_drop(&uploader->lock);
-        if (uploader->stops)
+        int64_t pumped = CLOCK_NEVER;
+        bool dozes = false;
+        if (uploader->stops) {
             stop_all(uploader);
-        else
-            pump(uploader);
+            pumped = clock_ms() + RING_MS; /* what was left alone for a moment */
+        } else
+            pumped = pump(uploader, &dozes);
+        next = pumped < next ? pumped : next;
         if (uploader->ended)
             break;
         LOCK_SCOPED(&uploader->lock);
         uploader->busy_shown = uploader->busy_count;
         uploader->parked_shown = uploader->parked_count;
-        while (list_empty(&uploader->arrived) && list_empty(&uploader->poked) &&
-               uploader->stops == uploader->stopping)
+        uploader->dozes = dozes && list_empty(&uploader->poked);
+        while (list_empty(&uploader->arrived) && (uploader->dozes || list_empty(&uploader->poked)) &&
+               !uploader->room_grew && uploader->stops == uploader->stopping)
             if (gate_wait_locked(&uploader->wake, &uploader->lock, &uploader->waiter, next) < 0)
                 break;
+        uploader->dozes = false;
     }
     return NULL;
 }
@@ -454,12 +581,16 @@ struct uploader *uploader_new(struct cache *cache)
     uploader->cache = cache;
     memory_report(cache->config.memory, &memory);
     uploader->memory_max = memory.limit / 2;
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    uploader->early_max = processors > 3 ? (size_t)processors / 2 : 1;
+    window_init(&uploader->window, cache->config.uploads_max);
     lock_init(&uploader->lock, LOCK_UPLOAD, "uploader");
     gate_init(&uploader->wake);
     gate_init(&uploader->drained);
     waiter_init(&uploader->waiter);
-    struct list *lists[] = {&uploader->poked,  &uploader->arrived, &uploader->unsent, &uploader->uploads,
-                            &uploader->begins, &uploader->ready,   &uploader->parked, &uploader->aborts};
+    struct list *lists[] = {&uploader->poked,   &uploader->arrived, &uploader->unsent,
+                            &uploader->uploads, &uploader->urgent,  &uploader->begins,
+                            &uploader->ready,   &uploader->parked,  &uploader->aborts};
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
         list_init(lists[i]);
     uploader->jobs = pool_new("upload", UPLOAD_JOBS, 2 * UPLOADS_BUSY_MAX);
@@ -521,10 +652,15 @@ static void publish_all(struct uploader *uploader)
     size_t count;
     struct inode **inodes = list_unsent(uploader, &count);
     for (size_t i = 0; i < count; i++) {
-        uploader_publish(inodes[i]);
+        uploader_publish_open(inodes[i]);
         inode_unref(inodes[i]);
     }
     free(inodes);
+}
+
+bool uploader_stuck(int parked_rc)
+{
+    return parked_rc != 0 && parked_rc != -EIO && parked_rc != -EACCES && parked_rc != -ENOSPC;
 }
 
 /* 0 while something may still go up by itself; else the error of one that cannot. */
@@ -539,10 +675,10 @@ static int find_stuck(struct uploader *uploader)
         int parked_rc = inodes[i]->upload_busy || inodes[i]->publish ? 0 : inodes[i]->parked_rc;
         lock_drop(&inodes[i]->lock);
         inode_unref(inodes[i]);
-        if (parked_rc == 0 || parked_rc == -EIO || parked_rc == -EACCES || parked_rc == -ENOSPC)
-            moving = true;
-        else
+        if (uploader_stuck(parked_rc))
             rc = parked_rc;
+        else
+            moving = true;
     }
     free(inodes);
     return moving ? 0 : rc;
@@ -570,34 +706,9 @@ int uploader_drain(struct uploader *uploader, struct waiter *waiter, int64_t dea
     return *ret_unsent == 0 ? 0 : rc;
 }
 
-#define PARTLY "; only what was changed is in the local file, the rest in the object"
-
-void uploader_each_unsent(struct uploader *uploader,
-                          void (*each)(void *context, const char *key, const char *path, uint64_t bytes,
-                                       const char *why),
-                          void *context)
+void uploader_list_unsent(struct uploader *uploader, struct inode ***ret_inodes, size_t *ret_count)
 {
-    size_t count;
-    struct inode **inodes = list_unsent(uploader, &count);
-    for (size_t i = 0; i < count; i++) {
-        struct inode *inode = inodes[i];
-        BUF_SCOPED key = BUF_INIT;
-        char why[sizeof inode->parked_why + sizeof PARTLY];
-        names_key(inode, &key);
-        lock_take(&inode->lock);
-        bool unsent = inode_dirty_locked(inode) && !inode->orphan;
-        uint64_t bytes = inode->type == S_IFREG ? extents_bytes(&inode->dirty) : 0;
-        bool partly = inode->type == S_IFREG && content_gaps_locked(inode);
-        char *path = inode->local ? disk_path(inode->cache->config.disk, inode->local_name) : NULL;
-        snprintf(why, sizeof why, "%s%s", inode->parked_why[0] ? inode->parked_why : "not sent yet",
-                 partly ? PARTLY : "");
-        lock_drop(&inode->lock);
-        if (unsent)
-            each(context, key.bytes, path ? path : "", bytes, why);
-        free(path);
-        inode_unref(inode);
-    }
-    free(inodes);
+    *ret_inodes = list_unsent(uploader, ret_count);
 }
 
 void uploader_count_sent(struct uploader *uploader, uint64_t files, uint64_t bytes, uint64_t again)
@@ -606,6 +717,28 @@ void uploader_count_sent(struct uploader *uploader, uint64_t files, uint64_t byt
     uploader->sent_files += files;
     uploader->sent_bytes += bytes;
     uploader->sent_again_bytes += again;
+}
+
+void uploader_count_copied(struct uploader *uploader, uint64_t bytes)
+{
+    LOCK_SCOPED(&uploader->lock);
+    uploader->copied_bytes += bytes;
+}
+
+bool uploader_copies_parts(const struct uploader *uploader)
+{
+    struct store_abilities abilities;
+    store_abilities(uploader->cache->config.store, &abilities);
+    return abilities.part_copy != ABILITY_NO && !abilities.equal_parts && !uploader->copies_refused;
+}
+
+void uploader_report_sent(struct uploader *uploader, struct uploader_report *ret_report)
+{
+    LOCK_SCOPED(&uploader->lock);
+    *ret_report = (struct uploader_report){.sent_files = uploader->sent_files,
+                                           .sent_bytes = uploader->sent_bytes,
+                                           .sent_again_bytes = uploader->sent_again_bytes,
+                                           .copied_bytes = uploader->copied_bytes};
 }
 
 void uploader_report(struct uploader *uploader, struct uploader_report *ret_report)
@@ -627,10 +760,12 @@ void uploader_report(struct uploader *uploader, struct uploader_report *ret_repo
         .unsent_bytes = bytes,
         .uploading = uploader->busy_shown,
         .parked = uploader->parked_shown,
+        .in_flight_max = uploader->window.size,
         .conflicts = conflicts,
         .sent_files = uploader->sent_files,
         .sent_bytes = uploader->sent_bytes,
         .sent_again_bytes = uploader->sent_again_bytes,
+        .copied_bytes = uploader->copied_bytes,
     };
     if (!list_empty(&uploader->unsent)) {
         struct inode *oldest = container_of(uploader->unsent.next, struct inode, unsent);

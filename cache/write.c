@@ -3,6 +3,16 @@
 
 #include "cache/content.h"
 #include "cache/core.h"
+#include "cache/journal.h"
+#include "cache/pressure.h"
+
+/* O_SYNC: each write is an fsync. */
+static int sync_write(struct cache *cache, struct inode *inode, struct waiter *waiter)
+{
+    if (cache->config.durability == DURABILITY_LOCAL)
+        return journal_flush(cache->journal, waiter);
+    return uploader_sync_wait(inode, waiter);
+}
 
 int cache_write(struct cache *cache, struct waiter *waiter, struct handle *handle, const void *bytes,
                 size_t size, uint64_t offset)
@@ -15,7 +25,17 @@ int cache_write(struct cache *cache, struct waiter *waiter, struct handle *handl
     if (size == 0)
         return 0;
     if (synchronous && !waiter)
-        return -EAGAIN; /* it waits for S3 at its end, where nothing could be taken back */
-    int rc = content_write(handle->inode, waiter, bytes, size, offset, (handle->flags & O_APPEND) != 0);
-    return rc == 0 && synchronous ? uploader_sync_wait(handle->inode, waiter) : rc;
+        return -EAGAIN; /* it waits at its end, where nothing could be taken back */
+    int rc = journal_throttle(cache->journal, waiter);
+    if (rc == 0)
+        rc = pressure_wait(cache->pressure, size, waiter);
+    if (rc == 0 && handle->closing)
+        content_set_closing(handle, false);
+    while (rc == 0) {
+        rc = content_write(handle->inode, waiter, bytes, size, offset, (handle->flags & O_APPEND) != 0);
+        if (rc != -ENOSPC && rc != -EDQUOT)
+            break;
+        rc = pressure_await_room(cache->pressure, waiter);
+    }
+    return rc == 0 && synchronous ? sync_write(cache, handle->inode, waiter) : rc;
 }

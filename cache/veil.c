@@ -1,0 +1,297 @@
+#include "cache/veil.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "cache/server.h"
+#include "cache/uploader.h"
+
+/* ---- The table. ---- */
+
+static struct veil_key *find(struct names *names, const char *key)
+{
+    struct veil_key *found;
+    assert(lock_held(&names->lock));
+    HASH_FIND(by_key, names->veils, key, strlen(key), found);
+    return found;
+}
+
+static void add(struct names *names, const char *key, struct inode *inode, bool any)
+{
+    struct veil_key *place = find(names, key);
+    struct veil *veil = xcalloc(1, sizeof *veil);
+    size_t length = strlen(key);
+
+    if (!place) {
+        place = xcalloc(1, sizeof *place + length + 1);
+        memcpy(place->key, key, length + 1);
+        HASH_ADD_KEYPTR(by_key, names->veils, place->key, length, place);
+    }
+    *veil = (struct veil){.inode = inode, .any = any};
+    struct veil **at = &place->first;
+    while (*at)
+        at = &(*at)->next;
+    *at = veil;
+    inode->veiled[inode->veiled[0] != NULL] = place->key;
+}
+
+static void drop(struct names *names, const char *key, const struct inode *inode)
+{
+    struct veil_key *place = find(names, key);
+
+    for (struct veil **at = &place->first; *at;) {
+        struct veil *veil = *at;
+        if (veil->inode != inode) {
+            at = &veil->next;
+            continue;
+        }
+        *at = veil->next;
+        free(veil);
+    }
+    if (place->first)
+        return;
+    HASH_DELETE(by_key, names->veils, place);
+    free(place);
+}
+
+/* ---- One inode. ---- */
+
+/* The key at which an upload of it is at work, or may have been; NULL. */
+static const char *doubtful_key_locked(const struct inode *inode)
+{
+    return inode->busy_key ? inode->busy_key : inode->maybe_key;
+}
+
+static bool differs(const char *key, const struct buf *wanted)
+{
+    return key && strcmp(key, wanted->bytes) != 0;
+}
+
+/* The key may be free: the upload that awaits it tries again. Who it is; NULL. */
+static struct inode *wake_locked(struct names *names, const char *key)
+{
+    struct inode *user = names_find_path_locked(names, key + strlen(names->root->cache->prefix));
+
+    gate_open(&names->turn);
+    if (!user || !user->cache->uploader)
+        return NULL;
+    lock_take(&user->lock);
+    bool waits = user->awaits_key;
+    user->awaits_key = false;
+    lock_drop(&user->lock);
+    if (waits)
+        uploader_poke(user);
+    return waits ? user : NULL;
+}
+
+static void update_locked(struct inode *inode, char **ret_keys)
+{
+    struct names *names = &inode->cache->names;
+    BUF_SCOPED wanted = BUF_INIT;
+    bool doomed = !list_empty(&inode->doomed);
+    bool named = !doomed && names_key_locked(inode, &wanted) == 0;
+    LOCK_SCOPED(&inode->lock);
+    const char *doubt = doubtful_key_locked(inode);
+    if (!doomed && !(named && differs(doubt, &wanted)))
+        doubt = NULL;
+    inode->displaced = named && inode->remote.exists && differs(inode->remote.key, &wanted);
+
+    for (int i = 1; i >= 0; i--) {
+        ret_keys[i] = inode->veiled[i] ? xstrdup(inode->veiled[i]) : NULL;
+        if (inode->veiled[i])
+            drop(names, inode->veiled[i], inode);
+        inode->veiled[i] = NULL;
+    }
+    if (doubt)
+        add(names, doubt, inode, true);
+    bool away = (doomed && inode->remote.exists) || inode->displaced;
+    if (away && (!doubt || strcmp(doubt, inode->remote.key) != 0))
+        add(names, inode->remote.key, inode, false);
+}
+
+void veil_update_locked(struct inode *inode)
+{
+    char *keys[2];
+
+    update_locked(inode, keys);
+    for (int i = 0; i < 2; i++) {
+        if (keys[i])
+            wake_locked(&inode->cache->names, keys[i]);
+        free(keys[i]);
+    }
+}
+
+/* ---- Questions. ---- */
+
+static bool is_version(struct inode *inode, const struct store_object *seen)
+{
+    LOCK_SCOPED(&inode->lock);
+    const struct remote *remote = &inode->remote;
+
+    return remote->exists && strcmp(remote->key, seen->key) == 0 &&
+           server_is_version(seen, &remote->identity, store_fields_get(&remote->meta, SERVER_ID_FIELD));
+}
+
+bool veil_hides_locked(struct names *names, const struct store_object *object)
+{
+    struct veil_key *place = find(names, object->key);
+
+    if (!place)
+        return false;
+    for (struct veil *veil = place->first; veil; veil = veil->next)
+        if (veil->any || is_version(veil->inode, object))
+            return true;
+    return false;
+}
+
+size_t veil_count_locked(struct names *names, const char *prefix, size_t max)
+{
+    size_t found = 0, length = strlen(prefix);
+
+    for (struct veil_key *at = names->veils; at && found < max; at = at->by_key.next)
+        found += strncmp(at->key, prefix, length) == 0;
+    return found;
+}
+
+struct inode *veil_doomed_locked(struct names *names, const char *key, const struct inode *but)
+{
+    struct veil_key *place = find(names, key);
+    struct inode *found = NULL;
+
+    for (struct veil *veil = place ? place->first : NULL; veil; veil = veil->next)
+        if (veil->inode != but && !veil->any && !list_empty(&veil->inode->doomed))
+            found = veil->inode;
+    return found;
+}
+
+int veil_look_below(struct cache *cache, const char *prefix, const char *token, const char *what,
+                    struct waiter *waiter, bool *ret_shows)
+{
+    struct names *names = &cache->names;
+    STRING_SCOPED *next = token ? xstrdup(token) : NULL;
+    int rc;
+
+    *ret_shows = false;
+    do {
+        struct store_call list = server_call(cache, STORE_LIST, NULL);
+        lock_take(&names->lock);
+        size_t hidden = veil_count_locked(names, prefix, STORE_LIST_MAX);
+        lock_drop(&names->lock);
+        list.prefix = prefix;
+        list.token = next;
+        list.max_keys = (int)(hidden < STORE_LIST_MAX ? hidden + 1 : STORE_LIST_MAX);
+        rc = server_wait(cache, what, &list, 0, waiter);
+        lock_take(&names->lock);
+        for (size_t i = 0; rc == 0 && i < list.object_count && !*ret_shows; i++)
+            *ret_shows = !veil_hides_locked(names, &list.objects[i]);
+        lock_drop(&names->lock);
+        free(next);
+        next = rc == 0 ? list.next_token : NULL;
+        if (next)
+            list.next_token = NULL;
+        store_call_release(&list);
+    } while (rc == 0 && next && !*ret_shows);
+    return rc;
+}
+
+/* It is named, and what it is to take along still stands there. */
+static bool follows(struct inode *inode)
+{
+    LOCK_SCOPED(&inode->lock);
+    return inode->displaced && !inode_conflicts_locked(inode);
+}
+
+struct inode *veil_displaced_locked(struct names *names, const char *key, const struct inode *but)
+{
+    struct veil_key *place = find(names, key);
+
+    for (struct veil *veil = place ? place->first : NULL; veil; veil = veil->next)
+        if (veil->inode != but && (veil->any ? veil->inode->parent != NULL : follows(veil->inode)))
+            return veil->inode;
+    return NULL;
+}
+
+bool veil_displaced_below_locked(struct names *names, const char *prefix)
+{
+    size_t length = strlen(prefix);
+
+    for (struct veil_key *at = names->veils; at; at = at->by_key.next)
+        if (strncmp(at->key, prefix, length) == 0 && veil_displaced_locked(names, at->key, NULL))
+            return true;
+    return false;
+}
+
+int veil_await_displaced(struct cache *cache, const char *key, bool below, struct waiter *waiter)
+{
+    struct names *names = &cache->names;
+    int64_t deadline_ms = clock_ms() + cache->config.io_timeout_ms;
+    LOCK_SCOPED(&names->lock);
+    int rc = 0;
+
+    while (rc == 0 && (below ? veil_displaced_below_locked(names, key)
+                             : veil_displaced_locked(names, key, NULL) != NULL))
+        rc = waiter ? gate_wait_locked(&names->turn, &names->lock, waiter, deadline_ms) : -EAGAIN;
+    return rc == -ETIMEDOUT ? -EIO : rc;
+}
+
+bool veil_held_locked(struct names *names, const char *key, const struct inode *inode)
+{
+    struct veil_key *place = find(names, key);
+
+    for (struct veil *veil = place ? place->first : NULL; veil; veil = veil->next)
+        if (veil->inode != inode && (veil->any || veil->inode->deleting || follows(veil->inode)))
+            return true;
+    return false;
+}
+
+int veil_claim(struct inode *inode, struct buf *ret_key)
+{
+    struct names *names = &inode->cache->names;
+    LOCK_SCOPED(&names->lock);
+    int rc = names_key_locked(inode, ret_key);
+
+    if (rc < 0)
+        return rc;
+    lock_take(&inode->lock);
+    if (inode
+            ->maybe_key) { /* what may stand there is found out first, also under a name that it has no more */
+        buf_reset(ret_key);
+        buf_add_string(ret_key, inode->maybe_key);
+    }
+    lock_drop(&inode->lock);
+    bool held = veil_held_locked(names, ret_key->bytes, inode);
+    LOCK_SCOPED(&inode->lock);
+    inode->awaits_key = held;
+    if (held)
+        return -EAGAIN;
+    assert(inode->upload_busy && !inode->busy_key);
+    inode->busy_key = xstrdup(ret_key->bytes);
+    return 0;
+}
+
+void veil_rest(struct inode *inode)
+{
+    LOCK_SCOPED(&inode->cache->names.lock);
+
+    if (inode->parent && inode->veiled[0])
+        veil_update_locked(inode);
+}
+
+void veil_release(struct cache *cache, const char *key, int rc)
+{
+    struct names *names = &cache->names;
+    AFTERMATH_SCOPED(aftermath, cache);
+
+    lock_take(&names->lock);
+    struct inode *user = wake_locked(names, key);
+    if (user)
+        inode_ref(user);
+    lock_drop(&names->lock);
+    if (user && rc < 0)
+        uploader_answer(user, -EIO);
+    if (user)
+        aftermath_unref(&aftermath, user);
+}

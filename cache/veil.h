@@ -1,0 +1,65 @@
+/* veil: keys under which objects stand, or may stand, that are no files there: hidden from lookups and listings, and not
+ * to be written by others while something is at work on them.
+ *
+ *      inode                                              veils
+ *      no name any more, its object is to go (doomed)     remote.key, this version
+ *      renamed, its object has not followed (displaced)   remote.key, this version; held while it may still follow
+ *      an upload of it runs, or its outcome is unknown,
+ *      and its name is gone or another one                that key, any version; held
+ *      its object is being deleted                        held
+ *
+ * Held: nobody else may PUT, COPY or DELETE there. An upload that would waits (inode->awaits_key), and is poked when
+ * veil_update_locked() or the deleter gives the key back (veil_release()).
+ *
+ * Threads: all under the lock of names; `inode->lock` inside.
+ */
+#ifndef CACHE_VEIL_H
+#define CACHE_VEIL_H
+
+#include "cache/aftermath.h"
+
+struct veil {
+    struct veil *next; /* of this key */
+    struct inode *inode;
+    bool any; /* whatever stands there; else the version of inode->remote */
+};
+
+struct veil_key { /* in names->veils */
+    UT_hash_handle by_key;
+    struct veil *first;
+    char key[];
+};
+
+/* The veils of this inode, and `displaced`, are what the drawing says now. Call after each change of its name, its remote.key, its
+ * doubts. */
+void veil_update_locked(struct inode *inode);
+/* This object is no file that anybody shall see. */
+bool veil_hides_locked(struct names *names, const struct store_object *object);
+/* Veils at keys that begin so; counting ends at `max`. */
+size_t veil_count_locked(struct names *names, const char *prefix, size_t max);
+/* Asks the server (LIST, page after page, from `token` on; NULL: from the start): is there anything below `prefix` that is not
+ * hidden? 0, or as server_wait(). No lock is held. */
+int veil_look_below(struct cache *cache, const char *prefix, const char *token, const char *what,
+                    struct waiter *waiter, bool *ret_shows);
+/* The nameless inode, not `but`, whose object of a known version stands under this very key, the last one of several; NULL. */
+struct inode *veil_doomed_locked(struct names *names, const char *key, const struct inode *but);
+/* Somebody else than `inode` (may be NULL) is at work on this key. */
+bool veil_held_locked(struct names *names, const char *key, const struct inode *inode);
+/* The upload of the inode works on its wanted key from now on: inode->busy_key. 0; -EAGAIN: it is held, and the inode awaits it;
+ * -ENOENT, -ENAMETOOLONG as names_key(). No lock is held. */
+int veil_claim(struct inode *inode, struct buf *ret_key);
+/* What stands under this very key, or is being sent there, is of an inode, not `but`, that has another name by now and takes it along;
+ * NULL. */
+struct inode *veil_displaced_locked(struct names *names, const char *key, const struct inode *but);
+/* Something under a key that begins so is still to follow its name. */
+bool veil_displaced_below_locked(struct names *names, const char *prefix);
+/* Waits until nothing under this very key (`below`: under a key that begins so) is any more. No lock is held. 0, -EINTR, -EAGAIN (no
+ * waiter), -EIO: not within io_timeout. */
+int veil_await_displaced(struct cache *cache, const char *key, bool below, struct waiter *waiter);
+/* The upload of the inode rests: keys that are not its name's any more are given back. No lock is held. */
+void veil_rest(struct inode *inode);
+/* The key may be free now: the upload that waits for it goes on. rc < 0: what was at work there failed, and who waits for that
+ * upload hears it. No lock is held. */
+void veil_release(struct cache *cache, const char *key, int rc);
+
+#endif
