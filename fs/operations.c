@@ -115,8 +115,9 @@ static pid_t read_thread_group(pid_t thread)
 /* tgkill of signal 0 asks, for the price of one system call, whether a thread leads its group; most do. */
 pid_t process_of(fuse_req_t fuse)
 {
+    const struct fs *fs = fuse_req_userdata(fuse);
     pid_t thread = fuse_req_ctx(fuse)->pid;
-    if (thread <= 0) /* of another pid namespace */
+    if (thread <= 0 || !cache_close_waits(fs->cache)) /* of another pid namespace, or nobody asks */
         return 0;
     if (tgkill(thread, thread, 0) == 0 || errno == EPERM)
         return thread;

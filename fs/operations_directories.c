@@ -146,14 +146,20 @@ void ask_releasedir(fuse_req_t fuse, fuse_ino_t id, struct fuse_file_info *file)
     request_error(&request, 0);
 }
 
-/* Names are in the bucket when the call that changed them returned: nothing is pending. */
+static int run_fsyncdir(struct request *request, struct waiter *waiter)
+{
+    int rc = cache_fsync_directory(request->fs->cache, waiter, request->inode);
+    if (rc == 0)
+        request_error(request, 0);
+    return rc;
+}
+
 void ask_fsyncdir(fuse_req_t fuse, fuse_ino_t id, int data_only, struct fuse_file_info *file)
 {
-    static const struct operation operation = {"FSYNCDIR", NULL};
+    static const struct operation operation = {"FSYNCDIR", run_fsyncdir};
     struct request request;
-    (void)id;
-    (void)data_only;
+    (void)data_only; /* names are all there is */
     (void)file;
-    request_init(&request, fs_of(fuse), fuse, &operation);
-    request_error(&request, 0);
+    if (ask_begin(&request, fuse, id, &operation))
+        request_start(&request);
 }

@@ -1,5 +1,6 @@
 #include "mount/claim.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -13,8 +14,7 @@
 #include "base/digest.h"
 #include "base/err.h"
 
-#define PATIENCE_MS 2000
-#define LOOK_MS     20
+#define LOOK_MS 20
 
 static char *directory_of(uid_t owner, int place)
 {
@@ -89,14 +89,14 @@ static pid_t read_pid(int file)
     return pread(file, text, sizeof(text) - 1, 0) > 0 ? (pid_t)strtol(text, NULL, 10) : 0;
 }
 
-int claim_take(const char *mount_point, struct claim *ret_claim, struct buf *why)
+int claim_take(const char *mount_point, int64_t patience_ms, struct claim *ret_claim, struct buf *why)
 {
     STRING_SCOPED *directory = make_directory(why);
     if (!directory)
         return -ENOENT;
     struct claim claim = {path_below(directory, mount_point, "sock"),
                           path_below(directory, mount_point, "lock"), -1};
-    int64_t deadline = clock_ms() + PATIENCE_MS;
+    int64_t deadline = clock_ms() + patience_ms;
     int rc;
     while ((rc = try_lock(claim.lock_path, &claim.lock)) == -EAGAIN && clock_ms() < deadline)
         nanosleep(&(struct timespec){.tv_nsec = LOOK_MS * 1000000}, NULL);
@@ -105,9 +105,8 @@ int claim_take(const char *mount_point, struct claim *ret_claim, struct buf *why
         claim_held(mount_point, geteuid(), &pid);
         if (rc == -EAGAIN)
             buf_printf(why,
-                       "%s is busy: another skyvol (pid %d) is mounting there, or still sends what is "
-                       "unsent; wait for "
-                       "it, or end it with: kill %d",
+                       "%s is busy: another skyvol (pid %d) is mounting there, or is in use though it was "
+                       "unmounted (umount -l); wait for it, or end it with: kill %d",
                        mount_point, (int)pid, (int)pid);
         else
             buf_printf(why, "%s: %s", claim.lock_path, err_text(rc));
@@ -162,5 +161,26 @@ void claim_find_sockets(const char *mount_point, uid_t owner, char *ret_paths[CL
     for (int place = 0; place < CLAIM_PLACES; place++) {
         STRING_SCOPED *directory = directory_of(owner, place);
         ret_paths[place] = belongs_to(directory, owner) ? path_below(directory, mount_point, "sock") : NULL;
+    }
+}
+
+static bool is_socket_name(const char *name)
+{
+    size_t length = strlen(name);
+    return length > 5 && strcmp(name + length - 5, ".sock") == 0;
+}
+
+void claim_each_socket(void (*each)(void *context, const char *path), void *context)
+{
+    for (int place = 0; place < CLAIM_PLACES; place++) {
+        STRING_SCOPED *path = directory_of(geteuid(), place);
+        DIR *directory = belongs_to(path, geteuid()) ? opendir(path) : NULL;
+        for (struct dirent *entry; directory && (entry = readdir(directory));) {
+            STRING_SCOPED *socket = xprintf("%s/%s", path, entry->d_name);
+            if (is_socket_name(entry->d_name))
+                each(context, socket);
+        }
+        if (directory)
+            closedir(directory);
     }
 }

@@ -11,6 +11,7 @@
 #define MOUNT_CLAIM_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "base/buf.h"
@@ -25,11 +26,13 @@ struct claim {
 
 #define CLAIM_NONE ((struct claim){.lock = -1})
 
-/* Waits two seconds for one who ends. -EBUSY: another daemon has it, named in `why`; -ENOENT: no place for it. */
-int claim_take(const char *mount_point, struct claim *ret_claim, struct buf *why);
+/* Waits `patience_ms` for one who ends. -EBUSY: another daemon has it, named in `why`; -ENOENT: no place for it. */
+int claim_take(const char *mount_point, int64_t patience_ms, struct claim *ret_claim, struct buf *why);
 void claim_release(struct claim *claim);
 /* A daemon of `owner` has the mount point now; its pid, 0 when it is not known (another pid namespace). */
 bool claim_held(const char *mount_point, uid_t owner, pid_t *ret_pid);
+/* Each socket of a daemon of our own user, whatever it serves. */
+void claim_each_socket(void (*each)(void *context, const char *path), void *context);
 /* The paths where a daemon of `owner` may have its socket, in directories that are his alone; NULL: not there. */
 void claim_find_sockets(const char *mount_point, uid_t owner, char *ret_paths[CLAIM_PLACES]);
 

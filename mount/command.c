@@ -28,10 +28,27 @@ static const struct command {
      "An option is taken from -o, else from the environment (SKYVOL_NAME), else from the [mount] table of "
      "the file\n"
      "that config= or SKYVOL_CONFIG names, else of ~/.config/skyvol/config.toml and /etc/skyvol.toml.\n"},
-    {"umount", command_umount, "skyvol umount DIR", "send what is unsent and take the directory away",
-     "Exits 1 when something could not be sent, and prints where it is kept.\n"},
-    {"status", command_status, "skyvol status DIR [--json]", "what a mount does, holds and could not send",
-     ""},
+    {"umount", command_umount, "skyvol umount DIR [--wait]",
+     "take the directory away; its daemon sends what is unsent",
+     "Returns when DIR is free; what is still unsent goes on being uploaded, also after a reboot at the next "
+     "mount.\n"
+     "--wait waits for that too, also when DIR was unmounted before. Exits 1 when something cannot be sent, "
+     "and prints\n"
+     "where it is kept.\n"},
+    {"status", command_status, "skyvol status DIR|--all [--json]",
+     "what a mount does, holds and could not send",
+     "DIR is a mount, or a cache directory that nobody mounts. --all: all mounts of this user, daemons that "
+     "still send,\n"
+     "and the cache directories with unsent changes.\n"},
+    {"flush", command_flush, "skyvol flush DIR|FILE...",
+     "send what is unsent and wait until it is in the bucket",
+     "Of a mount, of anything below one, or of a cache directory that nobody mounts. Shows how far it is. "
+     "Exits 1 when\n"
+     "something cannot be sent, and says why. Ctrl-C ends the waiting, not the sending.\n"},
+    {"discard", command_discard, "skyvol discard DIR FILE [--yes]", "give up the unsent changes of one file",
+     "FILE is a path below DIR, a mount or a cache directory that nobody mounts. It is again what the bucket "
+     "holds, or\n"
+     "nothing: what was written here is lost. Asks before it does so; --yes: without asking.\n"},
 };
 
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
@@ -66,11 +83,8 @@ int command_usage(const char *name, const char *format, ...)
     return 2;
 }
 
-int command_connect(const char *path, const struct place_mount *mount, int *ret_socket, pid_t *ret_pid)
+static void say_unreachable(const char *path, const struct place_mount *mount, int rc)
 {
-    int rc = control_connect(path, mount->owner, ret_socket, ret_pid);
-    if (rc == 0)
-        return 0;
     if (!mount->found)
         words_say("%s is not mounted", path);
     else if (strcmp(mount->type, "fuse.skyvol") != 0)
@@ -85,7 +99,105 @@ int command_connect(const char *path, const struct place_mount *mount, int *ret_
             "the daemon of %s cannot be reached (%s): it is just starting or ending, or belongs to another "
             "container; try again, or there",
             path, err_text(rc));
+}
+
+int command_connect(const char *path, const struct place_mount *mount, int *ret_socket, pid_t *ret_pid)
+{
+    int rc = control_connect(path, mount->owner, ret_socket, ret_pid);
+    if (rc < 0)
+        say_unreachable(path, mount, rc);
     return rc;
+}
+
+static void say_silent(const char *path, pid_t pid, int rc)
+{
+    words_say("the daemon of %s (pid %d) does not answer (%s); see its log; if it is stopped: kill -CONT %d",
+              path, (int)pid, err_text(rc), (int)pid);
+}
+
+/* Takes an answer that is an error. */
+static int hear_error(const struct target *target, const char *request, struct json **answer)
+{
+    const char *error = json_get_string(*answer, "error");
+    if (!error)
+        return 0;
+    bool unknown = strcmp(error, "unknown request") == 0, missing = strcmp(error, CONTROL_NO_FILE) == 0;
+    if (unknown)
+        words_say("the daemon of %s is of a version that knows no %s; unmount and mount again to use it",
+                  target->path, request);
+    else if (!missing)
+        words_say("%s: %s", target->path, error);
+    json_free(*answer);
+    *answer = NULL;
+    return missing ? -ENOENT : -EPROTO;
+}
+
+int command_ask(const struct target *target, const char *request, const char *path, int64_t timeout_ms,
+                struct json **ret_answer)
+{
+    int socket;
+    pid_t pid;
+    if (target->state == PLACE_DEAD) {
+        words_say(
+            "the daemon of %s has died; take the mount away with: skyvol umount %s (or mount there again)",
+            target->path, target->path);
+        return -ENOTCONN;
+    }
+    int rc = command_connect(target->path, &target->mount, &socket, &pid);
+    if (rc < 0)
+        return rc;
+    struct json *answer = NULL;
+    rc = control_send(socket, request, path);
+    if (rc == 0)
+        rc = control_receive(socket, timeout_ms, &answer);
+    close(socket);
+    if (rc == -EILSEQ)
+        words_say("%s: no file has a name that is not UTF-8", path);
+    else if (rc < 0)
+        say_silent(target->path, pid, rc);
+    else
+        rc = hear_error(target, request, &answer);
+    if (rc == 0)
+        *ret_answer = answer;
+    return rc;
+}
+
+void command_print_place(const struct json *file, struct buf *ret_place)
+{
+    const char *path = json_get_string(file, "path");
+    long long offset = command_number(file, "offset");
+    buf_reset(ret_place);
+    if (path && *path)
+        buf_add_string(ret_place, path);
+    if (offset)
+        buf_printf(ret_place, ", from byte %lld on", offset);
+}
+
+void command_name_unsent(const struct json *answer, bool all)
+{
+    const struct json *unsent = json_get(answer, "unsent");
+    for (size_t i = 0; i < json_count(unsent); i++) {
+        const struct json *file = json_at(unsent, i);
+        bool lasting = false, parked = false;
+        json_get_bool(file, "lasting", &lasting);
+        json_get_bool(file, "parked", &parked);
+        BUF_SCOPED place = BUF_INIT;
+        command_print_place(file, &place);
+        if (all || lasting)
+            words_say("%s %s (%s): its %lld bytes are kept in %s", json_get_string(file, "key"),
+                      lasting ? "cannot go up" : "was not sent", json_get_string(file, "why"),
+                      command_number(file, "bytes"), place.length ? place.bytes : "the journal");
+    }
+    long long more = command_number(answer, "unsent_files") - (long long)json_count(unsent);
+    if (all && more > 0)
+        words_say("and %lld more", more);
+}
+
+long long command_number(const struct json *object, const char *name)
+{
+    int64_t value = 0;
+    json_get_integer(object, name, &value);
+    return (long long)value;
 }
 
 static int refuse_command(const char *word)

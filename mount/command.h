@@ -5,7 +5,9 @@
 #ifndef MOUNT_COMMAND_H
 #define MOUNT_COMMAND_H
 
+#include "base/json.h"
 #include "mount/place.h"
+#include "mount/target.h"
 
 int command_main(int count, char **words);
 
@@ -13,10 +15,21 @@ int command_main(int count, char **words);
 int command_mount(int count, char **words);
 int command_umount(int count, char **words);
 int command_status(int count, char **words);
+int command_flush(int count, char **words);
+int command_discard(int count, char **words);
 
 /* A connection to the daemon of what place_look found at `path`; -errno, and it has been said why and what to do. */
 int command_connect(const char *path, const struct place_mount *mount, int *ret_socket, pid_t *ret_pid);
 
+/* One question to the daemon of a TARGET_DAEMON. -errno, and it has been said why and what to do; -ENOENT: there is no such file. */
+int command_ask(const struct target *target, const char *request, const char *path, int64_t timeout_ms,
+                struct json **ret_answer);
+/* The unsent files that no further try will send, or all that an answer lists, a line each on stderr. */
+void command_name_unsent(const struct json *answer, bool all);
+/* Where the bytes of an unsent file are kept, for people; empty: in no file of their own. */
+void command_print_place(const struct json *file, struct buf *ret_place);
+/* A whole number of an answer; 0: it is not there. */
+long long command_number(const struct json *object, const char *name);
 /* Prints "skyvol NAME: message" and what to type next; returns 2. */
 int command_usage(const char *name, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -101,7 +101,7 @@ int command_mount(int count, char **words)
         if (prepare(&settings, &said, &why) < 0) {
             words_complain(why.bytes);
             status = 1;
-        } else if (daemon_start(&daemon, settings.foreground) < 0) {
+        } else if (daemon_start(&daemon, &settings) < 0) {
             words_complain("no process can be started: out of memory, or too many processes");
             status = 1;
         } else {

@@ -8,55 +8,115 @@
 #include "mount/command.h"
 #include "mount/control.h"
 #include "mount/place.h"
+#include "mount/progress.h"
 #include "mount/words.h"
 
 #define QUIET_MS 2000  /* then it is said what is waited for */
-#define MORE_MS  10000 /* beyond stop_timeout: what is not sending, and the last words */
+#define MORE_MS  10000 /* for a daemon to say that the mount has ended */
+#define LOOK_MS  500   /* between two looks at how far it is */
 
 static int print_unsent(const struct json *last)
 {
-    const struct json *unsent = json_get(last, "unsent");
-    size_t count = json_count(unsent);
-    for (size_t i = 0; i < count; i++) {
-        const struct json *file = json_at(unsent, i);
-        int64_t bytes = 0;
-        json_get_integer(file, "bytes", &bytes);
-        words_say("%s was not sent (%s): its %lld bytes are kept in %s", json_get_string(file, "key"),
-                  json_get_string(file, "why"), (long long)bytes, json_get_string(file, "path"));
-    }
-    return count ? 1 : 0;
+    bool yielded = false;
+    command_name_unsent(last, true);
+    json_get_bool(last, "yielded", &yielded);
+    if (yielded)
+        words_say("a new mount has taken over, and goes on with them");
+    return json_count(json_get(last, "unsent")) ? 1 : 0;
 }
 
 struct farewell {
     const char *path;
     int socket;
+    uid_t owner;
     pid_t pid;
+    bool waits;
     int64_t stop_timeout_ms;
+    struct json *lingering; /* what is still on its way, once the daemon said so */
 };
 
-/* Waits for what the daemon sends and says at its end, and until it has let everything go. */
-static int read_last_words(const struct farewell *farewell)
+static int refuse_silence(const struct farewell *farewell, int rc)
+{
+    if (rc == -ETIMEDOUT)
+        words_say("the daemon of %s (pid %d) does not end: it is stopped or hangs, and may hold unsent data; "
+                  "see its log, or let it go on with: kill -CONT %d",
+                  farewell->path, (int)farewell->pid, (int)farewell->pid);
+    else
+        words_say("the daemon of %s ended without a word (%s); see its log", farewell->path, err_text(rc));
+    return 1;
+}
+
+/* Files that cannot go up as things stand are named now: nobody comes back to say it. */
+static int leave(const struct farewell *farewell)
+{
+    const struct json *lingering = farewell->lingering;
+    long long lasting = command_number(lingering, "lasting");
+    words_say(
+        "%lld files (%lld bytes) are still being uploaded by pid %d; `skyvol umount %s --wait` waits; they "
+        "survive a reboot",
+        command_number(lingering, "unsent_files") - lasting, command_number(lingering, "unsent_bytes"),
+        (int)farewell->pid, farewell->path);
+    command_name_unsent(lingering, false);
+    return lasting ? 1 : 0;
+}
+
+/* The daemon's next line, with a word to who waits when it takes long. */
+static int hear(const struct farewell *farewell, struct json **ret_line)
+{
+    int rc = control_receive(farewell->socket, QUIET_MS, ret_line);
+    if (rc != -ETIMEDOUT)
+        return rc;
+    int64_t left = farewell->stop_timeout_ms + MORE_MS;
+    words_say("%s is unmounted; waiting until its daemon (pid %d) has sent what is unsent, at most %lld s",
+              farewell->path, (int)farewell->pid, (long long)left / 1000);
+    return control_receive(farewell->socket, left, ret_line);
+}
+
+/* Until the last words, showing how far it is. Ends also when the daemon does not answer any more. */
+static int watch(struct farewell *farewell, struct json **ret_last)
+{
+    struct progress progress;
+    int rc, silent = 0;
+    progress_init(&progress, farewell->path, isatty(STDERR_FILENO));
+    progress_show(&progress, farewell->lingering);
+    while ((rc = control_receive(farewell->socket, LOOK_MS, ret_last)) == -ETIMEDOUT && silent < 2) {
+        struct json *status = NULL;
+        BUF_SCOPED why = BUF_INIT;
+        int asked =
+            control_ask(farewell->path, farewell->owner, "status", "", CONTROL_TIMEOUT_MS, &status, &why);
+        silent = asked == -ETIMEDOUT ? silent + 1 : 0;
+        if (status)
+            progress_show(&progress, status);
+        json_free(status);
+    }
+    progress_end(&progress);
+    return rc;
+}
+
+static bool is_last(const struct json *line)
+{
+    bool ended = false;
+    return json_get_bool(line, "ended", &ended) && ended;
+}
+
+/* What the daemon says at the end of its mount: that it still sends, or that it has ended. */
+static int read_last_words(struct farewell *farewell)
 {
     struct json *last = NULL;
-    int rc = control_receive(farewell->socket, QUIET_MS, &last);
-    if (rc == -ETIMEDOUT) {
-        int64_t left = farewell->stop_timeout_ms + MORE_MS;
-        words_say(
-            "%s is unmounted; waiting until its daemon (pid %d) has sent what is unsent, at most %lld s",
-            farewell->path, (int)farewell->pid, (long long)left / 1000);
-        rc = control_receive(farewell->socket, left, &last);
+    int rc = farewell->lingering ? 0 : hear(farewell, &last);
+    if (rc == 0 && last && !is_last(last)) {
+        farewell->lingering = last;
+        last = NULL;
     }
-    if (rc == -ETIMEDOUT) {
-        words_say("the daemon of %s (pid %d) does not end: it is stopped or hangs, and may hold unsent data; "
-                  "see its log, "
-                  "or let it go on with: kill -CONT %d",
-                  farewell->path, (int)farewell->pid, (int)farewell->pid);
-        return 1;
+    if (rc == 0 && !last && !farewell->waits)
+        return leave(farewell);
+    while (rc == 0 && (!last || !is_last(last))) {
+        json_free(last);
+        last = NULL;
+        rc = watch(farewell, &last);
     }
-    if (rc < 0) {
-        words_say("the daemon of %s ended without a word (%s); see its log", farewell->path, err_text(rc));
-        return 1;
-    }
+    if (rc < 0)
+        return refuse_silence(farewell, rc);
     int status = print_unsent(last);
     json_free(last);
     control_await_end(farewell->socket, MORE_MS);
@@ -67,7 +127,7 @@ static int read_last_words(const struct farewell *farewell)
 static int announce(struct farewell *farewell, struct buf *why)
 {
     struct json *answer = NULL;
-    int rc = control_send(farewell->socket, "umount");
+    int rc = control_send(farewell->socket, "umount", NULL);
     if (rc == 0)
         rc = control_receive(farewell->socket, CONTROL_TIMEOUT_MS, &answer);
     if (rc < 0)
@@ -76,8 +136,11 @@ static int announce(struct farewell *farewell, struct buf *why)
                    "stopped, let it go "
                    "on with: kill -CONT %d",
                    farewell->path, (int)farewell->pid, err_text(rc), (int)farewell->pid);
-    else
-        json_get_integer(answer, "stop_timeout_ms", &farewell->stop_timeout_ms);
+    json_get_integer(answer, "stop_timeout_ms", &farewell->stop_timeout_ms);
+    if (command_number(answer, "unsent_files")) {
+        farewell->lingering = answer;
+        answer = NULL;
+    }
     json_free(answer);
     return rc;
 }
@@ -114,25 +177,56 @@ static int unmount_dead(const char *path)
     return 0;
 }
 
+static int read_words(int count, char **words, const char **ret_directory, bool *ret_waits)
+{
+    bool plain = false;
+    for (int i = 1; i < count; i++) {
+        if (!plain && strcmp(words[i], "--") == 0)
+            plain = true;
+        else if (!plain && strcmp(words[i], "--wait") == 0)
+            *ret_waits = true;
+        else if (!plain && words[i][0] == '-')
+            return command_usage("umount", "there is no flag '%s'", words[i]);
+        else if (*ret_directory)
+            return command_usage("umount", "one directory is wanted");
+        else
+            *ret_directory = words[i];
+    }
+    return *ret_directory ? 0 : command_usage("umount", "the directory is missing");
+}
+
+/* What is not mounted any more may still be sent by who served it. */
+static int end_mount(struct farewell *farewell)
+{
+    struct place_mount mount;
+    int status = 1;
+    if (place_look(farewell->path, &mount) == PLACE_DEAD)
+        status = unmount_dead(farewell->path);
+    else if (command_connect(farewell->path, &mount, &farewell->socket, &farewell->pid) == 0) {
+        farewell->owner = mount.owner;
+        status = say_farewell(farewell);
+    }
+    place_mount_release(&mount);
+    return status;
+}
+
 int command_umount(int count, char **words)
 {
-    if (count != 2)
-        return command_usage("umount", count < 2 ? "the directory is missing" : "one directory is wanted");
+    const char *directory = NULL;
+    bool waits = false;
+    int usage = read_words(count, words, &directory, &waits);
+    if (usage)
+        return usage;
     BUF_SCOPED why = BUF_INIT;
     STRING_SCOPED *path = NULL;
-    if (place_resolve(words[1], &path, &why) < 0) {
+    if (place_resolve(directory, &path, &why) < 0) {
         words_complain(why.bytes);
         return 1;
     }
-    struct place_mount mount;
-    struct farewell farewell = {.path = path, .socket = -1};
-    int status = 1;
-    if (place_look(path, &mount) == PLACE_DEAD)
-        status = unmount_dead(path);
-    else if (command_connect(path, &mount, &farewell.socket, &farewell.pid) == 0)
-        status = say_farewell(&farewell);
+    struct farewell farewell = {.path = path, .socket = -1, .waits = waits};
+    int status = end_mount(&farewell);
+    json_free(farewell.lingering);
     if (farewell.socket >= 0)
         close(farewell.socket);
-    place_mount_release(&mount);
     return status;
 }

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/utf8.h"
 #include "mount/claim.h"
 #include "mount/control.h"
 
@@ -64,12 +65,45 @@ int control_connect(const char *mount_point, uid_t owner, int *ret_socket, pid_t
     return rc;
 }
 
-int control_send(int socket, const char *command)
+int control_connect_at(const char *path, int *ret_socket, pid_t *ret_pid)
 {
-    STRING_SCOPED *line = xprintf("%s\n", command);
-    size_t length = strlen(line);
-    ssize_t sent = send(socket, line, length, MSG_NOSIGNAL);
-    return sent < 0 ? -errno : (size_t)sent == length ? 0 : -EPIPE;
+    return try_connect(path, geteuid(), ret_socket, ret_pid);
+}
+
+/* json would write another name in its place. */
+static bool is_utf8(const char *text)
+{
+    uint32_t code;
+    size_t left = strlen(text), size;
+    for (; left && (size = utf8_decode(text, left, &code)) > 0; left -= size)
+        text += size;
+    return left == 0;
+}
+
+static int print_request(const char *request, const char *path, struct buf *line)
+{
+    if (path && !is_utf8(path))
+        return -EILSEQ;
+    if (path) {
+        struct json *object = json_object_new();
+        json_set_string(object, request, path);
+        json_print(object, line, false);
+        json_free(object);
+    } else {
+        buf_add_string(line, request);
+    }
+    buf_add_char(line, '\n');
+    return 0;
+}
+
+int control_send(int socket, const char *request, const char *path)
+{
+    BUF_SCOPED line = BUF_INIT;
+    int rc = print_request(request, path, &line);
+    if (rc < 0)
+        return rc;
+    ssize_t sent = send(socket, line.bytes, line.length, MSG_NOSIGNAL);
+    return sent < 0 ? -errno : (size_t)sent == line.length ? 0 : -EPIPE;
 }
 
 /* Waits until something can be read, an end included. */
@@ -118,6 +152,42 @@ int control_receive(int socket, int64_t timeout_ms, struct json **ret_answer)
     if (rc == 0 && json_parse(line.bytes, line.length, ret_answer, NULL) < 0)
         rc = -EBADMSG;
     return rc;
+}
+
+static int check_answer(struct json **answer, struct buf *why)
+{
+    const char *error = json_get_string(*answer, "error");
+    if (!error)
+        return 0;
+    buf_add_string(why, error);
+    json_free(*answer);
+    *answer = NULL;
+    return -EPROTO;
+}
+
+int control_ask(const char *mount_point, uid_t owner, const char *request, const char *path,
+                int64_t timeout_ms, struct json **ret_answer, struct buf *why)
+{
+    int socket;
+    pid_t pid;
+    struct json *answer = NULL;
+    int rc = control_connect(mount_point, owner, &socket, &pid);
+    if (rc < 0)
+        return rc;
+    rc = control_send(socket, request, path);
+    if (rc == 0)
+        rc = control_receive(socket, timeout_ms, &answer);
+    close(socket);
+    if (rc == 0)
+        rc = check_answer(&answer, why);
+    if (rc == 0)
+        *ret_answer = answer;
+    return rc;
+}
+
+int control_await(int socket, int64_t timeout_ms)
+{
+    return await_readable(socket, clock_ms() + timeout_ms);
 }
 
 int control_await_end(int socket, int64_t timeout_ms)

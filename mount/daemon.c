@@ -5,20 +5,16 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "base/buf.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "mount/monitor.h"
 #include "mount/words.h"
 
-/* The first byte of the child's word. */
-enum { WORD_READY = 'R', WORD_FAILED = 'F' };
-
-static ssize_t read_word(int channel, struct buf *word)
+size_t daemon_read_word(int channel, struct buf *word)
 {
     for (;;) {
         char bytes[4096];
@@ -26,37 +22,64 @@ static ssize_t read_word(int channel, struct buf *word)
         if (got < 0 && errno == EINTR)
             continue;
         if (got <= 0)
-            return (ssize_t)word->length;
+            return word->length;
         buf_add(word, bytes, (size_t)got);
     }
 }
 
-static _Noreturn void wait_for_child(int channel, pid_t child)
+int daemon_write_word(int channel, char kind, const char *words)
 {
-    BUF_SCOPED word = BUF_INIT;
-    if (read_word(channel, &word) > 0) {
-        words_complain(word.bytes + 1);
-        _exit(word.bytes[0] == WORD_READY ? 0 : 1);
-    }
-    int status = 0;
-    waitpid(child, &status, 0);
-    if (WIFSIGNALED(status))
-        words_say("the daemon was killed by signal %d before it was ready; see its log", WTERMSIG(status));
-    else
-        words_say("the daemon ended before it was ready; try again with -f to see why");
-    _exit(1);
+    BUF_SCOPED message = BUF_INIT;
+    buf_add_char(&message, kind);
+    buf_add_string(&message, words);
+    return write(channel, message.bytes, message.length) < 0 ? -errno : 0;
 }
 
-int daemon_start(struct daemon *daemon, bool foreground)
+void daemon_follow(pid_t parent)
 {
-    daemon->channel = -1;
-    if (foreground)
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (getppid() != parent) /* it was gone before the line above */
+        _exit(1);
+}
+
+void daemon_outlive(void)
+{
+    prctl(PR_SET_PDEATHSIG, 0);
+}
+
+void daemon_detach(void)
+{
+    if (chdir("/") < 0)
+        log_warn("chdir /: %s; the directory where it was started stays in use", err_name(errno));
+    int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (nothing < 0)
+        return;
+    for (int fd = 0; fd < 3; fd++)
+        dup2(nothing, fd);
+    if (nothing > 2)
+        close(nothing);
+}
+
+static _Noreturn void wait_for_word(int channel)
+{
+    BUF_SCOPED word = BUF_INIT;
+    if (daemon_read_word(channel, &word) > 0)
+        words_complain(word.bytes + 1);
+    else
+        words_say("the daemon was ended before it was ready; try again with -f to see why");
+    _exit(word.bytes[0] == DAEMON_READY ? 0 : 1);
+}
+
+int daemon_start(struct daemon *daemon, const struct settings *settings)
+{
+    *daemon = (struct daemon){.channel = -1};
+    if (settings->foreground)
         return 0;
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) < 0)
         return -errno;
     fflush(NULL);
-    pid_t parent = getpid();
+    pid_t command = getpid();
     pid_t child = fork();
     if (child < 0) {
         int rc = -errno;
@@ -66,28 +89,22 @@ int daemon_start(struct daemon *daemon, bool foreground)
     }
     if (child > 0) {
         close(ends[1]);
-        wait_for_child(ends[0], child);
+        wait_for_word(ends[0]);
     }
     close(ends[0]);
-    daemon->channel = ends[1];
     setsid();
-    prctl(PR_SET_PDEATHSIG, SIGTERM);
-    if (getppid() != parent) /* it was gone before the line above */
-        _exit(1);
+    daemon_follow(command);
+    monitor_run(ends[1], settings, daemon);
     return 0;
 }
 
-static int tell(struct daemon *daemon, char word, const char *words)
+static int tell(struct daemon *daemon, char kind, const char *words)
 {
     if (daemon->channel < 0) {
         words_complain(words);
         return 0;
     }
-    BUF_SCOPED message = BUF_INIT;
-    buf_add_char(&message, word);
-    buf_add_string(&message, words);
-    ssize_t sent = write(daemon->channel, message.bytes, message.length);
-    int rc = sent < 0 ? -errno : 0;
+    int rc = daemon_write_word(daemon->channel, kind, words);
     close(daemon->channel);
     daemon->channel = -1;
     return rc;
@@ -96,23 +113,20 @@ static int tell(struct daemon *daemon, char word, const char *words)
 int daemon_ready(struct daemon *daemon, const char *words)
 {
     bool background = daemon->channel >= 0;
-    if (background) {
-        prctl(PR_SET_PDEATHSIG, 0); /* once told, the parent ends as it should */
-        if (chdir("/") < 0)
-            log_warn("chdir /: %s; the directory where it was started stays in use", err_name(errno));
-    }
-    int rc = tell(daemon, WORD_READY, words);
-    int nothing = background ? open("/dev/null", O_RDWR | O_CLOEXEC) : -1;
-    if (nothing < 0)
-        return rc;
-    for (int fd = 0; fd < 3; fd++)
-        dup2(nothing, fd);
-    if (nothing > 2)
-        close(nothing);
+    if (background)
+        daemon_outlive();
+    int rc = tell(daemon, DAEMON_READY, words);
+    if (background)
+        daemon_detach();
     return rc;
 }
 
 void daemon_failed(struct daemon *daemon, const char *words)
 {
-    tell(daemon, WORD_FAILED, words);
+    tell(daemon, DAEMON_FAILED, words);
+}
+
+pid_t daemon_monitor(const struct daemon *daemon)
+{
+    return daemon->monitor && getppid() == daemon->monitor ? daemon->monitor : 0;
 }

@@ -11,10 +11,16 @@
 #include <unistd.h>
 
 #include "base/buf.h"
-#include "base/clock.h"
 #include "base/digest.h"
 #include "base/err.h"
+#include "base/json.h"
+#include "cache/cache.h"
+#include "mount/option.h"
 #include "mount/words.h"
+
+#define MEMO      "mount.json"
+#define STATE     "state"
+#define MEMO_SIZE ((size_t)1 << 16)
 
 static void hash_field(struct buf *all, const char *text)
 {
@@ -33,6 +39,17 @@ static void add_machine_id(struct buf *all)
     hash_field(all, id);
 }
 
+char *home_base(void)
+{
+    if (geteuid() == 0)
+        return xstrdup("/var/lib/skyvol");
+    const char *state = getenv("XDG_STATE_HOME");
+    if (state && state[0] == '/')
+        return xprintf("%s/skyvol", state);
+    const char *own = getenv("HOME");
+    return own && own[0] == '/' ? xprintf("%s/.local/state/skyvol", own) : NULL;
+}
+
 static char *default_path(const struct settings *settings)
 {
     BUF_SCOPED all = BUF_INIT;
@@ -45,14 +62,22 @@ static char *default_path(const struct settings *settings)
     digest_sha256(all.bytes, all.length, hash);
     BUF_SCOPED name = BUF_INIT;
     buf_add_hex(&name, hash, 12);
-    if (geteuid() == 0)
-        return xprintf("/var/lib/skyvol/%s", name.bytes);
-    const char *state = getenv("XDG_STATE_HOME");
-    if (state && state[0] == '/')
-        return xprintf("%s/skyvol/%s", state, name.bytes);
-    const char *own = getenv("HOME");
-    return own && own[0] == '/' ? xprintf("%s/.local/state/skyvol/%s", own, name.bytes) : NULL;
+    STRING_SCOPED *base = home_base();
+    return base ? xprintf("%s/%s", base, name.bytes) : NULL;
 }
+
+static char *path_of(const struct settings *settings)
+{
+    return settings->cache_dir ? xstrdup(settings->cache_dir) : default_path(settings);
+}
+
+static char *source_of(const struct settings *settings)
+{
+    return xprintf("%s %s %s", settings->endpoint ? settings->endpoint : "aws", settings->bucket,
+                   settings->prefix ? settings->prefix : "");
+}
+
+/* ---- The lock. ---- */
 
 static int take_lock(struct home *home, struct buf *why)
 {
@@ -79,84 +104,305 @@ static int take_lock(struct home *home, struct buf *why)
     return 0;
 }
 
-static bool directory_has_files(const char *path)
+/* ---- mount.json. ---- */
+
+static void add_option(void *context, const char *name, const char *value)
 {
-    DIR *directory = opendir(path);
-    bool found = false;
-    for (struct dirent *entry; directory && !found && (entry = readdir(directory));)
-        found = entry->d_name[0] != '.';
-    if (directory)
-        closedir(directory);
-    return found;
+    json_set_string(context, name, value);
 }
 
-/* A run that was killed had no time to write its list. */
-static void name_old_session(const char *path, struct buf *warnings)
+static int write_memo(const struct settings *settings, struct disk *disk)
 {
-    STRING_SCOPED *list = xprintf("%s/unsent.json", path);
+    struct json *object = json_object_new(), *options = json_object_new();
+    BUF_SCOPED text = BUF_INIT;
+    json_set_string(object, "bucket", settings->bucket);
+    json_set_string(object, "prefix", settings->prefix);
+    json_set_string(object, "source", settings->source);
+    json_set_string(object, "mount_point", settings->mount_point);
+    option_each(settings, add_option, options);
+    json_set(object, "options", &options);
+    json_print(object, &text, true);
+    json_free(object);
+    struct disk_file *file = NULL;
+    disk->ops->remove(disk, MEMO ".new");
+    int rc = disk_open(disk, MEMO ".new", DISK_CREATE | DISK_EXCLUSIVE, &file);
+    if (rc == 0)
+        rc = disk_write(file, text.bytes, text.length, 0);
+    if (rc == 0)
+        rc = disk_flush(file);
+    disk_close(file);
+    if (rc == 0)
+        rc = disk->ops->rename(disk, MEMO ".new", MEMO);
+    return rc == 0 ? disk->ops->flush_names(disk) : rc;
+}
+
+static int read_memo(const char *path, struct json **ret_memo, struct buf *why)
+{
+    struct disk *disk = NULL;
+    struct disk_file *file = NULL;
+    STRING_SCOPED *bytes = xmalloc(MEMO_SIZE);
+    ssize_t got = access(path, F_OK) < 0 ? -errno : disk_open_directory(path, &disk);
+    if (got == 0)
+        got = disk_open(disk, MEMO, DISK_READ_ONLY, &file);
+    if (got == 0)
+        got = disk_read(file, bytes, MEMO_SIZE, 0);
+    disk_close(file);
+    disk_free(disk);
+    if (got < 0)
+        buf_printf(why, "%s: no cache directory of skyvol (" MEMO ": %s)", path, err_text((int)got));
+    return got < 0 ? (int)got : json_parse(bytes, (size_t)got, ret_memo, why);
+}
+
+static int recall_option(struct settings *settings, const struct json *options, const char *name)
+{
+    BUF_SCOPED why = BUF_INIT;
+    const char *value = json_get_string(options, name);
+    return value ? option_set(settings, name, value, MEMO, &why) : 0;
+}
+
+struct recalling {
+    struct settings *settings;
+    const struct json *options;
+};
+
+/* What another version wrote, and is not understood here, stays at its default. */
+static void recall_each(void *context, const char *name, const char *value)
+{
+    struct recalling *recalling = context;
+    (void)value;
+    recall_option(recalling->settings, recalling->options, name);
+}
+
+int home_recall(const char *path, struct settings *ret_settings, struct buf *why)
+{
+    static const char *const texts[] = {"endpoint", "region", "profile", "ca_bundle",
+                                        "proxy",    "log",    "config"};
+    struct json *memo = NULL;
+    *ret_settings = (struct settings){0};
+    option_defaults(ret_settings);
+    int rc = read_memo(path, &memo, why);
+    if (rc < 0)
+        return rc;
+    const struct json *options = json_get(memo, "options");
+    const char *bucket = json_get_string(memo, "bucket"), *prefix = json_get_string(memo, "prefix");
+    const char *source = json_get_string(memo, "source"), *place = json_get_string(memo, "mount_point");
+    if (bucket && source && place && options) {
+        struct settings defaults = *ret_settings;
+        struct recalling recalling = {ret_settings, options};
+        option_each(&defaults, recall_each, &recalling);
+        for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
+            recall_option(ret_settings, options, texts[i]);
+        ret_settings->bucket = xstrdup(bucket);
+        ret_settings->prefix = xstrdup(prefix ? prefix : "");
+        ret_settings->source = xstrdup(source);
+        ret_settings->mount_point = xstrdup(place);
+        free(ret_settings->cache_dir);
+        ret_settings->cache_dir = xstrdup(path);
+    } else {
+        buf_printf(why, "%s/" MEMO " does not say what is mounted", path);
+        rc = -EBADMSG;
+    }
+    json_free(memo);
+    return rc;
+}
+
+/* ---- What waits in a home. ---- */
+
+static void count_unsent(void *context, const struct cache_unsent *unsent)
+{
+    (void)unsent;
+    ++*(size_t *)context;
+}
+
+static int look_at_state(struct disk *home, cache_unsent_each *each, void *context, char **ret_source,
+                         struct buf *why)
+{
+    struct disk *state = NULL;
+    int rc = home->ops->subdisk(home, STATE, &state);
+    *ret_source = NULL;
+    if (rc == 0)
+        rc = cache_look(state, each, context, ret_source, why);
+    disk_free(state);
+    return rc;
+}
+
+bool home_held(const char *path)
+{
+    STRING_SCOPED *name = xprintf("%s/lock", path);
+    int file = open(name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    bool held = file >= 0 && flock(file, LOCK_EX | LOCK_NB) < 0;
+    if (file >= 0)
+        close(file);
+    return held;
+}
+
+static int look(const char *path, cache_unsent_each *each, void *context, char **ret_source, struct buf *why)
+{
+    STRING_SCOPED *state = xprintf("%s/" STATE, path);
+    struct disk *disk = NULL;
+    *ret_source = NULL;
+    if (home_held(path))
+        return -EBUSY;
+    int rc = access(state, F_OK) < 0 ? -errno : disk_open_directory(path, &disk);
+    if (rc == 0)
+        rc = look_at_state(disk, each, context, ret_source, why);
+    disk_free(disk);
+    return rc;
+}
+
+int home_look(const char *path, size_t *ret_unsent, char **ret_source, struct buf *why)
+{
+    *ret_unsent = 0;
+    return look(path, count_unsent, ret_unsent, ret_source, why);
+}
+
+int home_look_each(const char *path, cache_unsent_each *each, void *context, struct buf *why)
+{
+    STRING_SCOPED *source = NULL;
+    return look(path, each, context, &source, why);
+}
+
+static bool is_same_source(const char *path, const char *source)
+{
+    struct settings settings;
+    BUF_SCOPED why = BUF_INIT;
+    bool same = false;
+    if (home_recall(path, &settings, &why) == 0) {
+        STRING_SCOPED *other = source_of(&settings);
+        same = strcmp(other, source) == 0;
+    }
+    settings_release(&settings);
+    return same;
+}
+
+char *home_holder(const struct settings *settings)
+{
+    STRING_SCOPED *path = path_of(settings);
+    STRING_SCOPED *source = source_of(settings);
+    struct settings holder;
+    BUF_SCOPED why = BUF_INIT;
+    char *place = NULL;
+    if (!path || !home_held(path))
+        return NULL;
+    if (home_recall(path, &holder, &why) == 0) {
+        STRING_SCOPED *other = source_of(&holder);
+        place = strcmp(other, source) == 0 ? xstrdup(holder.mount_point) : NULL;
+    }
+    settings_release(&holder);
+    return place;
+}
+
+static void warn_of_sibling(const struct home *home, const char *path, struct buf *warnings)
+{
+    size_t unsent;
+    STRING_SCOPED *source = NULL;
+    BUF_SCOPED why = BUF_INIT;
+    if (strcmp(path, home->path) == 0 || !is_same_source(path, home->source) ||
+        home_look(path, &unsent, &source, &why) < 0 || !unsent)
+        return;
     words_next(warnings);
-    buf_printf(warnings, "an earlier run left unsent files in %s (%s); save what you need, then remove it",
-               path,
-               access(list, F_OK) == 0 ? "see its unsent.json" : "it was killed: their names are not known");
+    buf_printf(warnings, "%zu unsent changes of this very source wait in %s; send them with: skyvol flush %s",
+               unsent, path, path);
 }
 
-/* Empty sessions of runs that were killed go; those with files are only named. */
-static void look_at_old_sessions(const struct home *home, struct buf *warnings)
+static void look_at_siblings(const struct home *home, struct buf *warnings)
 {
-    DIR *directory = opendir(home->path);
+    STRING_SCOPED *base = home_base();
+    DIR *directory = base ? opendir(base) : NULL;
     for (struct dirent *entry; directory && (entry = readdir(directory));) {
-        if (strncmp(entry->d_name, "session-", 8) != 0)
-            continue;
-        STRING_SCOPED *path = xprintf("%s/%s", home->path, entry->d_name);
-        if (directory_has_files(path))
-            name_old_session(path, warnings);
-        else
-            rmdir(path);
+        STRING_SCOPED *path = xprintf("%s/%s", base, entry->d_name);
+        if (entry->d_name[0] != '.')
+            warn_of_sibling(home, path, warnings);
     }
     if (directory)
         closedir(directory);
 }
 
-static int open_session(struct home *home, struct buf *why)
+/* ---- Opening. ---- */
+
+static int remove_name(void *context, const char *name)
 {
-    struct disk *whole = NULL;
-    int rc = disk_open_directory(home->path, &whole);
-    if (rc == 0)
-        rc = whole->ops->subdisk(whole, home->session, &home->disk);
-    disk_free(whole);
+    struct disk *disk = context;
+    return disk->ops->remove(disk, name);
+}
+
+static int refuse_source(const struct home *home, size_t unsent, const char *source, struct buf *why)
+{
+    buf_printf(
+        why,
+        "%s holds %zu unsent changes of another source (%s): mount that one again with this cache_dir, or "
+        "`skyvol flush %s`, or give this mount another cache_dir",
+        home->path, unsent, source, home->path);
+    return -EXDEV;
+}
+
+/* It is of this source, or becomes so where nothing would be lost. */
+static int settle_source(struct home *home, struct disk *whole, struct buf *why)
+{
+    size_t unsent = 0;
+    STRING_SCOPED *source = NULL;
+    BUF_SCOPED words = BUF_INIT;
+    int rc = look_at_state(whole, count_unsent, &unsent, &source, &words);
     if (rc < 0)
-        buf_printf(why, "%s/%s: %s; give another directory with -o cache_dir=DIR", home->path, home->session,
+        buf_printf(
+            why, "%s/" STATE ": %s; nothing was changed there; give another directory with -o cache_dir=DIR",
+            home->path, words.length ? words.bytes : err_text(rc));
+    else if (source && strcmp(source, home->source) != 0)
+        rc = unsent ? refuse_source(home, unsent, source, why)
+                    : home->disk->ops->list(home->disk, remove_name, home->disk);
+    return rc;
+}
+
+static int open_state(struct home *home, const struct settings *settings, struct disk *whole, struct buf *why)
+{
+    int rc = whole->ops->subdisk(whole, STATE, &home->disk);
+    if (rc < 0) {
+        buf_printf(why, "%s/" STATE ": %s; give another directory with -o cache_dir=DIR", home->path,
                    err_text(rc));
+        return rc;
+    }
+    rc = settle_source(home, whole, why);
+    if (rc < 0)
+        return rc;
+    rc = write_memo(settings, whole);
+    if (rc < 0)
+        buf_printf(why, "%s/" MEMO ": %s; give another directory with -o cache_dir=DIR", home->path,
+                   err_text(rc));
+    return rc;
+}
+
+static int open_whole(struct home *home, struct disk **ret_whole, struct buf *why)
+{
+    int rc = disk_open_directory(home->path, ret_whole); /* makes it, and refuses what is not ours */
+    if (rc < 0)
+        buf_printf(why,
+                   "the cache directory %s cannot be used: %s; give a directory of yours on a local disk "
+                   "with -o cache_dir=DIR",
+                   home->path, rc == -EREMOTE ? "it is on a network file system" : err_text(rc));
     return rc;
 }
 
 int home_open(const struct settings *settings, struct home *ret_home, struct buf *why, struct buf *warnings)
 {
     struct home home = {.lock = -1};
-    home.path = settings->cache_dir ? xstrdup(settings->cache_dir) : default_path(settings);
+    struct disk *whole = NULL;
+    home.path = path_of(settings);
     if (!home.path) {
         buf_printf(why, "there is no HOME to keep unsent data in; give a directory with -o cache_dir=DIR");
         return -ENOENT;
     }
-    home.session = xprintf("session-%d-%lld", (int)getpid(), (long long)(clock_wall_ns() / 1000000));
-    struct disk *disk = NULL;
-    int rc = disk_open_directory(home.path, &disk); /* makes it, and refuses what is not ours */
-    disk_free(disk);
-    if (rc < 0)
-        buf_printf(why,
-                   "the cache directory %s cannot be used: %s; give a directory of yours on a local disk "
-                   "with -o cache_dir=DIR",
-                   home.path, rc == -EREMOTE ? "it is on a network file system" : err_text(rc));
-    else
+    home.source = source_of(settings);
+    int rc = open_whole(&home, &whole, why);
+    if (rc == 0)
         rc = take_lock(&home, why);
-    if (rc == 0) {
-        look_at_old_sessions(&home, warnings);
-        rc = open_session(&home, why);
-    }
+    if (rc == 0)
+        rc = open_state(&home, settings, whole, why);
+    disk_free(whole);
     if (rc < 0) {
         home_close(&home);
         return rc;
     }
+    look_at_siblings(&home, warnings);
     *ret_home = home;
     return 0;
 }
@@ -164,13 +410,9 @@ int home_open(const struct settings *settings, struct home *ret_home, struct buf
 void home_close(struct home *home)
 {
     disk_free(home->disk);
-    if (home->path && home->session) {
-        STRING_SCOPED *path = xprintf("%s/%s", home->path, home->session);
-        rmdir(path); /* stays when it holds files, and that is wanted */
-    }
     if (home->lock >= 0)
         close(home->lock);
     free(home->path);
-    free(home->session);
+    free(home->source);
     *home = (struct home){.lock = -1};
 }

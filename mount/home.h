@@ -1,29 +1,47 @@
-/* home: the directory on this host where one mount keeps its local bytes.
+/* home: the directory on this host where one mount keeps what is unsent.
  *
  *      /var/lib/skyvol (root) or $XDG_STATE_HOME/skyvol        below it, one directory per mount, named by a hash of
  *        `- 3f2a.../                                           machine-id, endpoint, bucket, prefix and mount point
  *             |- lock                                          flock: one holder
- *             `- session-PID-TIME/                             local files of one run; left behind only with unsent bytes
+ *             |- mount.json                                    the options of the last mount: how to reach its source again
+ *             `- state/                                        the cache's own: journal and local files
  *
- * Sessions of earlier runs that still hold files are never touched: they are named, once, when a mount starts.
+ * It outlives mounts: what one leaves unsent the next one sends. It is of one source: another endpoint, bucket or prefix may take it
+ * over when nothing in it is unsent, and is refused with words otherwise.
  */
 #ifndef MOUNT_HOME_H
 #define MOUNT_HOME_H
 
 #include "base/buf.h"
 #include "base/disk.h"
+#include "cache/cache.h"
 #include "mount/settings.h"
 
 struct home {
     char *path;
-    char *session; /* name of the session's directory in path */
-    struct disk *disk;
+    char *source;      /* "endpoint bucket prefix": whose changes it holds */
+    struct disk *disk; /* state/ */
     int lock;
 };
 
-/* -EBUSY: another daemon holds it (`why` names it); else -errno with a line. Earlier sessions with files go to `warnings`. */
+/* -EBUSY: another daemon holds it (`why` names it); -EXDEV: it holds unsent changes of another source; else -errno with a line.
+ * Unsent changes of the same source that wait in another directory go to `warnings`. */
 int home_open(const struct settings *settings, struct home *ret_home, struct buf *why, struct buf *warnings);
-/* Closes; removes the session's directory when it is empty. */
 void home_close(struct home *home);
+
+/* For commands that look at homes that nobody mounts. The directory in which the default ones stand; malloc'ed, or NULL. */
+char *home_base(void);
+/* The settings that mount.json of the cache directory `path` tells; cache_dir is `path`. -ENOENT: it is no cache directory;
+ * settings_release() after any outcome. */
+int home_recall(const char *path, struct settings *ret_settings, struct buf *why);
+/* Who serves the home that these settings would open, when somebody holds it for the same source: his mount point, malloc'ed;
+ * NULL: nobody that could let it go. */
+char *home_holder(const struct settings *settings);
+/* A daemon has it, or somebody looks at it at this moment. */
+bool home_held(const char *path);
+/* Each unsent change that waits there, as cache_look(); errors as home_look(). */
+int home_look_each(const char *path, cache_unsent_each *each, void *context, struct buf *why);
+/* How many unsent changes wait there, and of which source (malloc'ed, NULL: none ever). Changes nothing. -EBUSY: a daemon holds it. */
+int home_look(const char *path, size_t *ret_unsent, char **ret_source, struct buf *why);
 
 #endif

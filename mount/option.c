@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "cache/cache.h"
 #include "fs/fs.h"
 #include "mount/toml.h"
 #include "mount/words.h"
@@ -39,7 +40,12 @@ static const struct choice checksums[] = {{"auto", CHECKSUM_AUTO},           {"c
                                           {"crc64nvme", CHECKSUM_CRC64NVME}, {"md5", CHECKSUM_MD5},
                                           {"sha256", CHECKSUM_SHA256},       {0}};
 static const struct choice attributes[] = {{"all", 0}, {"listing", 1}, {0}};
-static const struct choice durabilities[] = {{"sync", 0}, {0}};
+static const struct choice durabilities[] = {
+    {"writeback", DURABILITY_WRITEBACK}, {"sync", DURABILITY_SYNC}, {"local", DURABILITY_LOCAL}, {0}};
+static const struct choice conflicts[] = {{"keep-both", CONFLICT_KEEP_BOTH},
+                                          {"remote-wins", CONFLICT_REMOTE_WINS},
+                                          {"local-wins", CONFLICT_LOCAL_WINS},
+                                          {0}};
 /* Of PATH: words that are no paths. */
 static const struct choice logs[] = {{"stderr", 0}, {"syslog", 0}, {"journal", 0}, {0}};
 static const struct choice levels[] = {{"error", LOG_LEVEL_ERROR}, {"warn", LOG_LEVEL_WARN},
@@ -66,8 +72,18 @@ static const struct option options[] = {
     {"style", CHOICE, AT(style), "auto", 0, 0, styles, false, "bucket in the path or in the host name"},
     {"ro", SWITCH, AT(read_only), "no", 0, 0, NULL, false, "read-only"},
     {"rw", SWITCH, AT(read_only), NULL, 0, 0, NULL, true, "writable (the default)"},
-    {"durability", CHOICE, AT(durability), "sync", 0, 0, durabilities, false,
-     "sync: close and fsync return when the object is in S3"},
+    {"durability", CHOICE, AT(durability), "writeback", 0, 0, durabilities, false,
+     "what close waits for: writeback nothing, sync S3, local the disk (fsync too)"},
+    {"commit", TIME, AT(commit), "100ms", 0, 60000, NULL, false,
+     "how soon what was acknowledged is flushed to the disk (0: close and names wait for it)"},
+    {"unflushed_max", SIZE, AT(unflushed_max), "256M", MIB, 1024 * GIB, NULL, false,
+     "the most that is not flushed; writers wait"},
+    {"dirty_max", SIZE, AT(dirty_max), "0", 0, 1024 * 1024 * GIB, NULL, false,
+     "the most that is unsent; writers wait (0: what the disk allows less a reserve)"},
+    {"conflict", CHOICE, AT(conflict), "keep-both", 0, 0, conflicts, false,
+     "where another client replaced what was patched here: ours beside it, theirs only, or ours only"},
+    {"publish_after", TIME, AT(publish_after), "60s", 0, 365 * 86400000LL, NULL, false,
+     "a file that stays open goes up when it was quiet for so long (0: only when closed or asked for)"},
     {"memory", SIZE, AT(memory), NULL, MEMORY_MIN, 1024 * GIB, NULL, false,
      "hard limit of all buffers (256M, less on small machines)"},
     {"cache_dir", PATH, AT(cache_dir), NULL, 0, 0, NULL, false,
@@ -98,7 +114,8 @@ static const struct option options[] = {
      "the most read ahead for one stream (0: by memory)"},
     {"part_size", SIZE, AT(part_size), "8M", 5 * MIB, 5 * GIB, NULL, false,
      "smallest part of a multipart upload"},
-    {"uploads", NUMBER, AT(uploads), "16", 1, 256, NULL, false, "requests in flight that carry data up"},
+    {"uploads", NUMBER, AT(uploads), "16", 1, 256, NULL, false,
+     "requests in flight that carry data up, at most: fewer while the server asks for patience"},
     {"connections", NUMBER, AT(connections), "64", 4, 1024, NULL, false, "connections to the server"},
     {"loops", NUMBER, AT(loops), "0", 0, 2, NULL, false, "network threads (0: by the number of processors)"},
     {"threads", NUMBER, AT(threads), "4", 1, FS_THREADS_MAX, NULL, false, "FUSE threads"},
@@ -515,6 +532,51 @@ void option_defaults(struct settings *settings)
         settings->memory = MEMORY_MIN;
     settings->uid = getuid();
     settings->gid = getgid();
+}
+
+const char *option_durability(const struct settings *settings)
+{
+    for (const struct choice *choice = durabilities; choice->word; choice++)
+        if (choice->value == settings->durability)
+            return choice->word;
+    return "unknown";
+}
+
+static void print_value(const struct settings *settings, const struct option *option, struct buf *out)
+{
+    const char *field = (const char *)settings + option->at;
+    int64_t number = option->kind == SWITCH ? *(const bool *)field : *(const int64_t *)field;
+    if (option->kind == SWITCH)
+        buf_add_string(out, (number != 0) != option->inverse ? "yes" : "no");
+    else if (option->kind == CHOICE)
+        for (const struct choice *choice = option->choices; choice->word; choice++)
+            buf_add_string(out, choice->value == number ? choice->word : "");
+    else if (option->kind == OCTAL)
+        buf_printf(out, "%llo", (unsigned long long)number);
+    else
+        buf_printf(out, "%lld%s", (long long)number,
+                   option->kind == SIZE   ? "B"
+                   : option->kind == TIME ? "ms"
+                                          : "");
+}
+
+void option_each(const struct settings *settings,
+                 void (*each)(void *context, const char *name, const char *value), void *context)
+{
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        const struct option *option = &options[i];
+        const char *text = option->kind == TEXT || option->kind == PATH
+                               ? *(char *const *)((const char *)settings + option->at)
+                               : NULL;
+        BUF_SCOPED value = BUF_INIT;
+        if (option->inverse || ((option->kind == TEXT || option->kind == PATH) && !text))
+            continue;
+        if (text)
+            buf_add_string(&value, text);
+        else
+            print_value(settings, option, &value);
+        each(context, option->name, value.bytes);
+    }
 }
 
 void option_help(struct buf *out)

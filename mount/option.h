@@ -27,6 +27,10 @@ int option_from_environment(struct settings *settings, struct buf *why);
 int option_from_file(struct settings *settings, const char *path, struct buf *why);
 /* After all of the above: refuses what contradicts itself, and brings what an option implies. */
 int option_check(struct settings *settings, struct buf *why);
+const char *option_durability(const struct settings *settings);
+/* Every option that has a value, in the form that option_set() takes. */
+void option_each(const struct settings *settings,
+                 void (*each)(void *context, const char *name, const char *value), void *context);
 void option_help(struct buf *out);
 /* The known word nearest to `word` (at most 3 edits away, and less than half of it), or NULL. */
 const char *option_nearest(const char *word, const char *const *known, size_t count);

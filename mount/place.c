@@ -20,8 +20,10 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "mount/claim.h"
+#include "mount/dying.h"
 
 #define ANSWER_MS  2000
+#define DYING_MS   200 /* most die by themselves */
 #define MOUNTS_MAX 16
 
 extern char **environ;
@@ -94,18 +96,16 @@ static unsigned read_number(const char *options, const char *name)
     return found ? (unsigned)strtoul(found + strlen(name), NULL, 10) : 0;
 }
 
-/* "36 35 98:0 / /mnt rw,nosuid shared:1 - fuse.skyvol bucket rw,user_id=0,..." */
-static bool read_mount_line(char *line, const char *path, struct place_mount *ret_mount)
+/* "36 35 98:0 / /mnt rw,nosuid shared:1 - fuse.skyvol bucket rw,user_id=0,..."; the path is within the line. */
+static bool read_mount_line(char *line, const char **ret_path, struct place_mount *ret_mount)
 {
-    char *fields[6] = {0};
+    char *fields[5] = {0};
     char *rest = line;
     for (int i = 0; i < 5; i++)
         if (!(fields[i] = strsep(&rest, " ")))
             return false;
     unescape(fields[4]);
-    if (strcmp(fields[4], path) != 0 || !rest)
-        return false;
-    char *tail = strstr(rest, " - ");
+    char *tail = rest ? strstr(rest, " - ") : NULL;
     if (!tail)
         return false;
     tail += 3;
@@ -114,32 +114,77 @@ static bool read_mount_line(char *line, const char *path, struct place_mount *re
     if (!source)
         return false;
     unescape(source);
-    place_mount_release(ret_mount);
+    *ret_path = fields[4];
     *ret_mount = (struct place_mount){
-        .source = xstrdup(source),
-        .type = xstrdup(type),
+        .source = source,
+        .type = type,
         .owner = read_number(tail, "user_id="),
         .group = read_number(tail, "group_id="),
+        .device_minor = read_number(fields[2], ":"),
         .found = true,
     };
     return true;
 }
 
-int place_find(const char *path, struct place_mount *ret_mount)
+static int read_table(void (*each)(void *context, const char *path, const struct place_mount *mount),
+                      void *context)
 {
-    *ret_mount = (struct place_mount){0};
     FILE *table = fopen("/proc/self/mountinfo", "re");
     if (!table)
         return -errno;
     char *line = NULL;
     size_t room = 0;
     while (getline(&line, &room, table) > 0) {
+        const char *path;
+        struct place_mount mount;
         line[strcspn(line, "\n")] = '\0';
-        read_mount_line(line, path, ret_mount);
+        if (read_mount_line(line, &path, &mount))
+            each(context, path, &mount);
     }
     free(line);
     fclose(table);
     return 0;
+}
+
+struct finding {
+    const char *path;
+    struct place_mount *mount;
+};
+
+static void keep_topmost(void *context, const char *path, const struct place_mount *mount)
+{
+    const struct finding *finding = context;
+    if (strcmp(path, finding->path) != 0)
+        return;
+    place_mount_release(finding->mount);
+    *finding->mount = *mount;
+    finding->mount->source = xstrdup(mount->source);
+    finding->mount->type = xstrdup(mount->type);
+}
+
+int place_find(const char *path, struct place_mount *ret_mount)
+{
+    struct finding finding = {path, ret_mount};
+    *ret_mount = (struct place_mount){0};
+    return read_table(keep_topmost, &finding);
+}
+
+struct passing {
+    void (*each)(void *context, const char *path, const struct place_mount *mount);
+    void *context;
+};
+
+static void pass_ours(void *context, const char *path, const struct place_mount *mount)
+{
+    const struct passing *passing = context;
+    if (strcmp(mount->type, "fuse.skyvol") == 0)
+        passing->each(passing->context, path, mount);
+}
+
+int place_each(void (*each)(void *context, const char *path, const struct place_mount *mount), void *context)
+{
+    struct passing passing = {each, context};
+    return read_table(pass_ours, &passing);
 }
 
 void place_mount_release(struct place_mount *mount)
@@ -197,14 +242,29 @@ static bool is_dead(const char *path, const struct place_mount *mount)
            (WEXITSTATUS(status) == ENOTCONN || WEXITSTATUS(status) == ECONNABORTED);
 }
 
+/* Once the connection of one that is dying was cut, it goes, and its claim with it. */
+static bool is_held(const char *path, uid_t owner)
+{
+    int64_t deadline = clock_ms() + ANSWER_MS;
+    bool cut = false;
+    pid_t pid;
+    while (claim_held(path, owner, &pid)) {
+        if (!dying_is(pid) || clock_ms() >= deadline)
+            return true;
+        if (!cut && clock_ms() >= deadline - ANSWER_MS + DYING_MS)
+            cut = dying_cut(path) == 0;
+        nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+    }
+    return false;
+}
+
 enum place_state place_look(const char *path, struct place_mount *ret_mount)
 {
     if (place_find(path, ret_mount) < 0 || !ret_mount->found)
         return PLACE_FREE;
     if (strcmp(ret_mount->type, "fuse.skyvol") != 0)
         return PLACE_FOREIGN;
-    pid_t pid;
-    if (claim_held(path, ret_mount->owner, &pid))
+    if (is_held(path, ret_mount->owner))
         return PLACE_ALIVE;
     return is_dead(path, ret_mount) ? PLACE_DEAD : PLACE_ALIVE;
 }
@@ -260,6 +320,21 @@ int place_prepare(const char *path, bool nonempty, struct buf *why)
 {
     int rc = clear(path, why);
     return rc < 0 ? rc : check_directory(path, nonempty, why);
+}
+
+int place_clear_dead(const char *path, struct buf *why)
+{
+    int rc = 0;
+    bool dead = true;
+    for (int below = 0; rc == 0 && dead && below < MOUNTS_MAX; below++) {
+        struct place_mount mount;
+        dead = place_find(path, &mount) == 0 && mount.found && strcmp(mount.type, "fuse.skyvol") == 0 &&
+               is_dead(path, &mount);
+        place_mount_release(&mount);
+        if (dead)
+            rc = place_unmount(path, true, why);
+    }
+    return rc;
 }
 
 int place_check_free(const char *path, struct buf *why)

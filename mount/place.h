@@ -16,9 +16,10 @@
 #include "base/buf.h"
 
 struct place_mount {
-    char *source, *type; /* malloc'ed */
-    uid_t owner;         /* user_id= of FUSE; else 0 */
-    gid_t group;         /* group_id= */
+    char *source, *type;   /* malloc'ed, but for those of place_each */
+    uid_t owner;           /* user_id= of FUSE; else 0 */
+    gid_t group;           /* group_id= */
+    unsigned device_minor; /* of FUSE: the number of the connection */
     bool found;
 };
 
@@ -28,11 +29,15 @@ enum place_state { PLACE_FREE, PLACE_FOREIGN, PLACE_ALIVE, PLACE_DEAD };
 int place_resolve(const char *text, char **ret_path, struct buf *why);
 /* What is mounted exactly at `path` (the topmost one). */
 int place_find(const char *path, struct place_mount *ret_mount);
+/* All mounts of skyvol, in the order of the table. */
+int place_each(void (*each)(void *context, const char *path, const struct place_mount *mount), void *context);
 void place_mount_release(struct place_mount *mount);
 /* The one judgement of what is at `path`; the mount (release it) is filled as by place_find. At most two seconds. */
 enum place_state place_look(const char *path, struct place_mount *ret_mount);
 /* Usable for a new mount? Dead mounts of ours are unmounted first. -errno with one line of what and the remedy. */
 int place_prepare(const char *path, bool nonempty, struct buf *why);
+/* Mounts of ours that nobody serves are taken away, by who holds the claim: there is no daemon to be seen but himself. */
+int place_clear_dead(const char *path, struct buf *why);
 /* Nothing is mounted there: looked at again, in the table only, by who holds the claim. */
 int place_check_free(const char *path, struct buf *why);
 /* umount(2), or fusermount3 for users; lazily on demand. -EBUSY when it is in use, -EINVAL when nothing is mounted. */

@@ -5,271 +5,170 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
-#include "base/memory.h"
-#include "cache/cache.h"
 #include "fs/fs.h"
 #include "mount/claim.h"
 #include "mount/control.h"
-#include "mount/diagnosis.h"
-#include "mount/home.h"
+#include "mount/flushing.h"
+#include "mount/handover.h"
+#include "mount/logging.h"
+#include "mount/option.h"
 #include "mount/place.h"
+#include "mount/rooms.h"
+#include "mount/unsent.h"
 #include "mount/words.h"
-#include "s3/credentials.h"
-#include "s3/store.h"
 
-/* First contact must end, with a message, within 10 seconds. */
-#define FIRST_CONTACT_MS 8000
+#define GRACE_MS       300  /* little files go up so soon that nobody needs to hear of them */
+#define SAME_SIGNAL_MS 1000 /* several of them within it are one: a group's, and what its monitor passes on */
 
 struct session {
     struct settings *settings;
     struct daemon *daemon;
+    struct handover handover;
     struct claim claim;
-    struct credentials *credentials;
-    struct store *store;
-    struct home home;
-    struct memory *memory;
-    struct cache *cache;
+    struct rooms rooms;
     struct fs *fs;
     struct control *control;
     pthread_t signals;
     bool signals_running;
+    int64_t stopped_ms;          /* the thread of signals' own: when the first one came */
     atomic_bool stopping;        /* by a signal */
+    atomic_bool yielding;        /* to a new mount */
+    atomic_bool unmounted;       /* what is left to do is to send */
     atomic_bool over;            /* SIGUSR1 ends the thread of signals */
     _Atomic(struct fs *) served; /* once there is something to stop */
-    struct waiter waiter;        /* of the first contact, and of the sending at the end */
+    struct waiter waiter;        /* of the first contact, and of the sending when there is a time for it */
+    struct waiter lingering;     /* of the sending that takes as long as it takes */
     int64_t started_ns;
-    struct buf warnings;
 };
 
-static int start_log(const struct settings *settings, struct buf *why)
+/* ---- What it is asked (control.h). ---- */
+
+static struct json *refuse(const char *words)
 {
-    log_set_level((enum log_level)settings->log_level);
-    const char *target = settings->log_target;
-    int rc = 0;
-    if (!target && settings->foreground)
-        return 0;
-    if (!target) {
-        if (log_open(LOG_TO_JOURNAL, NULL) < 0)
-            log_open(LOG_TO_SYSLOG, NULL);
-        return 0;
-    }
-    if (strcmp(target, "stderr") == 0)
-        rc = log_open(LOG_TO_STDERR, NULL);
-    else if (strcmp(target, "syslog") == 0)
-        rc = log_open(LOG_TO_SYSLOG, NULL);
-    else if (strcmp(target, "journal") == 0)
-        rc = log_open(LOG_TO_JOURNAL, NULL);
-    else
-        rc = log_open(LOG_TO_FILE, target);
-    if (rc < 0)
-        buf_printf(why, "log=%s: %s", target, err_text(rc));
-    return rc;
+    struct json *answer = json_object_new();
+    json_set_string(answer, "error", words);
+    return answer;
 }
 
-static int build_store(struct session *session, struct buf *why)
-{
-    struct settings *settings = session->settings;
-    if (!settings->no_sign_request) {
-        struct credentials_config source = {.profile = settings->profile};
-        session->credentials = credentials_new(&source);
-        struct keys *keys = NULL;
-        int rc = credentials_get(session->credentials, &keys, why);
-        if (rc < 0)
-            return rc;
-        keys_unref(keys);
-        if (!settings->endpoint)
-            settings->endpoint = credentials_setting(session->credentials, "endpoint_url");
-        if (!settings->region)
-            settings->region = credentials_setting(session->credentials, "region");
-    }
-    struct store_config config = {
-        .endpoint = settings->endpoint,
-        .bucket = settings->bucket,
-        .region = settings->region,
-        .style = (enum store_style)settings->style,
-        .checksum = (enum store_checksum)settings->checksum,
-        .credentials = session->credentials,
-        .ca_bundle = settings->ca_bundle,
-        .proxy = settings->proxy,
-        .allow_http = settings->allow_http,
-        .loops = (int)settings->loops,
-        .connections_max = (int)settings->connections,
-    };
-    return store_s3_new(&config, &session->store, why);
-}
-
-/* Keys scoped to a prefix may do no more than list below it: that is what is asked. */
-static int prove_access(struct session *session, struct buf *why)
-{
-    struct store_call call = {.op = STORE_LIST,
-                              .prefix = session->settings->prefix,
-                              .max_keys = 1,
-                              .patience_ms = FIRST_CONTACT_MS};
-    int rc = store_wait(session->store, &call, &session->waiter);
-    if (rc == -EINTR)
-        buf_add_string(why, "stopped by a signal before anything was mounted");
-    else if (rc < 0)
-        diagnosis_access(session->settings, rc, &call.error, why);
-    store_call_release(&call);
-    return rc;
-}
-
-static struct json *report_status(void *context);
-
-/* Where the mount is, the socket is: whoever sees the one can reach the other. */
-static int mount_now(struct session *session, const struct fs_config *mounting, struct buf *why)
-{
-    struct control_config controlling = {
-        .socket_path = session->claim.socket_path,
-        .stop_timeout_ms = session->settings->stop_timeout,
-        .status = report_status,
-        .context = session,
-    };
-    int rc = control_new(&controlling, &session->control, why);
-    if (rc == 0)
-        rc = place_check_free(mounting->mount_point, why);
-    if (rc == 0 && atomic_load(&session->stopping)) {
-        buf_add_string(why, "stopped by a signal before anything was mounted");
-        rc = -EINTR;
-    }
-    return rc < 0 ? rc : fs_new(mounting, &session->fs, why);
-}
-
-static int build_rooms(struct session *session, struct buf *why)
-{
-    const struct settings *settings = session->settings;
-    int rc = home_open(settings, &session->home, why, &session->warnings);
-    if (rc < 0)
-        return rc;
-    if (disk_is_tmpfs(session->home.disk)) {
-        words_next(&session->warnings);
-        buf_printf(&session->warnings, "%s is in memory (tmpfs): unsent data there is lost at a power cut",
-                   session->home.path);
-    }
-    session->memory = memory_new((size_t)settings->memory);
-    struct fs_config mounting = {
-        .mount_point = settings->mount_point,
-        .source = settings->source,
-        .read_only = settings->read_only,
-        .allow_other = settings->allow_other,
-        .allow_root = settings->allow_root,
-        .threads = (uint32_t)settings->threads,
-        .debug = settings->debug_fuse,
-    };
-    rc = mount_now(session, &mounting, why);
-    if (rc < 0)
-        return rc;
-    struct cache_config caching = {
-        .store = session->store,
-        .memory = session->memory,
-        .disk = session->home.disk,
-        .prefix = settings->prefix,
-        .read_only = settings->read_only,
-        .list_attributes_only = settings->attributes == 1,
-        .attr_ttl_ms = settings->attr_ttl,
-        .io_timeout_ms = settings->io_timeout,
-        .uid = (uint32_t)settings->uid,
-        .gid = (uint32_t)settings->gid,
-        .file_mode = (uint32_t)settings->file_mode,
-        .dir_mode = (uint32_t)settings->dir_mode,
-        .read_ahead_max = (uint64_t)settings->read_ahead,
-        .uploads_max = (uint32_t)settings->uploads,
-        .part_bytes = (uint64_t)settings->part_size,
-        .notify = fs_notify(session->fs),
-    };
-    rc = cache_new(&caching, &session->cache);
-    if (rc < 0)
-        buf_printf(why, "the cache cannot be set up: %s", err_text(rc));
-    if (rc < 0)
-        return rc;
-    fs_attach(session->fs, session->cache);
-    return control_serve(session->control);
-}
-
-static const char *ability_word(enum store_ability ability)
-{
-    static const char *const words[] = {"unknown", "yes", "no"};
-    return words[ability];
-}
-
-static void report_store(struct session *session, struct json *object)
-{
-    BUF_SCOPED text = BUF_INIT;
-    store_describe(session->store, &text);
-    json_set_string(object, "server", text.bytes);
-    struct store_counters counters;
-    store_counters(session->store, &counters);
-    struct json *requests = json_object_new();
-    for (int op = STORE_GET; op <= STORE_LIST_UPLOADS; op++)
-        if (counters.calls[op])
-            json_set_integer(requests, store_op_name((enum store_op)op), (int64_t)counters.calls[op]);
-    json_set(object, "requests", &requests);
-    json_set_integer(object, "retries", (int64_t)counters.retries);
-    json_set_integer(object, "failures", (int64_t)counters.failures);
-    json_set_integer(object, "bytes_in", (int64_t)counters.bytes_in);
-    json_set_integer(object, "bytes_out", (int64_t)counters.bytes_out);
-    struct store_abilities can;
-    store_abilities(session->store, &can);
-    struct json *abilities = json_object_new();
-    json_set_string(abilities, "list_metadata", ability_word(can.list_meta));
-    json_set_string(abilities, "conditional_put", ability_word(can.conditional_put));
-    json_set_string(abilities, "conditional_delete", ability_word(can.conditional_delete));
-    json_set_string(abilities, "checksum", ability_word(can.checksum));
-    json_set_string(abilities, "delete_many", ability_word(can.delete_many));
-    json_set(object, "abilities", &abilities);
-}
-
-static void add_unsent(void *context, const char *key, const char *path, uint64_t bytes, const char *why)
-{
-    struct json *file = json_object_new();
-    json_set_string(file, "key", key);
-    json_set_string(file, "path", path);
-    json_set_integer(file, "bytes", (int64_t)bytes);
-    json_set_string(file, "why", why);
-    json_append(context, &file);
-}
-
-static struct json *list_unsent(struct session *session)
-{
-    struct json *files = json_array_new();
-    cache_unsent(session->cache, add_unsent, files);
-    return files;
-}
-
-static struct json *report_status(void *context)
+static struct json *answer_status(void *context, const char *path, struct waiter *waiter)
 {
     struct session *session = context;
+    (void)waiter;
     const struct settings *settings = session->settings;
     struct json *object = json_object_new();
     json_set_integer(object, "pid", getpid());
-    json_set_string(object, "version", SKYVOL_VERSION);
-    json_set_string(object, "source", settings->source);
-    json_set_string(object, "mount_point", settings->mount_point);
-    json_set_bool(object, "read_only", settings->read_only);
-    json_set_string(object, "durability", "sync");
-    json_set_string(object, "cache_dir", session->home.path);
-    json_set_integer(object, "uptime_s", (clock_wall_ns() - session->started_ns) / 1000000000);
-    report_store(session, object);
-    struct memory_report memory;
-    memory_report(session->memory, &memory);
-    json_set_integer(object, "memory_limit", (int64_t)memory.limit);
-    json_set_integer(object, "memory_used", (int64_t)memory.used);
-    json_set_integer(object, "memory_idle", (int64_t)memory.idle);
-    cache_report(session->cache, object);
-    fs_report(session->fs, object);
-    struct json *unsent = list_unsent(session);
-    json_set(object, "unsent", &unsent);
+    json_set_bool(object, "mounted", !atomic_load(&session->unmounted));
+    if (!path) {
+        json_set_integer(object, "monitor", daemon_monitor(session->daemon));
+        json_set_string(object, "version", SKYVOL_VERSION);
+        json_set_string(object, "source", settings->source);
+        json_set_string(object, "mount_point", settings->mount_point);
+        json_set_bool(object, "read_only", settings->read_only);
+        json_set_string(object, "durability", option_durability(settings));
+        json_set_integer(object, "uptime_s", (clock_wall_ns() - session->started_ns) / 1000000000);
+        rooms_report(&session->rooms, object);
+        fs_report(session->fs, object);
+    }
+    unsent_report(session->rooms.cache, path ? path : "", object);
     return object;
 }
+
+/* NULL: nothing is on its way. */
+static struct json *describe_lingering(struct session *session)
+{
+    struct unsent unsent;
+    unsent_init(&unsent, "");
+    cache_unsent(session->rooms.cache, unsent_add, &unsent);
+    struct json *object = NULL;
+    if (unsent.files > unsent.lasting) {
+        object = json_object_new();
+        json_set_bool(object, "lingering", true);
+        unsent_print(&unsent, object);
+    }
+    unsent_release(&unsent);
+    return object;
+}
+
+static struct json *answer_umount(void *context, const char *path, struct waiter *waiter)
+{
+    struct session *session = context;
+    (void)waiter;
+    (void)path;
+    struct json *answer = atomic_load(&session->unmounted) ? describe_lingering(session) : NULL;
+    if (!answer)
+        answer = json_object_new();
+    json_set_integer(answer, "stop_timeout_ms", session->settings->stop_timeout);
+    return answer;
+}
+
+static struct json *answer_yield(void *context, const char *path, struct waiter *waiter)
+{
+    struct session *session = context;
+    (void)waiter;
+    (void)path;
+    if (!atomic_load(&session->unmounted))
+        return refuse("it serves its mount");
+    atomic_store(&session->yielding, true);
+    waiter_interrupt(&session->lingering);
+    waiter_interrupt(&session->waiter);
+    struct json *answer = json_object_new();
+    json_set_bool(answer, "yielding", true);
+    json_set_string(answer, "source", session->settings->source);
+    json_set_string(answer, "cache_dir", session->rooms.home.path);
+    unsent_report(session->rooms.cache, "", answer);
+    return answer;
+}
+
+static struct json *answer_flush(void *context, const char *path, struct waiter *waiter)
+{
+    struct session *session = context;
+    if (cache_publish(session->rooms.cache, path ? path : "") < 0)
+        return refuse(CONTROL_NO_FILE);
+    return answer_status(context, path ? path : "", waiter);
+}
+
+/* Returns when what was to be flushed is sent; tells what cannot be. */
+static struct json *answer_await(void *context, const char *path, struct waiter *waiter)
+{
+    struct session *session = context;
+    struct unsent failed;
+    unsent_init(&failed, "");
+    int rc = flushing_wait(session->rooms.cache, session->settings->durability == DURABILITY_LOCAL, waiter,
+                           path ? path : "", &failed);
+    struct json *answer = rc < 0 ? refuse(CONTROL_ENDS) : json_object_new();
+    if (rc == 0)
+        unsent_print(&failed, answer);
+    unsent_release(&failed);
+    return answer;
+}
+
+static struct json *answer_discard(void *context, const char *path, struct waiter *waiter)
+{
+    struct session *session = context;
+    BUF_SCOPED why = BUF_INIT;
+    if (!path)
+        return refuse("which file?");
+    int rc = cache_discard(session->rooms.cache, waiter, path, &why);
+    if (rc < 0)
+        return refuse(why.length ? why.bytes : err_text(rc));
+    log_warn("the unsent changes of %s are given up: skyvol discard", path);
+    struct json *answer = json_object_new();
+    json_set_string(answer, "discarded", path);
+    return answer;
+}
+
+static const struct control_request requests[] = {
+    {"status", CONTROL_INLINE, answer_status}, {"umount", CONTROL_STAYS, answer_umount},
+    {"yield", CONTROL_INLINE, answer_yield},   {"flush", CONTROL_INLINE, answer_flush},
+    {"await", CONTROL_SLOW, answer_await},     {"discard", CONTROL_SLOW, answer_discard},
+};
 
 /* ---- Signals. ---- */
 
@@ -283,19 +182,25 @@ static void fill_signals(sigset_t *set)
     sigaddset(set, SIGUSR2);
 }
 
-/* The first signal ends the mount, or the first contact; the second ends the sending. What blocks before there is a mount
- * (a name that is looked up) holds nothing that could be lost: there the second one ends the process. */
+/* The first signal ends the mount, or the first contact, and gives the sending a time; the second ends the sending. What blocks
+ * before there is a mount (a name that is looked up) holds nothing that could be lost: there the second one ends the process. */
 static void stop_by_signal(struct session *session, int number)
 {
     bool again = atomic_exchange(&session->stopping, true);
     struct fs *fs = atomic_load(&session->served);
+    if (again && clock_ms() < session->stopped_ms + SAME_SIGNAL_MS)
+        return;
+    if (!again)
+        session->stopped_ms = clock_ms();
     log_info("signal %s: stopping", strsignal(number));
-    if (fs && !again)
-        fs_stop(fs);
-    else if (!fs && again)
+    if (!fs && again)
         _exit(1);
-    else
+    if (fs && !again) {
+        waiter_interrupt(&session->lingering);
+        fs_stop(fs);
+    } else {
         waiter_interrupt(&session->waiter);
+    }
 }
 
 static void toggle_log_level(struct session *session)
@@ -348,13 +253,64 @@ static void end_signals(struct session *session)
 
 /* ---- The beginning. ---- */
 
+/* Where the mount is, the socket is: whoever sees the one can reach the other. */
+static int mount_now(struct session *session, struct buf *why)
+{
+    const struct settings *settings = session->settings;
+    struct control_config controlling = {
+        .socket_path = session->claim.socket_path,
+        .requests = requests,
+        .request_count = sizeof requests / sizeof requests[0],
+        .context = session,
+    };
+    struct fs_config mounting = {
+        .mount_point = settings->mount_point,
+        .source = settings->source,
+        .read_only = settings->read_only,
+        .allow_other = settings->allow_other,
+        .allow_root = settings->allow_root,
+        .threads = (uint32_t)settings->threads,
+        .debug = settings->debug_fuse,
+    };
+    int rc = control_new(&controlling, &session->control, why);
+    if (rc == 0 && session->daemon->again)
+        rc = place_clear_dead(settings->mount_point, why);
+    if (rc == 0)
+        rc = place_check_free(settings->mount_point, why);
+    if (rc == 0 && atomic_load(&session->stopping)) {
+        buf_add_string(why, "stopped by a signal before anything was mounted");
+        rc = -EINTR;
+    }
+    return rc < 0 ? rc : fs_new(&mounting, &session->fs, why);
+}
+
+static int build_rooms(struct session *session, struct buf *why)
+{
+    struct rooms *rooms = &session->rooms;
+    int rc = rooms_open_store(rooms, why);
+    if (rc == 0)
+        rc = rooms_prove_access(rooms, &session->waiter, why);
+    if (rc == 0)
+        rc = handover_home(&session->handover, rooms, why);
+    if (rc == 0)
+        rc = mount_now(session, why);
+    if (rc < 0)
+        return rc;
+    struct cache_notify notify = fs_notify(session->fs);
+    rc = rooms_open_cache(rooms, &notify, why);
+    if (rc < 0)
+        return rc;
+    fs_attach(session->fs, rooms->cache);
+    return control_serve(session->control);
+}
+
 static void say_ready(void *context)
 {
     struct session *session = context;
     const struct settings *settings = session->settings;
     log_info("%s is mounted at %s", settings->source, settings->mount_point);
     BUF_SCOPED words = BUF_INIT;
-    for (const char *line = session->warnings.bytes; *line;) {
+    for (const char *line = session->rooms.warnings.bytes; *line;) {
         int length = (int)strcspn(line, "\n");
         words_next(&words);
         buf_printf(&words, "warning: %.*s", length, line);
@@ -370,45 +326,64 @@ static void say_ready(void *context)
     }
 }
 
-static void log_unsent(void *context, const char *key, const char *path, uint64_t bytes, const char *why)
+static void log_unsent(void *context, const struct cache_unsent *unsent)
 {
     (void)context;
-    log_error("unsent: %s (%llu bytes) is kept in %s: %s", key, (unsigned long long)bytes, path, why);
+    log_error("unsent: %s (%llu bytes) is kept in %s: %s", unsent->key, (unsigned long long)unsent->bytes,
+              unsent->local, unsent->why);
 }
 
-/* Beside the local files, so that whoever finds them knows what they are. */
-static void write_unsent_list(struct session *session, const struct json *unsent)
+/* False when nothing is on its way: what is left waits for somebody to do something about it. */
+static bool begin_to_linger(struct session *session)
 {
-    BUF_SCOPED text = BUF_INIT;
-    json_print(unsent, &text, true);
-    struct disk_file *file = NULL;
-    int rc = disk_open(session->home.disk, "unsent.json", DISK_CREATE, &file);
-    if (rc == 0)
-        rc = disk_write(file, text.bytes, text.length, 0);
-    if (rc == 0)
-        rc = disk_flush(file);
-    disk_close(file);
-    if (rc < 0)
-        log_error("the list of unsent files cannot be written: %s", err_name(rc));
+    struct json *line = describe_lingering(session);
+    if (!line)
+        return false;
+    struct cache_backlog backlog;
+    cache_backlog(session->rooms.cache, &backlog);
+    log_info("%s is unmounted; %llu files (%llu bytes) are still being uploaded",
+             session->settings->mount_point, (unsigned long long)backlog.files,
+             (unsigned long long)backlog.bytes);
+    control_tell(session->control, line);
+    json_free(line);
+    return true;
 }
 
-/* Sends what is unsent as long as stop_timeout allows. The exit status. */
+/* As long as it takes; once a signal has come, as long as stop_timeout allows; until a new mount takes over. Files left. */
+static size_t send_rest(struct session *session)
+{
+    struct cache *cache = session->rooms.cache;
+    size_t left = 0;
+    int rc = cache_drain(cache, &session->lingering, clock_ms() + GRACE_MS, &left);
+    if (rc == -ETIMEDOUT && begin_to_linger(session))
+        rc = cache_drain(cache, &session->lingering, CLOCK_NEVER, &left);
+    if (rc == -EINTR && !atomic_load(&session->yielding))
+        cache_drain(cache, &session->waiter, clock_ms() + session->settings->stop_timeout, &left);
+    return left;
+}
+
+static void log_rest(struct session *session, size_t left)
+{
+    if (atomic_load(&session->yielding)) {
+        log_info("a new mount takes over: %zu files in %s are left to it", left, session->rooms.home.path);
+    } else if (left) {
+        log_error("%zu files could not be sent and stay in %s: the next mount goes on", left,
+                  session->rooms.home.path);
+        cache_unsent(session->rooms.cache, log_unsent, NULL);
+    }
+}
+
+/* Sends what is unsent and says the last words. The exit status. */
 static int finish(struct session *session)
 {
-    size_t left = 0;
-    int64_t deadline = clock_ms() + session->settings->stop_timeout;
-    int rc = cache_drain(session->cache, &session->waiter, deadline, &left);
-    struct json *unsent = list_unsent(session);
-    if (left) {
-        log_error("%zu files could not be sent (%s) and stay in %s/%s", left, err_name(rc),
-                  session->home.path, session->home.session);
-        cache_unsent(session->cache, log_unsent, NULL);
-        write_unsent_list(session, unsent);
-    }
+    atomic_store(&session->unmounted, true);
+    size_t left = send_rest(session);
+    log_rest(session, left);
     struct json *last = json_object_new();
     json_set_bool(last, "ended", true);
-    json_set_string(last, "kept_in", left ? session->home.path : NULL);
-    json_set(last, "unsent", &unsent);
+    json_set_bool(last, "yielded", atomic_load(&session->yielding));
+    json_set_string(last, "kept_in", left ? session->rooms.home.path : NULL);
+    unsent_report(session->rooms.cache, "", last);
     control_finish(session->control, last);
     json_free(last);
     return left ? 1 : 0;
@@ -420,30 +395,25 @@ static void release_session(struct session *session)
     end_signals(session);
     control_finish(session->control, NULL);
     fs_free(session->fs);
-    cache_free(session->cache);
-    memory_free(session->memory);
-    home_close(&session->home);
-    store_free(session->store);
-    credentials_unref(session->credentials);
+    rooms_close(&session->rooms);
     claim_release(&session->claim);
     control_free(session->control);
+    handover_release(&session->handover);
     waiter_release(&session->waiter);
-    buf_release(&session->warnings);
+    waiter_release(&session->lingering);
 }
 
 static int start(struct session *session, struct buf *why)
 {
-    int rc = start_log(session->settings, why);
+    int rc = logging_open(session->settings, why);
     if (rc == 0)
         rc = start_signals(session);
     if (rc == 0)
-        rc = claim_take(session->settings->mount_point, &session->claim, why);
-    if (rc == 0)
-        rc = build_store(session, why);
-    if (rc == 0)
-        rc = prove_access(session, why);
+        rc = handover_claim(&session->handover, session->settings->mount_point, &session->claim, why);
     if (rc == 0)
         rc = build_rooms(session, why);
+    if (rc < 0)
+        handover_tell_stopped(&session->handover, why);
     return rc;
 }
 
@@ -451,8 +421,10 @@ static int start(struct session *session, struct buf *why)
 static void let_signals_stop(struct session *session)
 {
     atomic_store(&session->served, session->fs);
-    if (atomic_load(&session->stopping))
+    if (atomic_load(&session->stopping)) {
+        waiter_interrupt(&session->lingering);
         fs_stop(session->fs);
+    }
 }
 
 /* Each file that is open for writing takes a descriptor; the shell's soft limit is meant for programs that use select(). */
@@ -470,11 +442,12 @@ int session_run(struct settings *settings, struct daemon *daemon)
 {
     struct session session = {.settings = settings,
                               .daemon = daemon,
+                              .handover = HANDOVER_NONE,
                               .claim = CLAIM_NONE,
-                              .home = {.lock = -1},
-                              .started_ns = clock_wall_ns(),
-                              .warnings = BUF_INIT};
+                              .started_ns = clock_wall_ns()};
+    rooms_init(&session.rooms, settings);
     waiter_init(&session.waiter);
+    waiter_init(&session.lingering);
     raise_descriptors();
     BUF_SCOPED why = BUF_INIT;
     int status = 1;
