@@ -129,7 +129,10 @@ static int run_round(struct bench *bench, const struct cache_config *config, con
 {
     struct lane *lanes = xcalloc((size_t)in_flight, sizeof(*lanes));
     struct store_counters before, after;
-    int rc = cache_new(config, &bench->cache);
+    BUF_SCOPED why = BUF_INIT;
+    int rc = cache_new(config, &bench->cache, &why);
+    if (rc < 0)
+        fprintf(stderr, "%s\n", why.bytes);
     if (rc == 0)
         rc = open_file(bench, key);
     if (rc < 0)
