@@ -62,6 +62,22 @@ Test(crc, all_ways_agree_at_every_length_and_alignment)
     }
 }
 
+/* Around the length from which three lanes run, and its multiples. */
+Test(crc, lanes_that_run_side_by_side_give_the_value_of_one)
+{
+    size_t room = 40000;
+    unsigned char *bytes = malloc(room);
+    srandom(3);
+    for (size_t i = 0; i < room; i++)
+        bytes[i] = (unsigned char)random();
+    for (size_t base = 12288; base < 40000; base += 12288)
+        for (size_t length = base - 9; length <= base + 9; length++)
+            for (size_t start = 0; start < 3; start++)
+                cr_assert_eq(crc32c(0x12345678, bytes + start, length),
+                             crc32c_by_table(0x12345678, bytes + start, length), "%zu + %zu", start, length);
+    free(bytes);
+}
+
 Test(crc, pieces_give_the_value_of_the_whole)
 {
     size_t length = 300001;

@@ -3,12 +3,14 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -101,6 +103,40 @@ Test(disk, a_hole_reads_as_zeros_and_keeps_the_size)
         cr_assert_eq(disk_read(file, got, sizeof(got), at * sizeof(bytes)), (ssize_t)sizeof(got));
         cr_assert_eq(memcmp(got, at == 1 || at == 2 ? zeros : bytes, sizeof(got)), 0);
     }
+    disk_close(file);
+}
+
+static uint64_t blocks_of(const char *name)
+{
+    struct stat st;
+    STRING_SCOPED *path = disk_path(disk, name);
+    cr_assert_eq(stat(path, &st), 0);
+    return (uint64_t)st.st_blocks * 512;
+}
+
+/* Where reserving is worth nothing it does nothing, and the rest holds all the same. */
+Test(disk, what_is_reserved_behind_the_end_goes_back_and_the_size_and_the_bytes_stay)
+{
+    struct statfs st;
+    struct disk_file *file = open_file("f", DISK_CREATE);
+    char bytes[16];
+    uint64_t size;
+    cr_assert_eq(disk_write(file, "hello", 5, 0), 0);
+    disk_reserve(file, 5, 8 << 20);
+    cr_assert_eq(statfs(root, &st), 0);
+    if (st.f_type == EXT4_SUPER_MAGIC)
+        cr_assert_geq(blocks_of("f"), 8 << 20);
+    cr_assert_eq(disk->ops->size(file, &size), 0);
+    cr_assert_eq(size, 5);
+    cr_assert_eq(disk_write(file, "world", 5, 5000), 0);
+    disk_trim(file);
+    cr_assert_leq(blocks_of("f"), 64 << 10);
+    cr_assert_eq(disk->ops->size(file, &size), 0);
+    cr_assert_eq(size, 5005);
+    cr_assert_eq(disk_read(file, bytes, 16, 5000), 5);
+    cr_assert_eq(memcmp(bytes, "world", 5), 0);
+    cr_assert_eq(disk_read(file, bytes, 6, 0), 6);
+    cr_assert_eq(memcmp(bytes, "hello", 6), 0);
     disk_close(file);
 }
 

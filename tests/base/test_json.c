@@ -75,6 +75,20 @@ Test(json, reads_values_by_name_and_kind)
     json_free(json);
 }
 
+Test(json, extending_takes_all_of_the_other_array)
+{
+    struct json *list = json_array_new(), *more = json_array_new();
+    BUF_SCOPED text = BUF_INIT;
+    json_append_string(list, "a");
+    json_append_string(more, "b");
+    json_append_string(more, "c");
+    json_extend(list, &more);
+    cr_assert_null(more);
+    json_print(list, &text, false);
+    cr_assert_str_eq(text.bytes, "[\"a\",\"b\",\"c\"]");
+    json_free(list);
+}
+
 Test(json, refuses_bad_text_and_says_where_but_not_what)
 {
     static const char *const bad[] = {"",     "{",        "{\"a\":}", "[1,]", "{\"Secret\": sk-12345 }",

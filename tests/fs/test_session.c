@@ -80,7 +80,7 @@ static void begin(void)
         .dir_mode = 0755,
         .notify = fs_notify(fs),
     };
-    cr_assert_eq(cache_new(&caching, &cache), 0);
+    cr_assert_eq(cache_new(&caching, &cache, &why), 0, "%s", why.bytes);
     fs_attach(fs, cache);
     pthread_create(&runner, NULL, run, NULL);
     cr_assert(await(&ready));

@@ -9,150 +9,14 @@
 
 #include "base/clock.h"
 #include "s3/credentials.h"
-#include "s3/store.h"
-#include "tests/support/wire.h"
+#include "tests/support/script.h"
 
-/* The request machine by what it sends to a server that answers from a script. */
+/* The request machine by what it sends to a server that answers from a script: repeats, repairs, refusals, cancels. */
 
-#define ASKS_MAX 64
-#define LOST     "<lost>"                              /* reads the request, closes the connection */
-#define HANG     "<hang>"                              /* reads the request, never answers */
-#define CUT      "<cut>"                               /* the rest is sent, then the connection is closed */
 #define ECHO     "x-amz-checksum-crc32c: yZRlqg==\r\n" /* of put_bytes, as AWS and MinIO answer */
 #define OK_EMPTY "HTTP/1.1 200 OK\r\nETag: \"e\"\r\n" ECHO "Content-Length: 0\r\n\r\n"
-#define ERROR(status, code, more)                                                                            \
-    "HTTP/1.1 " status " No\r\nConnection: close\r\n" more "\r\n<Error><Code>" code                          \
-    "</Code><Message>no</Message></Error>"
 
-static const char *script[16]; /* the last one repeats */
-static void (*on_ask)(int number);
-static struct wire *wire;
-static struct store *store;
-static struct waiter waiter;
-static char endpoint[64];
-
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-static int asked;
-static char *asks[ASKS_MAX]; /* heads of the requests, in order */
-static char *bodies[ASKS_MAX];
-
-/* Keeps a request; the answer to it. */
-static const char *take_ask(const struct buf *head, const struct buf *body)
-{
-    const char *answer = NULL;
-    pthread_mutex_lock(&mutex);
-    int number = asked++;
-    if (number < ASKS_MAX) {
-        asks[number] = xstrndup(head->bytes, head->length);
-        bodies[number] = xstrndup(body->bytes, body->length);
-    }
-    for (int i = 0; i <= number && i < 16 && script[i]; i++)
-        answer = script[i];
-    pthread_mutex_unlock(&mutex);
-    if (on_ask)
-        on_ask(number);
-    return answer;
-}
-
-static void serve_script(struct wire_connection *connection)
-{
-    BUF_SCOPED head = BUF_INIT;
-    BUF_SCOPED body = BUF_INIT;
-    while (wire_read(connection, &head, &body)) {
-        const char *answer = take_ask(&head, &body);
-        if (!strcmp(answer, LOST))
-            return;
-        if (!strcmp(answer, HANG)) {
-            wire_await_close(connection);
-            return;
-        }
-        if (!strncmp(answer, CUT, strlen(CUT))) {
-            wire_write(connection, answer + strlen(CUT));
-            return;
-        }
-        wire_write(connection, answer);
-        if (strstr(answer, "Connection: close"))
-            return;
-    }
-}
-
-static void (*serve)(struct wire_connection *connection) = serve_script;
-
-static void open_store(const struct store_config *more)
-{
-    struct store_config config = more ? *more : (struct store_config){0};
-    struct keys *keys = keys_new("KEY", "secret", NULL, INT64_MAX);
-    struct credentials_config who = {.explicit_keys = keys};
-    BUF_SCOPED why = BUF_INIT;
-
-    wire = wire_start(serve, NULL);
-    snprintf(endpoint, sizeof(endpoint), "http://127.0.0.1:%d", wire_port(wire));
-    if (config.endpoint)
-        config.proxy = endpoint; /* whatever the host, it is asked here */
-    else
-        config.endpoint = endpoint;
-    config.bucket = "bucket";
-    struct credentials *own = config.credentials ? NULL : credentials_new(&who);
-    if (own)
-        config.credentials = own;
-    cr_assert_eq(store_s3_new(&config, &store, &why), 0, "%s", why.bytes);
-    credentials_unref(own);
-    keys_unref(keys);
-}
-
-static void set_up(void)
-{
-    waiter_init(&waiter);
-}
-
-static void forget_asks(void)
-{
-    for (int i = 0; i < ASKS_MAX; i++) {
-        free(asks[i]);
-        free(bodies[i]);
-        asks[i] = bodies[i] = NULL;
-    }
-    asked = 0;
-}
-
-static void tear_down(void)
-{
-    store_free(store);
-    wire_free(wire);
-    waiter_release(&waiter);
-    forget_asks();
-}
-
-TestSuite(request, .init = set_up, .fini = tear_down);
-
-static bool ask_has(int number, const char *text)
-{
-    pthread_mutex_lock(&mutex);
-    bool has = number < asked && strcasestr(asks[number], text);
-    pthread_mutex_unlock(&mutex);
-    return has;
-}
-
-static int asks_so_far(void)
-{
-    pthread_mutex_lock(&mutex);
-    int count = asked;
-    pthread_mutex_unlock(&mutex);
-    return count;
-}
-
-#define expect_ask(number, text)                                                                             \
-    cr_expect(ask_has(number, text), "ask %d lacks %s:\n%s", number, text, asks[number] ? asks[number] : "")
-#define expect_no_ask(number, text)                                                                          \
-    cr_expect_not(ask_has(number, text), "ask %d has %s:\n%s", number, text, asks[number] ? asks[number] : "")
-
-#define expect_rc(call, wanted)                                                                              \
-    do {                                                                                                     \
-        BUF_SCOPED words = BUF_INIT;                                                                         \
-        int got = store_wait(store, (call), &waiter);                                                        \
-        store_error_print(&(call)->error, got, &words);                                                      \
-        cr_assert_eq(got, (wanted), "%d: %s", got, words.bytes);                                             \
-    } while (0)
+TestSuite(request, .init = script_set_up, .fini = script_tear_down);
 
 static char put_bytes[] = "hello world";
 static struct iovec put_body = {put_bytes, sizeof(put_bytes) - 1};
@@ -165,27 +29,37 @@ static struct store_call make_put(const char *key)
 
 /* ---- Repeats. ---- */
 
+static int slowed_count;
+
+static void count_slowed(struct store_call *call)
+{
+    (void)call;
+    slowed_count++;
+}
+
 Test(request, repeats_what_a_busy_server_refused)
 {
-    script[0] = ERROR("503", "SlowDown", "");
-    script[1] = OK_EMPTY;
-    open_store(NULL);
+    script.answers[0] = ERROR("503", "SlowDown", "");
+    script.answers[1] = OK_EMPTY;
+    script_open(NULL);
     struct store_call call = make_put("a");
+    call.slowed = count_slowed;
     expect_rc(&call, 0);
     cr_expect_eq(call.error.attempts, 2);
+    cr_expect_eq(slowed_count, 1);
     cr_expect_str_eq(call.object.etag, "\"e\"");
     expect_ask(0, "PUT /bucket/a HTTP/1.1");
     expect_ask(0, "x-amz-checksum-crc32c: yZRlqg==");
     expect_ask(0, "x-amz-content-sha256: UNSIGNED-PAYLOAD");
     expect_ask(0, "Authorization: AWS4-HMAC-SHA256 Credential=KEY/");
-    cr_expect_str_eq(bodies[1], "hello world");
+    cr_expect_str_eq(script.bodies[1], "hello world");
     store_call_release(&call);
 }
 
 Test(request, a_lost_reply_leaves_the_outcome_unknown)
 {
-    script[0] = LOST;
-    open_store(NULL);
+    script.answers[0] = LOST;
+    script_open(NULL);
     struct store_call call = make_put("a");
     call.patience_ms = 300;
     expect_rc(&call, -ETIMEDOUT);
@@ -195,10 +69,10 @@ Test(request, a_lost_reply_leaves_the_outcome_unknown)
 
 Test(request, what_was_never_sent_is_not_unknown)
 {
-    script[0] = OK_EMPTY;
-    open_store(NULL);
-    wire_free(wire);
-    wire = NULL;
+    script.answers[0] = OK_EMPTY;
+    script_open(NULL);
+    wire_free(script.wire);
+    script.wire = NULL;
     struct store_call call = make_put("a");
     call.patience_ms = 300;
     expect_rc(&call, -ETIMEDOUT);
@@ -209,9 +83,9 @@ Test(request, what_was_never_sent_is_not_unknown)
 
 Test(request, an_exclusive_create_that_meets_itself_is_unknown)
 {
-    script[0] = LOST;
-    script[1] = ERROR("412", "PreconditionFailed", "");
-    open_store(NULL);
+    script.answers[0] = LOST;
+    script.answers[1] = ERROR("412", "PreconditionFailed", "");
+    script_open(NULL);
     struct store_call call = make_put("a");
     call.if_absent = true;
     expect_rc(&call, -EEXIST);
@@ -222,22 +96,22 @@ Test(request, an_exclusive_create_that_meets_itself_is_unknown)
 
 Test(request, a_refusal_is_known_and_not_repeated)
 {
-    script[0] = ERROR("403", "AccessDenied", "x-amz-request-id: R1\r\n");
-    open_store(NULL);
+    script.answers[0] = ERROR("403", "AccessDenied", "x-amz-request-id: R1\r\n");
+    script_open(NULL);
     struct store_call call = make_put("a");
     expect_rc(&call, -EACCES);
     cr_expect_not(call.unknown);
     cr_expect_eq(call.error.http_status, 403);
     cr_expect_str_eq(call.error.code, "AccessDenied");
     cr_expect_str_eq(call.error.request_id, "R1");
-    cr_expect_eq(asks_so_far(), 1);
+    cr_expect_eq(script_asked(), 1);
     store_call_release(&call);
 }
 
 Test(request, patience_ends_a_call_that_nobody_answers)
 {
-    script[0] = HANG;
-    open_store(NULL);
+    script.answers[0] = HANG;
+    script_open(NULL);
     struct store_call call = {.op = STORE_HEAD, .key = "a", .patience_ms = 300};
     expect_rc(&call, -ETIMEDOUT);
     store_call_release(&call);
@@ -254,8 +128,8 @@ Test(request, patience_ends_a_complete_that_nobody_answers_and_its_outcome_is_un
                                   .patience_ms = 300};
     struct store_call copy = {.op = STORE_COPY, .key = "a", .source_key = "b", .patience_ms = 300};
     int64_t begun_ms = clock_ms();
-    script[0] = HANG;
-    open_store(NULL);
+    script.answers[0] = HANG;
+    script_open(NULL);
     expect_rc(&complete, -ETIMEDOUT);
     cr_expect(complete.unknown);
     expect_rc(&copy, -ETIMEDOUT);
@@ -280,8 +154,8 @@ static void serve_white_space(struct wire_connection *connection)
 
 Test(request, white_space_on_the_way_keeps_a_copy_waiting)
 {
-    serve = serve_white_space;
-    open_store(NULL);
+    script.serve = serve_white_space;
+    script_open(NULL);
     struct store_call copy = {.op = STORE_COPY, .key = "a", .source_key = "b", .patience_ms = 500};
     expect_rc(&copy, 0);
     cr_expect_eq(copy.error.attempts, 1);
@@ -290,9 +164,9 @@ Test(request, white_space_on_the_way_keeps_a_copy_waiting)
 
 Test(request, what_ends_a_call_is_told_by_the_last_attempt_that_had_time)
 {
-    script[0] = ERROR("503", "SlowDown", "x-amz-retry-after: 700\r\nx-amz-request-id: R1\r\n");
-    script[1] = HANG;
-    open_store(NULL);
+    script.answers[0] = ERROR("503", "SlowDown", "x-amz-retry-after: 700\r\nx-amz-request-id: R1\r\n");
+    script.answers[1] = HANG;
+    script_open(NULL);
     struct store_call call = {.op = STORE_HEAD, .key = "a", .patience_ms = 1000};
     struct store_call longer = {.op = STORE_HEAD, .key = "a", .patience_ms = 1000};
     expect_rc(&call, -ETIMEDOUT);
@@ -313,8 +187,8 @@ Test(request, headers_that_only_tell_are_not_set_again)
     store_fields_add(&headers, "content-type", "text/plain");
     for (size_t i = 0; i < sizeof(told) / sizeof(*told); i++)
         store_fields_add(&headers, told[i], "1");
-    script[0] = OK_EMPTY;
-    open_store(NULL);
+    script.answers[0] = OK_EMPTY;
+    script_open(NULL);
     struct store_call call = make_put("a");
     call.headers = &headers;
     expect_rc(&call, 0);
@@ -325,186 +199,27 @@ Test(request, headers_that_only_tell_are_not_set_again)
     store_fields_release(&headers);
 }
 
-/* ---- Ranges. ---- */
-
-static char into[16];
-static struct iovec pieces[] = {{into, 3}, {into + 3, 7}};
-static uint64_t landings[16];
-static int landing_count;
-
-static void note_landed(struct store_call *call, uint64_t landed)
-{
-    (void)call;
-    landings[landing_count++ % 16] = landed;
-}
-
-static struct store_call make_get(void)
-{
-    memset(into, 0, sizeof(into));
-    return (struct store_call){.op = STORE_GET,
-                               .key = "a",
-                               .offset = 0,
-                               .length = 10,
-                               .into = pieces,
-                               .into_count = 2,
-                               .landed = note_landed,
-                               .patience_ms = 20000};
-}
-
-#define PARTIAL(etag, range, length, body)                                                                   \
-    "HTTP/1.1 206 Partial\r\n" etag "Content-Range: bytes " range "\r\nContent-Length: " length              \
-    "\r\n\r\n" body
-
-Test(request, a_cut_body_is_fetched_on_from_where_it_stopped)
-{
-    script[0] = CUT PARTIAL("ETag: \"e\"\r\n", "0-9/100", "10", "0123");
-    script[1] = PARTIAL("ETag: \"e\"\r\n", "4-9/100", "6", "456789");
-    open_store(NULL);
-    struct store_call call = make_get();
-    expect_rc(&call, 0);
-    cr_expect_str_eq(into, "0123456789");
-    cr_expect_eq(call.received, 10);
-    cr_expect_eq(call.object.size, 100);
-    expect_ask(0, "Range: bytes=0-9");
-    expect_no_ask(0, "If-Match");
-    expect_ask(1, "Range: bytes=4-9");
-    expect_ask(1, "If-Match: \"e\"");
-    cr_expect_eq(landing_count, 1);
-    cr_expect_eq(landings[0], 10);
-    store_call_release(&call);
-}
-
-Test(request, two_versions_are_never_mixed)
-{
-    static const char *const seconds[] = {
-        ERROR("412", "PreconditionFailed", ""),
-        PARTIAL("ETag: \"other\"\r\n", "4-9/100", "6", "456789"), /* a server that ignores If-Match */
-        ERROR("416", "InvalidRange", ""),
-    };
-    script[0] = CUT PARTIAL("ETag: \"e\"\r\n", "0-9/100", "10", "0123");
-    open_store(NULL);
-    for (int i = 0; i < 3; i++) {
-        script[1] = seconds[i];
-        forget_asks();
-        struct store_call call = make_get();
-        expect_rc(&call, -ESTALE);
-        cr_expect_str_eq(into, "0123");
-        store_call_release(&call);
-    }
-}
-
-Test(request, without_an_etag_a_cut_body_is_not_gone_on_with)
-{
-    script[0] = CUT PARTIAL("", "0-9/100", "10", "0123");
-    script[1] = PARTIAL("", "4-9/100", "6", "456789");
-    open_store(NULL);
-    struct store_call call = make_get();
-    expect_rc(&call, -EIO);
-    cr_expect_eq(asks_so_far(), 1);
-    store_call_release(&call);
-}
-
-Test(request, a_wrong_range_is_not_taken)
-{
-    script[0] = PARTIAL("ETag: \"e\"\r\n", "5-14/100", "10", "0123456789");
-    open_store(NULL);
-    struct store_call call = make_get();
-    expect_rc(&call, -EIO);
-    store_call_release(&call);
-}
-
-Test(request, a_server_that_ignores_ranges_still_serves)
-{
-    script[0] = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 20\r\n\r\nabcdefghijklmnopqrst";
-    open_store(NULL);
-    struct store_call call = make_get();
-    call.offset = 5;
-    expect_rc(&call, 0);
-    cr_expect_str_eq(into, "fghijklmno");
-    store_call_release(&call);
-}
-
-Test(request, a_range_across_the_end_is_short)
-{
-    script[0] = PARTIAL("ETag: \"e\"\r\n", "95-99/100", "5", "01234");
-    open_store(NULL);
-    struct store_call call = make_get();
-    call.offset = 95;
-    expect_rc(&call, 0);
-    cr_expect_eq(call.received, 5);
-    cr_expect_eq(landings[0], 5);
-    store_call_release(&call);
-}
-
-Test(request, an_object_whose_size_is_not_told_is_not_taken_for_an_empty_one)
-{
-    script[0] = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
-                "a\r\n0123456789\r\n0\r\n\r\n";
-    open_store(NULL);
-    struct store_call get = make_get();
-    expect_rc(&get, -EIO);
-    cr_expect_not_null(strstr(get.error.message, "how large"), "%s", get.error.message);
-    cr_expect_eq(asks_so_far(), 1);
-    script[0] = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nConnection: close\r\n\r\n";
-    struct store_call head = {.op = STORE_HEAD, .key = "a", .patience_ms = 20000};
-    expect_rc(&head, -EIO);
-    store_call_release(&get);
-    store_call_release(&head);
-}
-
-Test(request, a_range_behind_the_end_is_empty_and_the_object_is_told)
-{
-    script[0] = ERROR("416", "InvalidRange", "");
-    script[1] = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 7\r\n\r\n";
-    open_store(NULL);
-    struct store_call call = make_get();
-    call.offset = 10;
-    expect_rc(&call, 0);
-    cr_expect_eq(call.received, 0);
-    cr_expect_eq(call.object.size, 7);
-    expect_ask(1, "HEAD /bucket/a");
-    store_call_release(&call);
-}
-
-Test(request, a_refused_range_is_empty_only_where_the_object_ends_before_it)
-{
-    script[0] = ERROR("416", "InvalidRange", "");
-    script[1] = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 100\r\n\r\n";
-    script[2] = PARTIAL("ETag: \"e\"\r\n", "0-9/100", "10", "0123456789");
-    open_store(NULL);
-    struct store_call call = make_get();
-    expect_rc(&call, 0);
-    cr_expect_str_eq(into, "0123456789");
-    store_call_release(&call);
-    for (int i = 3; i < 13; i++)
-        script[i] = script[(i - 3) % 2];
-    call = make_get();
-    expect_rc(&call, -EIO);
-    cr_expect_eq(asks_so_far(), 13);
-    store_call_release(&call);
-}
-
 /* ---- Repairs. ---- */
 
 Test(request, a_refused_checksum_becomes_content_md5_for_good)
 {
-    script[0] = "HTTP/1.1 400 No\r\nConnection: close\r\n\r\n<Error><Code>InvalidArgument</Code>"
-                "<Message>Unsupported header 'x-amz-checksum-crc32c'</Message></Error>";
-    script[1] = OK_EMPTY;
+    script.answers[0] = "HTTP/1.1 400 No\r\nConnection: close\r\n\r\n<Error><Code>InvalidArgument</Code>"
+                        "<Message>Unsupported header 'x-amz-checksum-crc32c'</Message></Error>";
+    script.answers[1] = OK_EMPTY;
     struct store_abilities abilities;
-    open_store(NULL);
+    script_open(NULL);
     for (int i = 0; i < 2; i++) {
         struct store_call call = make_put("a");
         expect_rc(&call, 0);
         store_call_release(&call);
     }
-    cr_expect_eq(asks_so_far(), 3);
+    cr_expect_eq(script_asked(), 3);
     expect_ask(0, "x-amz-checksum-crc32c");
     for (int i = 1; i < 3; i++) {
         expect_ask(i, "Content-MD5: XrY7u+Ae7tCTyyK7j1rNww==");
         expect_no_ask(i, "x-amz-checksum");
     }
-    store_abilities(store, &abilities);
+    store_abilities(script.store, &abilities);
     cr_expect_eq(abilities.checksum, ABILITY_NO);
 }
 
@@ -513,20 +228,20 @@ Test(request, a_refused_checksum_becomes_content_md5_for_good)
 static enum store_ability checksum_ability(void)
 {
     struct store_abilities abilities;
-    store_abilities(store, &abilities);
+    store_abilities(script.store, &abilities);
     return abilities.checksum;
 }
 
 Test(request, a_checksum_that_is_not_answered_was_perhaps_not_looked_at)
 {
-    script[0] = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 0\r\n\r\n";
-    open_store(NULL);
+    script.answers[0] = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 0\r\n\r\n";
+    script_open(NULL);
     for (int i = 0; i < 2; i++) {
         struct store_call call = make_put("a");
         expect_rc(&call, 0);
         store_call_release(&call);
     }
-    cr_expect_eq(asks_so_far(), 3);
+    cr_expect_eq(script_asked(), 3);
     for (int i = 1; i < 3; i++) {
         expect_ask(i, "Content-MD5: XrY7u+Ae7tCTyyK7j1rNww==");
         expect_no_ask(i, "x-amz-checksum");
@@ -536,38 +251,38 @@ Test(request, a_checksum_that_is_not_answered_was_perhaps_not_looked_at)
 
 Test(request, an_etag_that_is_the_md5_proves_what_no_checksum_does)
 {
-    script[0] = "HTTP/1.1 200 OK\r\nETag: " MD5_ETAG "\r\nContent-Length: 0\r\n\r\n";
-    open_store(NULL);
+    script.answers[0] = "HTTP/1.1 200 OK\r\nETag: " MD5_ETAG "\r\nContent-Length: 0\r\n\r\n";
+    script_open(NULL);
     struct store_call call = make_put("a");
     call.if_absent = true;
     expect_rc(&call, 0);
-    cr_expect_eq(asks_so_far(), 1);
+    cr_expect_eq(script_asked(), 1);
     cr_expect_eq(checksum_ability(), ABILITY_NO);
     store_call_release(&call);
 }
 
 Test(request, a_conditional_put_that_nothing_proves_is_unknown)
 {
-    script[0] = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 0\r\n\r\n";
-    open_store(NULL);
+    script.answers[0] = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 0\r\n\r\n";
+    script_open(NULL);
     struct store_call call = make_put("a");
     call.if_absent = true;
     expect_rc(&call, -EIO);
     cr_expect(call.unknown);
-    cr_expect_eq(asks_so_far(), 1);
+    cr_expect_eq(script_asked(), 1);
     store_call_release(&call);
 }
 
 Test(request, another_checksum_in_the_answer_is_damage)
 {
-    script[0] = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nx-amz-checksum-crc32c: AAAAAA==\r\n"
-                "Content-Length: 0\r\n\r\n";
-    script[1] = OK_EMPTY;
-    open_store(NULL);
+    script.answers[0] = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nx-amz-checksum-crc32c: AAAAAA==\r\n"
+                        "Content-Length: 0\r\n\r\n";
+    script.answers[1] = OK_EMPTY;
+    script_open(NULL);
     struct store_call call = make_put("a");
     expect_rc(&call, 0);
     expect_ask(1, "x-amz-checksum-crc32c");
-    cr_expect_eq(asks_so_far(), 2);
+    cr_expect_eq(script_asked(), 2);
     cr_expect_eq(checksum_ability(), ABILITY_YES);
     store_call_release(&call);
 }
@@ -575,8 +290,8 @@ Test(request, another_checksum_in_the_answer_is_damage)
 Test(request, sha256_signs_the_payload)
 {
     struct store_config config = {.checksum = CHECKSUM_SHA256};
-    script[0] = OK_EMPTY;
-    open_store(&config);
+    script.answers[0] = OK_EMPTY;
+    script_open(&config);
     struct store_call call = make_put("a");
     expect_rc(&call, 0);
     expect_ask(0, "x-amz-content-sha256: b94d27b9934d3e08a52e52d7da7dabfac484efe37a5380ee9088f7ace2efcde9");
@@ -586,16 +301,17 @@ Test(request, sha256_signs_the_payload)
 
 Test(request, another_region_is_signed_for_and_remembered)
 {
-    script[0] = "HTTP/1.1 400 No\r\nConnection: close\r\n\r\n<Error><Code>AuthorizationHeaderMalformed</Code>"
-                "<Message>expecting</Message><Region>eu-west-1</Region></Error>";
-    script[1] = OK_EMPTY;
-    open_store(NULL);
+    script.answers[0] =
+        "HTTP/1.1 400 No\r\nConnection: close\r\n\r\n<Error><Code>AuthorizationHeaderMalformed</Code>"
+        "<Message>expecting</Message><Region>eu-west-1</Region></Error>";
+    script.answers[1] = OK_EMPTY;
+    script_open(NULL);
     for (int i = 0; i < 2; i++) {
         struct store_call call = make_put("a");
         expect_rc(&call, 0);
         store_call_release(&call);
     }
-    cr_expect_eq(asks_so_far(), 3);
+    cr_expect_eq(script_asked(), 3);
     expect_ask(0, "/us-east-1/s3/aws4_request");
     expect_ask(1, "/eu-west-1/s3/aws4_request");
     expect_ask(2, "/eu-west-1/s3/aws4_request");
@@ -604,10 +320,10 @@ Test(request, another_region_is_signed_for_and_remembered)
 Test(request, aws_is_asked_for_the_region_when_a_refusal_does_not_tell_it)
 {
     struct store_config config = {.endpoint = "http://s3.us-west-2.amazonaws.com", .allow_http = true};
-    script[0] = "HTTP/1.1 301 No\r\nContent-Length: 0\r\n\r\n";
-    script[1] = "HTTP/1.1 403 No\r\nx-amz-bucket-region: eu-west-1\r\nContent-Length: 0\r\n\r\n";
-    script[2] = OK_EMPTY;
-    open_store(&config);
+    script.answers[0] = "HTTP/1.1 301 No\r\nContent-Length: 0\r\n\r\n";
+    script.answers[1] = "HTTP/1.1 403 No\r\nx-amz-bucket-region: eu-west-1\r\nContent-Length: 0\r\n\r\n";
+    script.answers[2] = OK_EMPTY;
+    script_open(&config);
     struct store_call call = {.op = STORE_HEAD, .key = "a", .patience_ms = 20000};
     expect_rc(&call, 0);
     expect_ask(0, "HEAD http://bucket.s3.us-west-2.amazonaws.com/a ");
@@ -621,12 +337,12 @@ Test(request, aws_is_asked_for_the_region_when_a_refusal_does_not_tell_it)
 Test(request, a_failed_question_for_the_region_is_repeated_with_its_attempt)
 {
     struct store_config config = {.endpoint = "http://s3.us-west-2.amazonaws.com", .allow_http = true};
-    script[0] = ERROR("301", "PermanentRedirect", "");
-    script[1] = LOST;
-    script[2] = script[0];
-    script[3] = "HTTP/1.1 403 No\r\nx-amz-bucket-region: eu-west-1\r\nContent-Length: 0\r\n\r\n";
-    script[4] = ERROR("403", "AccessDenied", "");
-    open_store(&config);
+    script.answers[0] = ERROR("301", "PermanentRedirect", "");
+    script.answers[1] = LOST;
+    script.answers[2] = script.answers[0];
+    script.answers[3] = "HTTP/1.1 403 No\r\nx-amz-bucket-region: eu-west-1\r\nContent-Length: 0\r\n\r\n";
+    script.answers[4] = ERROR("403", "AccessDenied", "");
+    script_open(&config);
     struct store_call call = make_put("a");
     expect_rc(&call, -EACCES);
     cr_expect_not(call.unknown, "a HEAD was lost");
@@ -636,26 +352,26 @@ Test(request, a_failed_question_for_the_region_is_repeated_with_its_attempt)
 
 Test(request, a_region_that_is_none_is_not_taken)
 {
-    script[0] = "HTTP/1.1 301 No\r\nConnection: close\r\nx-amz-bucket-region: evil.com/x\r\n"
-                "Location: http://127.0.0.1:1/\r\n\r\n<Error><Code>PermanentRedirect</Code></Error>";
-    open_store(NULL);
+    script.answers[0] = "HTTP/1.1 301 No\r\nConnection: close\r\nx-amz-bucket-region: evil.com/x\r\n"
+                        "Location: http://127.0.0.1:1/\r\n\r\n<Error><Code>PermanentRedirect</Code></Error>";
+    script_open(NULL);
     struct store_call call = make_put("a");
     expect_rc(&call, -EIO);
-    cr_expect_eq(asks_so_far(), 1);
+    cr_expect_eq(script_asked(), 1);
     store_call_release(&call);
 }
 
 Test(request, the_servers_clock_is_taken)
 {
-    script[0] = ERROR("403", "RequestTimeTooSkewed", "Date: Fri, 24 May 2013 00:00:00 GMT\r\n");
-    script[1] = OK_EMPTY;
-    open_store(NULL);
+    script.answers[0] = ERROR("403", "RequestTimeTooSkewed", "Date: Fri, 24 May 2013 00:00:00 GMT\r\n");
+    script.answers[1] = OK_EMPTY;
+    script_open(NULL);
     for (int i = 0; i < 2; i++) {
         struct store_call call = make_put("a");
         expect_rc(&call, 0);
         store_call_release(&call);
     }
-    cr_expect_eq(asks_so_far(), 3);
+    cr_expect_eq(script_asked(), 3);
     expect_no_ask(0, "x-amz-date: 20130524T");
     expect_ask(1, "x-amz-date: 20130524T0000");
     expect_ask(2, "x-amz-date: 20130524T0000");
@@ -663,10 +379,10 @@ Test(request, the_servers_clock_is_taken)
 
 Test(request, a_wait_until_a_date_is_read_by_the_servers_clock)
 {
-    script[0] = ERROR("403", "RequestTimeTooSkewed", "Date: Fri, 24 May 2013 00:00:00 GMT\r\n");
-    script[1] = ERROR("503", "SlowDown", "Retry-After: Fri, 24 May 2013 00:00:03 GMT\r\n");
-    script[2] = OK_EMPTY;
-    open_store(NULL);
+    script.answers[0] = ERROR("403", "RequestTimeTooSkewed", "Date: Fri, 24 May 2013 00:00:00 GMT\r\n");
+    script.answers[1] = ERROR("503", "SlowDown", "Retry-After: Fri, 24 May 2013 00:00:03 GMT\r\n");
+    script.answers[2] = OK_EMPTY;
+    script_open(NULL);
     struct store_call call = make_put("a");
     expect_rc(&call, 0);
     cr_expect_geq(call.error.took_ms, 2000);
@@ -697,11 +413,11 @@ Test(request, refused_keys_are_read_again)
     unsetenv("AWS_ACCESS_KEY_ID");
     snprintf(key_file, sizeof(key_file), "/tmp/skyvol-test-keys-%d", (int)getpid());
     write_keys("OLDKEY");
-    on_ask = change_keys;
-    script[0] = ERROR("403", "InvalidAccessKeyId", "");
-    script[1] = OK_EMPTY;
+    script.on_ask = change_keys;
+    script.answers[0] = ERROR("403", "InvalidAccessKeyId", "");
+    script.answers[1] = OK_EMPTY;
     config.credentials = credentials_new(&who);
-    open_store(&config);
+    script_open(&config);
     credentials_unref(config.credentials);
     struct store_call call = make_put("a");
     expect_rc(&call, 0);
@@ -716,13 +432,13 @@ Test(request, refused_keys_are_read_again)
 Test(request, an_error_inside_a_200_is_an_error)
 {
     struct store_part part = {.number = 1, .size = 5, .etag = "\"p\""};
-    script[0] = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n   \n <?xml "
-                "version=\"1.0\"?><Error><Code>InternalError</Code>"
-                "<Message>again</Message></Error>";
-    script[1] = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n   \n<?xml "
-                "version=\"1.0\"?><CompleteMultipartUploadResult>"
-                "<ETag>&quot;done-1&quot;</ETag></CompleteMultipartUploadResult>";
-    open_store(NULL);
+    script.answers[0] = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n   \n <?xml "
+                        "version=\"1.0\"?><Error><Code>InternalError</Code>"
+                        "<Message>again</Message></Error>";
+    script.answers[1] = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n   \n<?xml "
+                        "version=\"1.0\"?><CompleteMultipartUploadResult>"
+                        "<ETag>&quot;done-1&quot;</ETag></CompleteMultipartUploadResult>";
+    script_open(NULL);
     struct store_call call = {.op = STORE_COMPLETE,
                               .key = "a",
                               .upload_id = "u",
@@ -743,17 +459,17 @@ Test(request, an_error_inside_a_200_is_an_error)
 
 Test(request, metadata_of_listings_is_asked_for_until_the_server_does_not_know_it)
 {
-    script[0] = ERROR("400", "InvalidArgument", "");
-    script[1] = EMPTY_LIST;
+    script.answers[0] = ERROR("400", "InvalidArgument", "");
+    script.answers[1] = EMPTY_LIST;
     struct store_abilities abilities;
-    open_store(NULL);
+    script_open(NULL);
     struct store_call call = {.op = STORE_LIST, .prefix = ""};
     expect_rc(&call, 0);
     cr_expect_eq(call.object_count, 1);
     expect_ask(0, "metadata=true");
     expect_ask(0, "encoding-type=url");
     expect_no_ask(1, "metadata=true");
-    store_abilities(store, &abilities);
+    store_abilities(script.store, &abilities);
     cr_expect_eq(abilities.list_meta, ABILITY_NO);
     store_call_release(&call);
 }
@@ -770,10 +486,10 @@ Test(request, only_listings_may_be_long)
                                   space);
     struct store_call listing = {.op = STORE_LIST, .prefix = "", .patience_ms = 20000};
     struct store_call copying = {.op = STORE_COPY, .key = "a", .source_key = "b", .patience_ms = 20000};
-    script[0] = list;
-    open_store(NULL);
+    script.answers[0] = list;
+    script_open(NULL);
     expect_rc(&listing, 0);
-    script[0] = copy;
+    script.answers[0] = copy;
     expect_rc(&copying, -EIO);
     store_call_release(&listing);
     store_call_release(&copying);
@@ -781,18 +497,19 @@ Test(request, only_listings_may_be_long)
 
 Test(request, a_listing_that_was_refused_for_its_region_keeps_its_metadata)
 {
-    script[0] = "HTTP/1.1 400 No\r\nConnection: close\r\n\r\n<Error><Code>AuthorizationHeaderMalformed</Code>"
-                "<Message>expecting</Message><Region>eu-west-1</Region></Error>";
-    script[1] = ERROR("400", "RequestTimeout", "");
-    script[2] = "HTTP/1.1 200 OK\r\nServer: MinIO\r\nConnection: close\r\n\r\n"
-                "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>";
+    script.answers[0] =
+        "HTTP/1.1 400 No\r\nConnection: close\r\n\r\n<Error><Code>AuthorizationHeaderMalformed</Code>"
+        "<Message>expecting</Message><Region>eu-west-1</Region></Error>";
+    script.answers[1] = ERROR("400", "RequestTimeout", "");
+    script.answers[2] = "HTTP/1.1 200 OK\r\nServer: MinIO\r\nConnection: close\r\n\r\n"
+                        "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>";
     struct store_abilities abilities;
-    open_store(NULL);
+    script_open(NULL);
     struct store_call call = {.op = STORE_LIST, .prefix = ""};
     expect_rc(&call, 0);
     expect_ask(1, "metadata=true");
     expect_ask(2, "metadata=true");
-    store_abilities(store, &abilities);
+    store_abilities(script.store, &abilities);
     cr_expect_eq(abilities.list_meta, ABILITY_YES);
     store_call_release(&call);
 }
@@ -805,13 +522,13 @@ Test(request, keys_are_deleted_one_by_one_where_many_cannot_be)
         snprintf(names[i], sizeof(names[i]), "k%d", i);
         keys[i] = names[i];
     }
-    script[0] = ERROR("501", "NotImplemented", "");
-    script[1] = ERROR("403", "AccessDenied", "");
-    script[2] = "HTTP/1.1 204 Gone\r\n\r\n";
-    open_store(NULL);
+    script.answers[0] = ERROR("501", "NotImplemented", "");
+    script.answers[1] = ERROR("403", "AccessDenied", "");
+    script.answers[2] = "HTTP/1.1 204 Gone\r\n\r\n";
+    script_open(NULL);
     struct store_call call = {.op = STORE_DELETE_MANY, .keys = keys, .key_count = 40, .patience_ms = 20000};
     expect_rc(&call, 0);
-    cr_expect_eq(asks_so_far(), 41);
+    cr_expect_eq(script_asked(), 41);
     expect_ask(0, "POST /bucket?delete HTTP/1.1");
     expect_ask(0, "Content-MD5");
     expect_ask(1, "DELETE /bucket/k");
@@ -833,15 +550,17 @@ static struct store_call make_deletes(int64_t patience_ms)
 
 Test(request, keys_that_could_not_be_deleted_for_now_are_asked_for_again)
 {
-    script[0] = DELETED(FAILED("a", "AccessDenied") FAILED("b", "InternalError") FAILED("c", "SlowDown"));
-    script[1] = DELETED(FAILED("c", "SlowDown"));
-    script[2] = DELETED("");
-    open_store(NULL);
+    script.answers[0] =
+        DELETED(FAILED("a", "AccessDenied") FAILED("b", "InternalError") FAILED("c", "SlowDown"));
+    script.answers[1] = DELETED(FAILED("c", "SlowDown"));
+    script.answers[2] = DELETED("");
+    script_open(NULL);
     struct store_call call = make_deletes(20000);
     expect_rc(&call, 0);
-    cr_expect_eq(asks_so_far(), 3);
-    cr_expect(!strstr(bodies[1], "<Key>a<") && strstr(bodies[1], "<Key>b<") && strstr(bodies[1], "<Key>c<"));
-    cr_expect(!strstr(bodies[2], "<Key>b<") && strstr(bodies[2], "<Key>c<"));
+    cr_expect_eq(script_asked(), 3);
+    cr_expect(!strstr(script.bodies[1], "<Key>a<") && strstr(script.bodies[1], "<Key>b<") &&
+              strstr(script.bodies[1], "<Key>c<"));
+    cr_expect(!strstr(script.bodies[2], "<Key>b<") && strstr(script.bodies[2], "<Key>c<"));
     cr_assert_eq(call.failure_count, 1);
     cr_expect_str_eq(call.failures[0].key, "a");
     cr_expect_eq(call.failures[0].rc, -EACCES);
@@ -855,9 +574,9 @@ Test(request, keys_that_are_refused_for_too_long_are_failures)
         DELETED(FAILED("a", "AccessDenied") FAILED("b", "OperationAborted")), /* a few times */
         DELETED(FAILED("a", "AccessDenied") FAILED("b", "NeverHeardOf")),     /* once */
     };
-    open_store(NULL);
+    script_open(NULL);
     for (int i = 0; i < 3; i++) {
-        script[0] = answers[i];
+        script.answers[0] = answers[i];
         struct store_call call = make_deletes(i == 0 ? 500 : 20000);
         expect_rc(&call, 0);
         cr_assert_eq(call.failure_count, 2);
@@ -891,7 +610,7 @@ static void pending_start(struct pending *pending, struct store_call call)
     pending->call.done = end_pending;
     lock_init(&pending->lock, LOCK_LEAF, "pending");
     gate_init(&pending->gate);
-    store_start(store, &pending->call);
+    store_start(script.store, &pending->call);
 }
 
 static void pending_expect(struct pending *pending, int rc)
@@ -901,7 +620,7 @@ static void pending_expect(struct pending *pending, int rc)
     int waited = 0;
     lock_take(&pending->lock);
     while (pending->ends == 0 && waited == 0)
-        waited = gate_wait_locked(&pending->gate, &pending->lock, &waiter, deadline_ms);
+        waited = gate_wait_locked(&pending->gate, &pending->lock, &script.waiter, deadline_ms);
     lock_drop(&pending->lock);
     cr_assert_eq(waited, 0, "it did not end");
     cr_expect_eq(pending->call.rc, rc, "%d", pending->call.rc);
@@ -913,18 +632,18 @@ static void pending_expect(struct pending *pending, int rc)
 
 static void await_asks(int count)
 {
-    while (asks_so_far() < count)
+    while (script_asked() < count)
         usleep(1000);
 }
 
 Test(request, a_cancel_ends_a_call_that_waits_for_an_answer)
 {
     struct pending pending;
-    script[0] = HANG;
-    open_store(NULL);
+    script.answers[0] = HANG;
+    script_open(NULL);
     pending_start(&pending, (struct store_call){.op = STORE_HEAD, .key = "a"});
     await_asks(1);
-    store_cancel(store, &pending.call);
+    store_cancel(script.store, &pending.call);
     pending_expect(&pending, -ECANCELED);
 }
 
@@ -933,8 +652,8 @@ Test(request, what_only_waited_for_a_place_is_not_unknown)
     static char bytes[512 * 1024];
     struct iovec place = {bytes, sizeof(bytes)};
     struct pending pending;
-    script[0] = HANG;
-    open_store(&(struct store_config){.loops = 1, .connections_max = 2}); /* one place for bulk */
+    script.answers[0] = HANG;
+    script_open(&(struct store_config){.loops = 1, .connections_max = 2}); /* one place for bulk */
     pending_start(&pending,
                   (struct store_call){
                       .op = STORE_GET, .key = "a", .length = sizeof(bytes), .into = &place, .into_count = 1});
@@ -944,9 +663,9 @@ Test(request, what_only_waited_for_a_place_is_not_unknown)
     call.patience_ms = 300;
     expect_rc(&call, -ETIMEDOUT);
     cr_expect_not(call.unknown);
-    cr_expect_eq(asks_so_far(), 1);
+    cr_expect_eq(script_asked(), 1);
     store_call_release(&call);
-    store_cancel(store, &pending.call);
+    store_cancel(script.store, &pending.call);
     pending_expect(&pending, -ECANCELED);
 }
 
@@ -954,50 +673,50 @@ Test(request, a_cancel_ends_a_call_that_asks_for_the_region)
 {
     struct store_config config = {.endpoint = "http://s3.us-west-2.amazonaws.com", .allow_http = true};
     struct pending pending;
-    script[0] = ERROR("301", "PermanentRedirect", "");
-    script[1] = HANG;
-    open_store(&config);
+    script.answers[0] = ERROR("301", "PermanentRedirect", "");
+    script.answers[1] = HANG;
+    script_open(&config);
     pending_start(&pending, (struct store_call){.op = STORE_HEAD, .key = "a"});
     await_asks(2);
-    store_cancel(store, &pending.call);
+    store_cancel(script.store, &pending.call);
     pending_expect(&pending, -ECANCELED);
 }
 
 Test(request, a_cancel_ends_a_call_that_waits_to_try_again)
 {
     struct pending pending;
-    script[0] = ERROR("503", "SlowDown", "Retry-After: 50\r\n");
-    open_store(NULL);
+    script.answers[0] = ERROR("503", "SlowDown", "Retry-After: 50\r\n");
+    script_open(NULL);
     pending_start(&pending, (struct store_call){.op = STORE_HEAD, .key = "a"});
     await_asks(1);
     usleep(50000);
-    store_cancel(store, &pending.call);
+    store_cancel(script.store, &pending.call);
     pending_expect(&pending, -ECANCELED);
-    cr_expect_eq(asks_so_far(), 1);
+    cr_expect_eq(script_asked(), 1);
 }
 
 Test(request, a_cancel_ends_single_deletes)
 {
     const char *keys[] = {"a\x01", "b\x01", "c\x01"}; /* XML cannot hold them */
     struct pending pending;
-    script[0] = HANG;
-    open_store(NULL);
+    script.answers[0] = HANG;
+    script_open(NULL);
     pending_start(&pending, (struct store_call){.op = STORE_DELETE_MANY, .keys = keys, .key_count = 3});
     await_asks(3);
-    store_cancel(store, &pending.call);
+    store_cancel(script.store, &pending.call);
     pending_expect(&pending, -ECANCELED);
 }
 
 Test(request, free_cancels_and_waits)
 {
     struct pending pending[3];
-    script[0] = HANG;
-    open_store(NULL);
+    script.answers[0] = HANG;
+    script_open(NULL);
     for (int i = 0; i < 3; i++)
         pending_start(&pending[i], (struct store_call){.op = STORE_HEAD, .key = "a"});
     await_asks(3);
-    store_free(store);
-    store = NULL;
+    store_free(script.store);
+    script.store = NULL;
     for (int i = 0; i < 3; i++)
         pending_expect(&pending[i], -ECANCELED);
 }
@@ -1007,10 +726,10 @@ Test(request, keys_that_no_endpoint_holds_fail_before_anything_is_sent)
     char long_key[STORE_KEY_MAX + 2];
     memset(long_key, 'k', sizeof(long_key) - 1);
     long_key[sizeof(long_key) - 1] = 0;
-    open_store(NULL);
+    script_open(NULL);
     struct store_call call = {.op = STORE_HEAD, .key = long_key};
     expect_rc(&call, -ENAMETOOLONG);
     call = (struct store_call){.op = STORE_HEAD, .key = "\xff"};
     expect_rc(&call, -EILSEQ);
-    cr_expect_eq(asks_so_far(), 0);
+    cr_expect_eq(script_asked(), 0);
 }

@@ -474,3 +474,17 @@ Test(retry, canceled_calls_end_and_say_what_may_have_happened)
     event.canceled = true;
     cr_expect_eq(step(&retry, event).rc, -ECANCELED);
 }
+
+Test(retry, attempts_that_were_too_much_for_the_server_are_counted)
+{
+    struct retry retry = begin(STORE_PUT, NULL, false);
+    step(&retry, answered(500, "InternalError"));
+    step(&retry, ended(HTTP_CUT));
+    step(&retry, ended(HTTP_NO_CONNECTION));
+    cr_expect_eq(retry.slowed, 0);
+    step(&retry, answered(503, "SlowDown"));
+    step(&retry, answered(429, NULL));
+    step(&retry, ended(HTTP_SLOW));
+    step(&retry, answered(503, "RequestTimeout"));
+    cr_expect_eq(retry.slowed, 4, "%d", retry.slowed);
+}

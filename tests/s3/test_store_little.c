@@ -1,8 +1,10 @@
 /* The S3 store against the strict little S3: what MinIO lets pass, and what it cannot be told to do. */
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "s3/credentials.h"
 #include "s3/store.h"
@@ -203,6 +205,28 @@ Test(store_little, a_probe_is_not_misled_by_lost_replies)
         cr_expect_eq(list.object_count, 0, "%s", ops[i]);
         close_store();
     }
+}
+
+static void *interrupt_soon(void *waiter)
+{
+    usleep(500000);
+    waiter_interrupt(waiter);
+    return NULL;
+}
+
+Test(store_little, a_probe_that_is_interrupted_leaves_nothing)
+{
+    WAITER_SCOPED(waiter);
+    pthread_t thread;
+    open_store(NULL, NULL, NULL);
+    tell("fault", "{\"op\": \"ListObjectsV2\", \"action\": \"hang\", \"times\": 1}");
+    cr_assert_eq(pthread_create(&thread, NULL, interrupt_soon, &waiter), 0);
+    cr_assert_eq(store_probe(store, "", &waiter), -EINTR);
+    pthread_join(thread, NULL);
+    CALL_SCOPED list = {.op = STORE_LIST, .prefix = ""};
+    cr_expect_eq(run_call(&list), 0);
+    cr_expect_eq(list.object_count, 0);
+    close_store();
 }
 
 Test(store_little, a_probe_learns_from_refusals_that_mean_it)

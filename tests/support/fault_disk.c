@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/buf.h"
 #include "base/list.h"
@@ -9,6 +10,7 @@
 struct fault_file {
     struct disk_file file;
     struct disk_file *under;
+    bool spared;
 };
 
 static struct fault_disk *disk_of(struct disk *disk)
@@ -30,6 +32,11 @@ static int strike(struct disk *disk)
     return -EIO;
 }
 
+static bool is_spared(const struct fault_disk *fault, const char *name)
+{
+    return fault->spared && strncmp(name, fault->spared, strlen(fault->spared)) == 0;
+}
+
 static int open_file(struct disk *disk, const char *name, int flags, struct disk_file **ret_file)
 {
     struct fault_disk *fault = disk_of(disk);
@@ -44,6 +51,7 @@ static int open_file(struct disk *disk, const char *name, int flags, struct disk
     struct fault_file *file = xcalloc(1, sizeof *file);
     file->file.disk = disk;
     file->under = under;
+    file->spared = is_spared(fault, name);
     *ret_file = &file->file;
     return 0;
 }
@@ -68,8 +76,8 @@ static ssize_t read_file(struct disk_file *file, void *bytes, size_t size, uint6
 static int write_file(struct disk_file *file, const void *bytes, size_t size, uint64_t offset)
 {
     int rc = strike(file->disk);
-    if (rc == 0)
-        rc = atomic_load(&disk_of(file->disk)->write_rc);
+    if (rc == 0 && !container_of(file, struct fault_file, file)->spared)
+        rc = atomic_load(&disk_of(file->disk)->full) ? -ENOSPC : atomic_load(&disk_of(file->disk)->write_rc);
     if (rc == 0)
         return disk_write(under_of(file), bytes, size, offset);
     disk_write(under_of(file), bytes, size / 2, offset);
@@ -115,6 +123,8 @@ static int remove_name(struct disk *disk, const char *name)
 {
     struct disk *under = disk_of(disk)->under;
     int rc = strike(disk);
+    if (rc == 0 && !is_spared(disk_of(disk), name))
+        atomic_store(&disk_of(disk)->full, false);
     return rc < 0 ? rc : under->ops->remove(under, name);
 }
 
@@ -130,6 +140,17 @@ static int list_names(struct disk *disk, int (*each)(void *context, const char *
     struct disk *under = disk_of(disk)->under;
     int rc = strike(disk);
     return rc < 0 ? rc : under->ops->list(under, each, context);
+}
+
+/* Hints: they can neither fail nor strike. */
+static void reserve_space(struct disk_file *file, uint64_t offset, uint64_t size)
+{
+    disk_reserve(under_of(file), offset, size);
+}
+
+static void trim_file(struct disk_file *file)
+{
+    disk_trim(under_of(file));
 }
 
 static int tell_space(struct disk *disk, uint64_t *ret_total, uint64_t *ret_free)
@@ -159,6 +180,8 @@ void fault_disk_init(struct fault_disk *disk, struct disk *under)
         .truncate = truncate_file,
         .punch = punch_file,
         .flush = flush_file,
+        .reserve = reserve_space,
+        .trim = trim_file,
         .size = tell_size,
         .rename = rename_name,
         .remove = remove_name,

@@ -9,6 +9,7 @@ SKYVOL names the binary; SKYVOL_MINIO, PATH or the cache folder the server. What
 """
 
 import atexit
+import contextlib
 import ctypes
 import json
 import os
@@ -125,7 +126,12 @@ class Mount:
         self.words = done.stderr
         if done.returncode != 0:
             raise RuntimeError(f"mount failed ({done.returncode}): {done.stderr}")
-        self.pid = self.status()["pid"]
+        self.look()
+
+    def look(self):
+        """Takes in who serves it now."""
+        status = self.status()
+        self.pid, self.monitor = status["pid"], status["monitor"]
 
     def run(self, *words, timeout=120):
         return subprocess.run([SKYVOL, *words], env=self.environment, capture_output=True, text=True, timeout=timeout)
@@ -139,16 +145,45 @@ class Mount:
     def alive(self):
         try:
             return pathlib.Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):  # the second: it ended between open and read
             return False
 
-    def umount(self, timeout=120):
-        return self.run("umount", str(self.place), timeout=timeout)
+    def umount(self, *flags, timeout=120):
+        """With "--wait" it returns when all is sent; without, when the place is free."""
+        return self.run("umount", str(self.place), *flags, timeout=timeout)
+
+    def umount_and_give_up(self, timeout=60):
+        """As who waits for what cannot be sent, until the daemon is told to end."""
+        child = subprocess.Popen([SKYVOL, "umount", str(self.place), "--wait"], env=self.environment,
+                                 stderr=subprocess.PIPE, text=True)
+        wait_until(lambda: not mounted_at(self.place), what="the end of the mount")
+        os.kill(self.pid, signal.SIGTERM)
+        words = child.communicate(timeout=timeout)[1]
+        return subprocess.CompletedProcess(child.args, child.returncode, "", words)
+
+    def kill_monitor(self):
+        """Then nobody starts the daemon again. Says its pid only while it has one."""
+        if self.monitor and self.alive():
+            try:
+                os.kill(self.monitor, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        self.monitor = 0
 
     def kill(self):
-        """As a crash: nothing is told, the dead mount stays."""
+        """As a crash of all of it: nothing is told, the dead mount stays."""
+        self.kill_monitor()
         os.kill(self.pid, signal.SIGKILL)
         wait_until(lambda: not self.alive(), what="the end of the daemon")
+        for _ in range(50):
+            try:
+                if len(os.listdir(f"/proc/{self.pid}/task")) < 2:
+                    return
+            except FileNotFoundError:
+                return
+            time.sleep(0.02)
+        # One of its threads and whoever works below the mount wait for each other in the kernel (mount/dying.h).
+        subprocess.run(["umount", "-f", str(self.place)], capture_output=True)
 
     def rss_mib(self):
         """RssAnon + RssShmem."""
@@ -163,7 +198,9 @@ class Mount:
                 ended = self.umount()
         finally:
             if self.alive():
-                os.kill(self.pid, signal.SIGKILL)
+                self.kill_monitor()
+                with contextlib.suppress(ProcessLookupError):  # it may end by itself in this moment
+                    os.kill(self.pid, signal.SIGKILL)
                 wait_until(lambda: not self.alive(), what="the end of the daemon")
             while mounted_at(self.place):
                 subprocess.run(["umount", "-l", str(self.place)], check=True)
@@ -210,7 +247,8 @@ class Workshop(unittest.TestCase):
         return little
 
     def mount(self, source=None, name=None, environment=None, server=None, **options):
-        """Mounts bucket:prefix-of-this-test of MinIO, or of a little S3; options as keywords, True for switches."""
+        """Mounts bucket:prefix-of-this-test of MinIO, or of a little S3; options as keywords, True for switches. durability=sync,
+        unless said otherwise: most tests look at the bucket when a close has returned; durability=None: the default."""
         if server:
             options = {"endpoint": server.endpoint, **options}
             environment = environment or clean_environment(keys=False) | server.environment
@@ -218,7 +256,8 @@ class Workshop(unittest.TestCase):
         name = name or f"mount{self.mounts}"
         log = self.work / f"{name}.log"
         options = {"endpoint": self.minio.endpoint, "cache_dir": self.work / f"{name}.cache", "log": log,
-                   "log_level": "debug", **options}
+                   "log_level": "debug", "durability": "sync", **options}
+        options = {option: value for option, value in options.items() if value is not None}
         mount = Mount(source or f"{self.bucket}:{self.prefix}", self.work / name, options,
                       environment or clean_environment(), log)
         self.addCleanup(self.end_mount, mount)

@@ -19,9 +19,9 @@ static void print_fields(const char *name, const struct store_fields *fields, st
 
 static void print_upload(const struct account_upload *upload, struct buf *out)
 {
-    buf_printf(out, " upload=%s key=%s skyvol=%s plan=%" PRIu64 "/%" PRIu64 "/%d copying=%d",
+    buf_printf(out, " upload=%s key=%s skyvol=%s plan=%" PRIu64 "/%" PRIu64 "/%d pieces=%zu copying=%d",
                upload->upload_id, upload->key, upload->skyvol_id, upload->plan.bytes, upload->plan.bytes_max,
-               upload->plan.equal, upload->copying);
+               upload->plan.equal, upload->plan.piece_count, upload->copying);
     buf_printf(out, " at=%" PRIu64 " mtime=%d/%" PRId64 " base=%s/%" PRIu64, upload->attribute_version,
                upload->mtime_explicit, upload->mtime_ns, upload->base.etag, upload->base.size);
     for (size_t i = 0; i < upload->part_count; i++) {
@@ -34,10 +34,10 @@ static void print_upload(const struct account_upload *upload, struct buf *out)
 static void print_account(const struct account *account, struct buf *out)
 {
     const struct attributes *a = &account->attributes;
-    buf_printf(out, "%" PRIu64 " in %" PRIu64 " '%s' kind=%o target=%s children=%zu%s", account->id,
+    buf_printf(out, "%" PRIu64 " in %" PRIu64 " '%s' kind=%o target=%s children=%zu%s%s", account->id,
                account->parent ? account->parent->id : 0, account->name ? account->name : "", account->kind,
                account->target ? account->target : "", account->children,
-               account->forgotten ? " forgotten" : "");
+               account->forgotten ? " forgotten" : "", account->told ? " told" : "");
     buf_printf(out, " number=%" PRIu64 " mode=%o uid=%u gid=%u size=%" PRIu64, a->number, a->mode, a->uid,
                a->gid, a->size);
     buf_printf(out, " times=%" PRId64 "/%" PRId64 "/%" PRId64 "/%d", a->atime_ns, a->mtime_ns, a->ctime_ns,

@@ -404,6 +404,8 @@ static bool check_parts(const struct memory_upload *upload, const struct memory_
                           "The list of parts was not in ascending order.");
         else if (!part)
             memory_refuse(call, -EIO, 400, "InvalidPart", "One or more of the parts could not be found.");
+        else if (rules->equal_parts && i && call->parts[i - 1].size != call->parts[0].size)
+            memory_refuse(call, -EIO, 400, "InvalidPart", "All parts but the last must have one length.");
         else if (part->length < least && i + 1 < call->part_count)
             memory_refuse(call, -EIO, 400, "EntityTooSmall", "A part is smaller than the minimum.");
         else

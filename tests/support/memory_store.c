@@ -39,6 +39,7 @@ struct running {
     bool happened; /* FAULT_HANG_REPLY: the outputs are there, the answer is not */
     bool busy;     /* some thread works on it without the lock */
     bool canceled;
+    bool slowed; /* it says so before it ends */
 };
 
 struct memory_store {
@@ -235,6 +236,7 @@ static void let_happen_locked(struct memory_store *memory, struct running *runni
     if (ending->kind == FAULT_FAIL || (ending->kind == FAULT_CUT && call->op != STORE_GET)) {
         memory_refuse(call, ending->rc, ending->http_status, running->code, "as the test's script wants");
         call->unknown = ending->unknown;
+        running->slowed = ending->http_status == 503 || ending->http_status == 429;
         return;
     }
     uint64_t length = call->length;
@@ -243,6 +245,7 @@ static void let_happen_locked(struct memory_store *memory, struct running *runni
     memory_answer(&memory->bucket, &memory->config, call,
                   ending->kind == FAULT_STALE_LIST ? ending->changes : 0);
     call->length = length;
+    running->slowed = ending->kind == FAULT_SLOW;
     if (ending->kind == FAULT_LOSE_REPLY) {
         store_call_release(call);
         memory_refuse(call, ending->rc, 0, "", "the reply was lost");
@@ -260,6 +263,7 @@ static void give_up(struct running *running, int rc)
         store_call_release(call);
     memory_refuse(call, rc, 0, "", rc == -ECANCELED ? "canceled" : "no answer within its patience");
     call->unknown = running->hanging && changes_bucket(call->op);
+    running->slowed = rc == -ETIMEDOUT;
 }
 
 static void tell_landed(struct store_call *call)
@@ -316,6 +320,8 @@ static bool take_turn_locked(struct memory_store *memory, struct running *runnin
     }
     lock_drop(&memory->lock);
     tell_landed(call);
+    if (running->slowed && call->slowed)
+        call->slowed(call);
     lock_take(&memory->lock);
     end_locked(memory, running);
     lock_drop(&memory->lock);
@@ -464,6 +470,7 @@ static void tell_abilities(struct store *store, struct store_abilities *ret_abil
         .checksum = ability(memory, true),
         .delete_many = ability(memory, !config->no_delete_many),
         .part_copy = ability(memory, !config->no_part_copy),
+        .equal_parts = config->equal_parts,
     };
 }
 

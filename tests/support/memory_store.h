@@ -36,6 +36,7 @@ struct memory_store_config {
     bool ignore_delete_conditions;
     bool no_delete_many; /* the fallback to single deletes (it shows in abilities only) */
     bool no_part_copy;   /* STORE_PART_COPY: -EOPNOTSUPP */
+    bool equal_parts;    /* COMPLETE refuses parts of several sizes, but for a smaller last one (R2) */
     bool unprobed;       /* abilities are unknown until store_probe() */
 };
 
@@ -57,6 +58,7 @@ enum fault_kind {
                        */
     FAULT_STALE_LIST, /* LIST: the bucket as it was before its last `changes` changes (at most
                          MEMORY_STORE_HISTORY) */
+    FAULT_SLOW,       /* it happens; the call says that the server had asked for patience */
     FAULT_DELAY,      /* delay_ms later */
     FAULT_MEANWHILE,  /* just before it happens `meanwhile` runs (no lock held): a foreign write in between */
 };

@@ -53,8 +53,11 @@ static void keep_write(struct play *play, const struct record *record, unsigned 
         play->writes = xrealloc(play->writes, play->write_room * sizeof play->writes[0]);
     }
     struct play_write *write = &play->writes[play->write_count++];
-    *write = (struct play_write){
-        .record = atomic_load(&play->appended) + 1, .start = record->start, .end = record->end, .seed = seed};
+    *write = (struct play_write){.record = atomic_load(&play->appended) + 1,
+                                 .id = record->id,
+                                 .start = record->start,
+                                 .end = record->end,
+                                 .seed = seed};
     snprintf(write->local, sizeof write->local, "%s", record->local);
 }
 
@@ -112,12 +115,89 @@ static void give_birth(struct play *play, struct play_file *file)
         *file = (struct play_file){.id = id, .named = true};
 }
 
-static int open_local(struct play *play, struct play_file *file)
+static int make_local(struct play *play, uint64_t bytes, struct disk_file **ret_file, char *ret_name)
 {
-    if (file->local)
-        return 0;
-    snprintf(file->local_name, sizeof file->local_name, "l%u", play->next_local++);
-    return disk_open(play->disk, file->local_name, DISK_CREATE, &file->local);
+    int rc = slabs_claim(play->slabs, bytes, ret_file, ret_name);
+    if (rc != -EFBIG)
+        return rc;
+    snprintf(ret_name, ACCOUNT_LOCAL_MAX, "l%u", play->next_local++);
+    return disk_open(play->disk, ret_name, DISK_CREATE, ret_file);
+}
+
+static int copy_dirty(const struct account *account, struct disk_file *from, struct disk_file *to)
+{
+    int rc = 0;
+    for (size_t i = 0; i < account->dirty.count && rc == 0; i++) {
+        struct extent range = account->dirty.all[i];
+        size_t length = range.end - range.start;
+        char *bytes = xcalloc(1, length);
+        ssize_t got = disk_read(from, bytes, length, range.start);
+        rc = got < 0 ? (int)got : disk_write(to, bytes, length, range.start);
+        free(bytes);
+    }
+    return rc;
+}
+
+/* What was written where it stood stands here as well. */
+static void keep_move(struct play *play, uint64_t id, const char *from, const char *to)
+{
+    for (size_t i = 0, count = play->write_count; i < count; i++) {
+        struct play_write write = play->writes[i];
+        if (write.id != id || strcmp(write.local, from) != 0)
+            continue;
+        struct record again = {.id = id, .start = write.start, .end = write.end, .local = to};
+        keep_write(play, &again, write.seed);
+        play->writes[play->write_count - 1].record = write.record;
+    }
+}
+
+/* As say_remote() of the cache, with another place. */
+static int tell_move(struct play *play, const struct account *account, struct disk_file *file,
+                     const char *name)
+{
+    STRING_SCOPED *key = account->key ? xstrdup(account->key) : NULL; /* the account's own goes meanwhile */
+    struct extents dirty = {0};
+    struct record record = {.type = RECORD_RESTATED,
+                            .id = account->id,
+                            .size = account->attributes.size,
+                            .content_version = account->content_version,
+                            .local = name,
+                            .dirty = &dirty,
+                            .key = key,
+                            .identity = account->identity,
+                            .remote_content_version = account->remote_content_version,
+                            .remote_attribute_version = account->remote_attribute_version};
+    extents_copy(&dirty, &account->dirty);
+    int rc = append(play, &record, file);
+    extents_release(&dirty);
+    return rc;
+}
+
+static int move_local(struct play *play, struct play_file *file, uint64_t bytes)
+{
+    const struct account *account = account_of(play, file);
+    struct disk_file *to;
+    char name[ACCOUNT_LOCAL_MAX];
+    int rc = make_local(play, bytes, &to, name);
+    if (rc < 0)
+        return rc;
+    keep_move(play, file->id, file->local_name, name);
+    rc = copy_dirty(account, file->local, to);
+    if (rc == 0)
+        rc = tell_move(play, account, to, name);
+    journal_retire(play->journal, rc == 0 ? &file->local : &to, rc == 0 ? file->local_name : name);
+    if (rc < 0)
+        return rc;
+    file->local = to;
+    memcpy(file->local_name, name, sizeof name);
+    return 0;
+}
+
+static int open_local(struct play *play, struct play_file *file, uint64_t end)
+{
+    if (!file->local)
+        return make_local(play, end, &file->local, file->local_name);
+    return slab_room(play->slabs, file->local) < end ? move_local(play, file, end) : 0;
 }
 
 static void write_some(struct play *play, struct play_file *file)
@@ -128,7 +208,7 @@ static void write_some(struct play *play, struct play_file *file)
     uint64_t size = end > account->attributes.size ? end : account->attributes.size;
     unsigned seed = play_random(play, 10000);
     char bytes[3001];
-    int rc = open_local(play, file);
+    int rc = open_local(play, file, end);
     for (uint64_t at = start; at < end; at++)
         bytes[at - start] = byte_of(seed, at);
     struct record record = {.type = RECORD_WRITE,
@@ -215,8 +295,11 @@ static void rename_over(struct play *play, struct play_file *file, struct play_f
 static void upload_some(struct play *play, struct play_file *file)
 {
     struct account *account = account_of(play, file);
-    struct record upload = {
-        .type = RECORD_UPLOAD, .id = file->id, .upload_id = "u", .key = "key", .plan = {1000, 1000, true}};
+    struct record upload = {.type = RECORD_UPLOAD,
+                            .id = file->id,
+                            .upload_id = "u",
+                            .key = "key",
+                            .plan = {.bytes = 1000, .bytes_max = 1000, .equal = true}};
     struct record part = {.type = RECORD_PART,
                           .id = file->id,
                           .index = play_random(play, 20),
@@ -278,9 +361,15 @@ static void adopt(struct play *play, const struct account *account)
         snprintf(file->local_name, sizeof file->local_name, "%s", account->local);
 }
 
-void play_use(struct play *play, struct disk *disk, struct journal *journal, size_t records)
+struct disk *play_disk(struct play *play, struct disk *below)
 {
-    play->disk = disk;
+    play->slabs = slabs_new(below);
+    play->disk = slabs_disk(play->slabs);
+    return play->disk;
+}
+
+void play_use(struct play *play, struct journal *journal, size_t records)
+{
     play->journal = journal;
     play->rc = 0;
     keep_sum(play, records, sum_now(journal));
@@ -304,18 +393,22 @@ void play_leave(struct play *play)
         play->files[i] = (struct play_file){0};
     }
     journal_free(play->journal);
+    slabs_free(play->slabs);
     play->journal = NULL;
+    play->slabs = NULL;
 }
 
 /* ---- Finding. ---- */
 
-static bool byte_fits(const struct play *play, const char *local, uint64_t at, char byte, size_t records)
+static bool byte_fits(const struct play *play, const struct account *account, uint64_t at, char byte,
+                      size_t records)
 {
     bool newer = false;
     const struct play_write *last = NULL;
     for (size_t i = 0; i < play->write_count; i++) {
         const struct play_write *write = &play->writes[i];
-        if (at < write->start || at >= write->end || strcmp(write->local, local) != 0)
+        if (at < write->start || at >= write->end || write->id != account->id ||
+            strcmp(write->local, account->local) != 0)
             continue;
         if (write->record <= records)
             last = write;
@@ -332,7 +425,7 @@ static bool range_fits(const struct play *play, struct disk_file *file, const st
     char *bytes = xcalloc(1, length);
     ssize_t got = disk_read(file, bytes, length, range->start);
     size_t i = 0;
-    while ((ssize_t)i < got && byte_fits(play, account->local, range->start + i, bytes[i], records))
+    while ((ssize_t)i < got && byte_fits(play, account, range->start + i, bytes[i], records))
         i++;
     if (i < length)
         buf_printf(why, "after %zu records: byte %" PRIu64 " of %s (file %" PRIu64 ") is wrong\n", records,
@@ -358,8 +451,8 @@ static bool file_fits(const struct play *play, struct disk *disk, const struct a
     return fits;
 }
 
-size_t play_find(struct play *play, struct disk *disk, const struct ledger *ledger, size_t least, size_t most,
-                 struct buf *why)
+static size_t find(struct play *play, struct disk *disk, const struct ledger *ledger, size_t least,
+                   size_t most, struct buf *why)
 {
     uint32_t sum = ledger_sum(ledger);
     for (size_t records = most + 1; records-- > least;) {
@@ -374,4 +467,13 @@ size_t play_find(struct play *play, struct disk *disk, const struct ledger *ledg
             buf_printf(why, "it is the state after %zu\n", records);
     buf_printf(why, "no state between %zu and %zu records is the one that was found\n", least, most);
     return SIZE_MAX;
+}
+
+size_t play_find(struct play *play, struct disk *disk, const struct ledger *ledger, size_t least, size_t most,
+                 struct buf *why)
+{
+    struct slabs *slabs = slabs_new(disk);
+    size_t records = find(play, slabs_disk(slabs), ledger, least, most, why);
+    slabs_free(slabs);
+    return records;
 }

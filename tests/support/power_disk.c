@@ -286,9 +286,18 @@ static int list_names(struct disk *disk, int (*each)(void *context, const char *
 {
     struct power_disk *power = power_of(disk);
     int rc = 0;
-    for (size_t i = 0; i < power->count && rc == 0; i++)
+    pthread_mutex_lock(&power->mutex);
+    size_t count = 0, most = power->count;
+    char **names = xcalloc(most + 1, sizeof names[0]);
+    for (size_t i = 0; i < most; i++)
         if (power->names[i].now)
-            rc = each(context, power->names[i].name);
+            names[count++] = xstrdup(power->names[i].name);
+    pthread_mutex_unlock(&power->mutex);
+    for (size_t i = 0; i < count; i++) {
+        rc = rc == 0 ? each(context, names[i]) : rc;
+        free(names[i]);
+    }
+    free(names);
     return rc;
 }
 

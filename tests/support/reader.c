@@ -98,3 +98,20 @@ int room_read(struct room *room, struct handle *handle, uint64_t offset, size_t 
     reader_release(&reader);
     return rc;
 }
+
+int room_read_text(struct room *room, struct handle *handle, const char *text)
+{
+    struct reader reader;
+    char bytes[256];
+    size_t size = strlen(text);
+    reader_begin(&reader, room, handle, 0, size < sizeof bytes ? size : sizeof bytes);
+    int rc = reader_wait(&reader);
+    if (rc == -ETIME)
+        return rc; /* it may still be written to */
+    if (rc == 0)
+        reader_copy(&reader, bytes);
+    if (rc == 0 && (reader.read.length != size || memcmp(bytes, text, size) != 0))
+        rc = -EBADMSG;
+    reader_release(&reader);
+    return rc;
+}

@@ -30,5 +30,7 @@ void reader_release(struct reader *reader);
 
 /* All of it: 0 when the answer is right, else the error, -EBADMSG for other bytes. */
 int room_read(struct room *room, struct handle *handle, uint64_t offset, size_t size, unsigned seed);
+/* The same of bytes at the start that are to be this text. */
+int room_read_text(struct room *room, struct handle *handle, const char *text);
 
 #endif

@@ -12,36 +12,162 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "cache/content.h"
+#include "cache/slab.h"
 
-void room_init(struct room *room, const struct room_config *config)
+static void open_cache(struct room *room)
 {
-    static const struct room_config defaults;
-    *room = (struct room){0};
-    if (!config)
-        config = &defaults;
-    snprintf(room->path, sizeof room->path, "/tmp/skyvol-room-XXXXXX");
-    if (!mkdtemp(room->path) || disk_open_directory(room->path, &room->directory) < 0)
-        abort();
-    fault_disk_init(&room->disk, room->directory);
-    room->bucket = memory_store_new(&config->bucket);
-    room->store = memory_store_door(room->bucket);
-    room->memory = memory_new(config->memory_bytes ? config->memory_bytes : (size_t)64 << 20);
-    waiter_init(&room->waiter);
+    const struct room_config *config = &room->config;
     struct cache_config cache = {
         .store = room->store,
         .memory = room->memory,
         .disk = &room->disk.disk,
+        .boot = config->boot,
         .prefix = "p/",
         .read_only = config->read_only,
+        .durability = config->durability,
+        .commit_ms = config->commit_ms,
+        .conflict = config->conflict,
         .attr_ttl_ms = config->attr_ttl_ms ? config->attr_ttl_ms : 1000,
         .io_timeout_ms = config->io_timeout_ms,
         .part_bytes = config->part_bytes,
+        .dirty_max = config->dirty_max,
+        .publish_after_ms = config->publish_after_ms,
+        .early_bytes = config->early_bytes,
         .copy_bytes_max = config->copy_bytes_max,
         .uploads_max = config->uploads_max,
     };
-    if (cache_new(&cache, &room->cache) < 0)
+    BUF_SCOPED why = BUF_INIT;
+    if (cache_new(&cache, &room->cache, &why) < 0) {
+        fprintf(stderr, "room: %s\n", why.bytes);
         abort();
+    }
     room->root = cache_root(room->cache);
+}
+
+static void make_directory(char path[64], struct disk **ret_directory)
+{
+    snprintf(path, 64, "/tmp/skyvol-room-XXXXXX");
+    if (!mkdtemp(path) || disk_open_directory(path, ret_directory) < 0)
+        abort();
+}
+
+void room_init(struct room *room, const struct room_config *config)
+{
+    *room = (struct room){0};
+    if (config)
+        room->config = *config;
+    room->directory = room->config.disk;
+    if (!room->directory)
+        make_directory(room->path, &room->directory);
+    fault_disk_init(&room->disk, room->directory);
+    room->disk.spared = "journal-";
+    room->bucket = memory_store_new(&room->config.bucket);
+    room->store = memory_store_door(room->bucket);
+    room->memory = memory_new(room->config.memory_bytes ? room->config.memory_bytes : (size_t)64 << 20);
+    waiter_init(&room->waiter);
+    open_cache(room);
+}
+
+/* ---- The death of the process. ---- */
+
+/* One that goes meanwhile is no part of it. */
+static void copy_file(struct room *room, const char *name)
+{
+    struct disk_file *from = NULL, *to = NULL;
+    static char bytes[1 << 16];
+    ssize_t got;
+    int rc = disk_open(room->directory, name, DISK_READ_ONLY, &from);
+    if (rc == -ENOENT)
+        return;
+    if (rc < 0 || disk_open(room->snapshot, name, DISK_CREATE, &to) < 0)
+        abort();
+    for (uint64_t at = 0; (got = disk_read(from, bytes, sizeof bytes, at)) > 0; at += (uint64_t)got)
+        if (disk_write(to, bytes, (size_t)got, at) < 0)
+            abort();
+    disk_close(from);
+    disk_close(to);
+}
+
+static int copy_local(void *context, const char *name)
+{
+    if (strncmp(name, "journal-", 8) != 0)
+        copy_file(context, name);
+    return 0;
+}
+
+static int copy_journal(void *context, const char *name)
+{
+    if (strncmp(name, "journal-", 8) == 0)
+        copy_file(context, name);
+    return 0;
+}
+
+void room_stop_server(struct room *room)
+{
+    static const enum store_op ops[] = {STORE_PUT,      STORE_COPY,   STORE_CREATE,      STORE_PART,
+                                        STORE_COMPLETE, STORE_DELETE, STORE_DELETE_MANY, STORE_PART_COPY};
+    for (size_t i = 0; i < sizeof ops / sizeof ops[0]; i++)
+        memory_store_fault(room->bucket, &(struct fault){.kind = FAULT_HANG, .op = ops[i]});
+}
+
+void room_start_server(struct room *room)
+{
+    memory_store_faults_end(room->bucket);
+    memory_store_unhang(room->bucket, 0, NULL);
+}
+
+void room_crash(struct room *room)
+{
+    /* First: what happened in the bucket after the snapshot, no process that died by then could have done. */
+    memory_store_fault(room->bucket, &(struct fault){.kind = FAULT_FAIL, .rc = -EIO});
+    make_directory(room->snapshot_path, &room->snapshot);
+    /* A local file goes after the journal has said so: the journal last. */
+    if (room->directory->ops->list(room->directory, copy_local, room) < 0 ||
+        room->directory->ops->list(room->directory, copy_journal, room) < 0)
+        abort();
+}
+
+static int remove_name(void *context, const char *name)
+{
+    struct disk *disk = context;
+    return disk->ops->remove(disk, name);
+}
+
+static void remove_directory(struct disk *directory, const char *path)
+{
+    if (!*path)
+        return;
+    directory->ops->list(directory, remove_name, directory);
+    disk_free(directory);
+    rmdir(path);
+}
+
+void room_reopen(struct room *room)
+{
+    if (room->cache)
+        room_close_cache(room);
+    memory_store_faults_end(room->bucket);
+    if (room->next_fault.kind)
+        memory_store_fault(room->bucket, &room->next_fault);
+    if (room->snapshot) {
+        remove_directory(room->directory, room->path);
+        memcpy(room->path, room->snapshot_path, sizeof room->path);
+        room->directory = room->disk.under = room->snapshot;
+        room->snapshot = NULL;
+    }
+    open_cache(room);
+}
+
+void room_reopen_on(struct room *room, struct disk *disk, const char *boot)
+{
+    if (room->cache)
+        room_close_cache(room);
+    memory_store_faults_end(room->bucket);
+    remove_directory(room->directory, room->path);
+    room->path[0] = '\0';
+    room->directory = room->disk.under = disk;
+    room->config.boot = boot;
+    open_cache(room);
 }
 
 void room_close_cache(struct room *room)
@@ -52,10 +178,28 @@ void room_close_cache(struct room *room)
     room->cache = NULL;
 }
 
-static int remove_name(void *context, const char *name)
+static int count_local(void *context, const char *name)
 {
-    struct disk *disk = context;
-    return disk->ops->remove(disk, name);
+    char slab[SLAB_NAME_MAX];
+    *(size_t *)context += slab_parse(name, slab) || strspn(name, "0123456789abcdef") == strlen(name);
+    return 0;
+}
+
+size_t room_local_files(struct room *room)
+{
+    size_t count = 0;
+    room->directory->ops->list(room->directory, count_local, &count);
+    return count;
+}
+
+static bool no_local_file(void *context)
+{
+    return room_local_files(context) == 0;
+}
+
+bool room_await_no_local_file(struct room *room)
+{
+    return room_await(no_local_file, room);
 }
 
 void room_release(struct room *room)
@@ -65,9 +209,7 @@ void room_release(struct room *room)
     store_free(room->store);
     memory_free(room->memory);
     waiter_release(&room->waiter);
-    room->directory->ops->list(room->directory, remove_name, room->directory);
-    disk_free(room->directory);
-    rmdir(room->path);
+    remove_directory(room->directory, room->path);
 }
 
 int room_create(struct room *room, const char *name, struct handle **ret_handle)
@@ -156,7 +298,7 @@ int room_sync_end(struct room_sync *sync)
 {
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += 10;
+    until.tv_sec += 30;
     pthread_mutex_lock(&sync->mutex);
     while (!sync->done)
         if (pthread_cond_timedwait(&sync->cond, &sync->mutex, &until) == ETIMEDOUT)

@@ -139,6 +139,10 @@ class S3:
 
     def list(self, bucket, prefix=""):
         """[(key, size, etag)] of all pages, in the server's order."""
+        return [entry[:3] for entry in self.entries(bucket, prefix)]
+
+    def entries(self, bucket, prefix=""):
+        """[(key, size, etag, LastModified as text)], likewise."""
         found, token = [], None
         while True:
             query = {"list-type": "2", "prefix": prefix, "encoding-type": "url"}
@@ -148,7 +152,8 @@ class S3:
             space = root.tag.partition("}")[0] + "}" if root.tag.startswith("{") else ""
             for entry in root.iter(space + "Contents"):
                 key = urllib.parse.unquote_plus(entry.findtext(space + "Key"))
-                found.append((key, int(entry.findtext(space + "Size")), entry.findtext(space + "ETag").strip('"')))
+                found.append((key, int(entry.findtext(space + "Size")), entry.findtext(space + "ETag").strip('"'),
+                              entry.findtext(space + "LastModified")))
             token = root.findtext(space + "NextContinuationToken")
             if root.findtext(space + "IsTruncated") != "true" or not token:
                 return found

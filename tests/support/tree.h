@@ -28,4 +28,18 @@ void tree_put(struct room *room, const char *key, const char *text, ...) __attri
 /* True when the object's bytes are this text. */
 bool tree_holds(struct room *room, const char *key, const char *text);
 
+/* For tests with criterion. */
+#define assert_keys(room, expected)                                                                          \
+    do {                                                                                                     \
+        BUF_SCOPED keys_now = BUF_INIT;                                                                      \
+        tree_keys(room, &keys_now);                                                                          \
+        cr_assert_str_eq(keys_now.bytes, expected);                                                          \
+    } while (0)
+#define assert_list(room, path, with_entries, expected)                                                      \
+    do {                                                                                                     \
+        BUF_SCOPED list_now = BUF_INIT;                                                                      \
+        cr_assert_eq(tree_list(room, path, with_entries, &list_now), 0);                                     \
+        cr_assert_str_eq(list_now.bytes, expected);                                                          \
+    } while (0)
+
 #endif

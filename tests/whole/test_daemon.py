@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
@@ -91,6 +92,20 @@ class TestDaemon(harness.Workshop):
         (again.place / "f").write_text("alive")
         self.assertEqual(again.umount().returncode, 0)
         self.assertIsNone(harness.mounted_at(again.place))
+
+    def test_a_mount_right_after_a_kill_waits_for_what_was_killed(self):
+        place = self.work / "mnt"
+        mount = self.mount(name="mnt")
+        for i in range(12):
+            (mount.place / f"f{i}").write_text("x" * 100000)
+            mount.kill_monitor()
+            os.kill(mount.pid, signal.SIGKILL)
+            done = self.try_mount(place, name=f"again{i % 2}")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            status = subprocess.run([harness.SKYVOL, "status", str(place), "--json"], capture_output=True, text=True, timeout=10)
+            facts = json.loads(status.stdout)
+            mount.pid, mount.monitor = facts["pid"], facts["monitor"]
+        self.assertEqual(mount.umount().returncode, 0)
 
     def test_status_of_a_dead_mount_says_what_to_do(self):
         mount = self.mount(attr_ttl="1h")
@@ -249,6 +264,48 @@ class TestDaemon(harness.Workshop):
         self.assertEqual({os.readlink(f"/proc/{pid}/fd/{n}") for n in range(3)}, {"/dev/null"})
         self.assertEqual(subprocess.run([harness.SKYVOL, "umount", str(place)]).returncode, 0)
         self.assertIn("is unmounted", (self.work / "closed.log").read_text())
+
+
+class TestDying(harness.Workshop):
+    def test_a_daemon_that_is_killed_while_the_kernel_waits_for_it_goes_all_the_same(self):
+        """Its thread that tells the kernel to forget a name waits for the directory, which a rename holds that waits for the daemon."""
+        little = self.little()
+        mount = self.mount(source="test", server=little, attr_ttl="100ms")
+        for name in "ac":
+            (mount.place / name).write_bytes(b"x")
+        held = os.open(mount.place / "c", os.O_RDONLY)
+        little.control("fault", op="CopyObject", action="hang", times=0)
+        little.control("delete", key="c")
+        outcome = []
+
+        def rename():
+            try:
+                os.rename(mount.place / "a", mount.place / "b")
+            except OSError as error:
+                outcome.append(error.errno)
+
+        mover = threading.Thread(target=rename, daemon=True)
+        mover.start()
+        harness.wait_until(lambda: little.log("CopyObject"), what="the rename")
+        time.sleep(0.3)
+        os.fstat(held)  # finds out that c is gone
+        harness.wait_until(lambda: any("fuse_reverse" in task.read_text() for task in
+                                       pathlib.Path(f"/proc/{mount.pid}/task").glob("*/wchan")), what="the thread that waits")
+        os.kill(mount.pid, signal.SIGKILL)
+        mover.join(10)
+        self.assertFalse(mover.is_alive(), "it hangs for ever")
+        self.assertEqual(len(outcome), 1)
+        os.close(held)
+        little.control("clear", what=["faults"])
+        harness.wait_until(lambda: sorted(self.try_list(mount)) == ["a"], 20, "the mount")
+        mount.pid = mount.status()["pid"]
+
+    @staticmethod
+    def try_list(mount):
+        try:
+            return os.listdir(mount.place)
+        except OSError:
+            return []
 
 
 if __name__ == "__main__":

@@ -240,19 +240,16 @@ class TestMount(harness.Workshop):
     def test_a_warning_is_said_once_in_the_foreground(self):
         place = self.work / "mnt"
         place.mkdir()
-        (self.work / "cache/session-1-1").mkdir(parents=True, mode=0o700)
-        (self.work / "cache").chmod(0o700)
-        (self.work / "cache/session-1-1/left").write_text("x")
         child = subprocess.Popen([harness.SKYVOL, "mount", self.bucket, str(place), "-f", "-o",
-                                  f"endpoint={self.minio.endpoint},cache_dir={self.work}/cache"],
+                                  f"endpoint={self.minio.endpoint},cache_dir={self.work}/cache,durability=local"],
                                  env=harness.clean_environment(), stderr=subprocess.PIPE, text=True)
         harness.wait_until(lambda: harness.mounted_at(place), what="the mount")
         os.listdir(place)
         child.send_signal(signal.SIGINT)
         words = child.communicate(timeout=20)[1]
-        self.assertEqual(words.count("left unsent files"), 1, words)
+        self.assertEqual(words.count("durability=local"), 1, words)
 
-    def test_what_a_killed_run_left_is_named_as_it_is(self):
+    def test_what_a_killed_run_left_goes_up_at_the_next_mount(self):
         mount = self.mount(name="mnt")
         file = os.open(mount.place / "f", os.O_CREAT | os.O_WRONLY)
         os.write(file, b"x" * (1 << 20))
@@ -260,9 +257,24 @@ class TestMount(harness.Workshop):
         with self.assertRaises(OSError):
             os.close(file)
         again = self.mount(name="mnt")
-        self.assertIn("left unsent files in", again.words)
-        self.assertNotIn("unsent.json", again.words)
+        self.assertIn("1 unsent files (1048576 bytes) of an earlier mount go on", again.words)
         self.assertEqual(again.words[-1], "\n")
+        harness.wait_until(lambda: self.keys() == ["f"], what="the object")
+        self.assertEqual(self.object("f"), b"x" * (1 << 20))
+
+    def test_a_cache_directory_with_unsent_changes_takes_no_other_source(self):
+        mount = self.mount(name="first")
+        file = os.open(mount.place / "f", os.O_CREAT | os.O_WRONLY)
+        os.write(file, b"x")
+        mount.kill()
+        with self.assertRaises(OSError):
+            os.close(file)
+        done = self.try_mount(source=f"{self.bucket}:below", cache_dir=self.work / "first.cache")
+        self.assert_refused(done, "1 unsent changes of another source", "skyvol flush")
+        again = self.mount(name="first")
+        harness.wait_until(lambda: self.keys() == ["f"], what="the object")
+        self.assertEqual(again.umount().returncode, 0)
+        self.mount(name="first", source=f"{self.bucket}:below")
 
     def test_a_hostile_name_does_not_command_the_terminal(self):
         little = self.little()
@@ -274,7 +286,7 @@ class TestMount(harness.Workshop):
         self.assertIn(r"a\x1b[2J\x0ab", done.stdout)
         self.assertIn("; kept in /", done.stdout)
         self.assertNotIn("\x1b", done.stdout)
-        done = mount.umount()
+        done = mount.umount_and_give_up()
         self.assertEqual(done.returncode, 1)
         self.assertIn(r"a\x1b[2J\x0ab", done.stderr)
         self.assertNotIn("\x1b", done.stderr)
@@ -407,7 +419,9 @@ class TestMount(harness.Workshop):
         # Dead, it is seen as such by root, whom the kernel does not let in.
         done = as_nobody("mount", f"{self.bucket}:{self.prefix}", str(place), "-o", f"endpoint={self.minio.endpoint}")
         self.assertEqual(done.returncode, 0, done.stderr)
-        pid = json.loads(as_nobody("status", "--json", str(place)).stdout)["pid"]
+        status = json.loads(as_nobody("status", "--json", str(place)).stdout)
+        pid = status["pid"]
+        os.kill(status["monitor"], signal.SIGKILL)
         os.kill(pid, signal.SIGKILL)
         harness.wait_until(lambda: not os.path.exists(f"/proc/{pid}"), what="the end of the daemon")
         done = subprocess.run([harness.SKYVOL, "umount", str(place)], capture_output=True, text=True)
