@@ -532,8 +532,30 @@ static void try_once_more(struct deleter *deleter)
     free(items);
 }
 
+/* What an upload still has in hand is left alone: those that end of themselves, since their file is gone, are waited for. */
+static void await_uploads(struct deleter *deleter)
+{
+    WAITER_SCOPED(waiter);
+    int64_t deadline_ms = clock_ms() + END_PATIENCE_MS;
+    struct inode **inodes;
+    size_t count;
+
+    deleter_list(deleter, &inodes, &count);
+    for (size_t i = 0; i < count; i++) {
+        struct inode *inode = inodes[i];
+        int rc = 0;
+        lock_take(&inode->lock);
+        while (rc == 0 && inode->upload && inode->opens == 0)
+            rc = gate_wait_locked(&inode->changed, &inode->lock, &waiter, deadline_ms);
+        lock_drop(&inode->lock);
+        inode_unref(inode);
+    }
+    free(inodes);
+}
+
 void deleter_stop(struct deleter *deleter)
 {
+    await_uploads(deleter);
     lock_take(&deleter->cache->names.lock);
     deleter->stopping = true;
     gate_open(&deleter->wake);

@@ -2,6 +2,8 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -9,12 +11,15 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/err.h"
 
 #define WORDS_MAX 32
+#define READY_MS  60000
+#define ANSWER_S  60
 
 struct little {
     pid_t pid;
@@ -22,16 +27,17 @@ struct little {
     char endpoint[64];
 };
 
-static void run_child(const char *const *options, int ready, pid_t parent)
+static char *find_script(void)
 {
-    const char *words[WORDS_MAX + 12] = {"python3"};
     const char *source = getenv("SKYVOL_SOURCE");
-    size_t count = 1;
+    return xprintf("%s/tests/support/little_s3.py", source && *source ? source : ".");
+}
 
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent)
-        _exit(1);
-    words[count++] = xprintf("%s/tests/support/little_s3.py", source && *source ? source : ".");
+static void fill_words(const char *script, const char *const *options, const char **words)
+{
+    size_t count = 0;
+    words[count++] = "python3";
+    words[count++] = script;
     words[count++] = "--bucket";
     words[count++] = LITTLE_BUCKET;
     words[count++] = "--access-key";
@@ -41,6 +47,14 @@ static void run_child(const char *const *options, int ready, pid_t parent)
     for (size_t i = 0; options && options[i] && i < WORDS_MAX; i++)
         words[count++] = options[i];
     words[count] = NULL;
+}
+
+/* Allocates nothing: criterion's thread may hold the allocator at the moment of the fork. */
+static _Noreturn void run_child(const char *const *words, int ready, pid_t parent)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent)
+        _exit(1);
     dup2(ready, 1);
     execvp("python3", (char *const *)(uintptr_t)words);
     _exit(127);
@@ -53,6 +67,8 @@ static int read_port(int ready)
     size_t length = 0;
     int port = 0;
     while (length + 1 < sizeof(line) && !strchr(line, '\n')) {
+        if (poll(&(struct pollfd){.fd = ready, .events = POLLIN}, 1, READY_MS) <= 0)
+            break;
         ssize_t got = read(ready, line + length, sizeof(line) - 1 - length);
         if (got <= 0)
             break;
@@ -65,14 +81,15 @@ int little_start(const char *const *options, struct little **ret_little, struct 
 {
     int ends[2];
     pid_t parent = getpid();
-    if (pipe(ends) < 0)
+    const char *words[WORDS_MAX + 12];
+    STRING_SCOPED *script = find_script();
+    if (pipe2(ends, O_CLOEXEC) < 0)
         return -errno;
+    fill_words(script, options, words);
     struct little *little = xcalloc(1, sizeof(*little));
     little->pid = fork();
-    if (little->pid == 0) {
-        close(ends[0]);
-        run_child(options, ends[1], parent);
-    }
+    if (little->pid == 0)
+        run_child(words, ends[1], parent);
     close(ends[1]);
     little->port = little->pid > 0 ? read_port(ends[0]) : 0;
     close(ends[0]);
@@ -106,9 +123,11 @@ static int connect_to(int port)
 {
     struct sockaddr_in address = {
         .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons((uint16_t)port)};
+    struct timeval patience = {.tv_sec = ANSWER_S};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -errno;
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
     if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
         int rc = -errno;
         close(fd);

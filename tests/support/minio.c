@@ -6,6 +6,7 @@
 #include <ftw.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -103,28 +104,41 @@ static bool is_ready(const struct minio *minio)
     return ready;
 }
 
-static void run_child(const struct minio *minio, pid_t parent)
+/* Allocates nothing: criterion's thread may hold the allocator at the moment of the fork. */
+static _Noreturn void run_child(const char *program, const char *const *words, int log, pid_t parent)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent)
+        _exit(1);
+    dup2(log, 1);
+    dup2(log, 2);
+    execv(program, (char *const *)(uintptr_t)words);
+    _exit(127);
+}
+
+static pid_t start_child(const struct minio *minio)
 {
     char address[32], console[32];
     STRING_SCOPED *data = xprintf("%s/data", minio->directory);
     STRING_SCOPED *certs = xprintf("%s/certs", minio->directory);
     STRING_SCOPED *log_path = xprintf("%s/log", minio->directory);
-    int log = open(log_path, O_WRONLY | O_CREAT | O_APPEND, 0600);
+    const char *words[] = {"minio", "server",      data,  "--address", address, "--console-address",
+                           console, "--certs-dir", certs, NULL};
+    int log = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    pid_t parent = getpid();
 
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent)
-        _exit(1);
     snprintf(address, sizeof(address), "127.0.0.1:%d", minio->port);
     snprintf(console, sizeof(console), "127.0.0.1:%d", minio->console_port);
     setenv("MINIO_ROOT_USER", MINIO_ACCESS_KEY, 1);
     setenv("MINIO_ROOT_PASSWORD", MINIO_SECRET_KEY, 1);
     setenv("MINIO_BROWSER", "off", 1);
     setenv("MINIO_UPDATE", "off", 1);
-    dup2(log, 1);
-    dup2(log, 2);
-    execl(minio->program, "minio", "server", data, "--address", address, "--console-address", console,
-          "--certs-dir", certs, (char *)NULL);
-    _exit(127);
+    pid_t child = fork();
+    if (child == 0)
+        run_child(minio->program, words, log, parent);
+    int rc = -errno;
+    close(log);
+    return child < 0 ? rc : child;
 }
 
 static int await_ready(struct minio *minio, struct buf *why)
@@ -148,16 +162,12 @@ static int await_ready(struct minio *minio, struct buf *why)
 
 int minio_revive(struct minio *minio, struct buf *why)
 {
-    pid_t parent = getpid();
-    minio->pid = fork();
-    if (minio->pid < 0) {
-        int rc = -errno;
-        minio->pid = 0;
-        buf_printf(why, "fork: %s", err_text(rc));
-        return rc;
+    pid_t child = start_child(minio);
+    if (child < 0) {
+        buf_printf(why, "fork: %s", err_text(child));
+        return child;
     }
-    if (minio->pid == 0)
-        run_child(minio, parent);
+    minio->pid = child;
     return await_ready(minio, why);
 }
 

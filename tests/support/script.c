@@ -42,7 +42,8 @@ static void serve_answers(struct wire_connection *connection)
             wire_write(connection, answer + strlen(CUT));
             return;
         }
-        bool last = strstr(answer, "Connection: close") != NULL; /* before it is heard, and the answer freed */
+        bool last =
+            strstr(answer, "Connection: close") != NULL; /* before it is heard, and the answer freed */
         wire_write(connection, answer);
         if (last)
             return;
