@@ -605,6 +605,15 @@ static bool is_at(const char *key, const char *prefix, bool entries)
     return entries ? !strchr(key + length, '/') : !key[length] || prefix[length - 1] == '/';
 }
 
+/* What may not have left anything (an upload ended) stands under no key, but is looked at all the same. */
+static bool is_left_at(const struct inode *inode, const char *prefix, bool entries)
+{
+    bool there = !*prefix && !entries;
+    for (int i = 0; i < 2; i++)
+        there = there || (inode->veiled[i] && is_at(inode->veiled[i], prefix, entries));
+    return there;
+}
+
 /* Something at such a key is left; what rests begins again. */
 static bool left_locked(struct deleter *deleter, const char *prefix, bool entries, bool hurry)
 {
@@ -617,14 +626,12 @@ static bool left_locked(struct deleter *deleter, const char *prefix, bool entrie
         struct inode *inode = container_of(at, struct inode, doomed);
         if (list_empty(&inode->leaving) && !inode->leaving_now)
             continue; /* somebody has it open */
-        for (int i = 0; i < 2; i++) {
-            bool there = inode->veiled[i] && is_at(inode->veiled[i], prefix, entries);
-            if (there && hurry && !inode->leaving_now) {
-                inode->delete_due_ms = 0;
-                deleter_add_locked(inode);
-            }
-            left = left || there;
+        bool there = is_left_at(inode, prefix, entries);
+        if (there && hurry && !inode->leaving_now) {
+            inode->delete_due_ms = 0;
+            deleter_add_locked(inode);
         }
+        left = left || there;
     }
     return left;
 }

@@ -148,6 +148,8 @@ struct inode {
                                   version that a read meets may be our own. Such reads wait for the outcome, */
     struct list rereads; /* in here (read.c) */
     char *busy_key;      /* ... under this key; NULL: it has not got one yet */
+    bool busy_at_birth;  /* ... which is not its name's any more: its parts landed there (veil_claim) */
+    bool birth_denied;   /* somebody needs that key: what landed there is given up */
     bool awaits_key;     /* somebody else is at work on its key: no try begins before veil_release() */
     char maybe_id[UPLOAD_ID_MAX]; /* a PUT, COPY or COMPLETE with this skyvol-id may have happened, */
     char *maybe_key;              /* under this key; NULL: all is known. See settling.h */

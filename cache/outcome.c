@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "cache/birth.h"
 #include "cache/recording.h"
 #include "cache/server.h"
 
@@ -125,7 +126,9 @@ static void hear_nothing(struct upload *upload, int cause, bool base_stands)
         upload_drop_multipart(upload);
     if (upload_halts(upload))
         return;
-    if (cause == -ESTALE || foreign)
+    if (upload->at_birth && (cause == -ESTALE || cause == -EEXIST || foreign))
+        birth_leave(upload, "another client's object stands there");
+    else if (cause == -ESTALE || foreign)
         upload_meet_conflict(upload);
     else if (upload->inherited)
         begin_again(upload);
@@ -160,7 +163,7 @@ void outcome_heard_settling(struct upload *upload, struct errand *errand)
     }
     set_unsettled(upload, false);
     recording_tried(upload);
-    if (!late && cause != -ESTALE && cause != -ENOENT) /* those were answered */
+    if (!late && cause != -ESTALE && cause != -EEXIST && cause != -ENOENT) /* those were answered */
         note_late(upload);
     hear_nothing(upload, cause, base_stands);
 }
@@ -170,7 +173,7 @@ static bool is_unsettled(const struct store_call *call)
 {
     if (call->rc == -ECANCELED && !call->unknown)
         return false;
-    return call->unknown || call->rc == -ESTALE ||
+    return call->unknown || call->rc == -ESTALE || call->rc == -EEXIST ||
            (call->rc == -ENOENT && (call->op != STORE_PUT || call->if_match));
 }
 

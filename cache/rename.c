@@ -252,6 +252,7 @@ static void drop_marks_locked(struct rename *rename, struct aftermath *aftermath
 static int await_key_locked(struct rename *rename, struct waiter *waiter)
 {
     struct names *names = &rename->cache->names;
+    veil_ask_back_locked(names, rename->to_key.bytes, false);
     int rc = gate_wait_locked(&names->turn, &names->lock, waiter, rename->deadline_ms);
     return rc < 0 ? rc : 1;
 }

@@ -5,6 +5,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "cache/birth.h"
 #include "cache/content.h"
 #include "cache/copying.h"
 #include "cache/mosaic.h"
@@ -405,6 +406,10 @@ void sending_complete(struct upload *upload)
         upload_ask_head(upload);
         return;
     }
+    if (upload->at_birth && birth_served(upload) != ABILITY_YES) { /* it has grown */
+        birth_leave(upload, "it is too large to be copied");
+        return;
+    }
     upload_set_state(upload, UPLOAD_COMPLETING);
     struct errand *errand = errand_new_call(upload, STORE_COMPLETE, false);
     errand->complete = xcalloc(upload->part_count, sizeof errand->complete[0]);
@@ -417,8 +422,10 @@ void sending_complete(struct upload *upload)
     errand->call.parts = errand->complete;
     errand->call.part_count = upload->part_count;
     errand->call.upload_id = upload->upload_id;
-    if (upload->conditional && honoured)
+    if ((upload->conditional && honoured) || (upload->at_birth && strcmp(upload->base_key, upload->key) == 0))
         errand->call.if_match = upload->base.etag;
+    else
+        errand->call.if_absent = upload->at_birth;
     upload_try(upload, errand);
 }
 

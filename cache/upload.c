@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "cache/attr.h"
+#include "cache/birth.h"
 #include "cache/content.h"
 #include "cache/keepsake.h"
 #include "cache/mosaic.h"
@@ -45,8 +46,8 @@ static const char *const state_names[] = {
 static const unsigned edges[] = {
     [UPLOAD_IDLE] = TO(ASKING) | TO(FILLING) | TO(CREATING) | TO(SENDING) | TO(COMPLETING) | TO(COPYING) |
                     TO(SETTLING) | TO(PARKED),
-    [UPLOAD_ASKING] =
-        TO(FILLING) | TO(CREATING) | TO(COMPLETING) | TO(COPYING) | TO(CONFLICT) | TO(PARKED) | TO(IDLE),
+    [UPLOAD_ASKING] = TO(SENDING) | TO(FILLING) | TO(CREATING) | TO(COMPLETING) | TO(COPYING) | TO(CONFLICT) |
+                      TO(PARKED) | TO(IDLE),
     [UPLOAD_FILLING] = TO(CONFLICT) | TO(ASKING) | TO(CREATING) | TO(SENDING) | TO(COMPLETING) | TO(COPYING) |
                        TO(PARKED) | TO(IDLE),
     [UPLOAD_CREATING] = TO(SENDING) | TO(PARKED) | TO(IDLE),
@@ -87,6 +88,7 @@ static void set_busy(struct upload *upload, bool busy)
         upload->inode->replacing = false;
         free(upload->inode->busy_key);
         upload->inode->busy_key = NULL;
+        upload->inode->busy_at_birth = false;
         upload->inode->rekeyed = false;
         gate_open(&upload->inode->changed);
     }
@@ -147,9 +149,12 @@ void upload_drop_multipart(struct upload *upload)
     free(upload->parts);
     upload->parts = NULL;
     upload->part_count = upload->next_part = 0;
-    upload->multipart = upload->unlisted = false;
+    upload->multipart = upload->unlisted = upload->at_birth = false;
     part_plan_release(&upload->plan);
     extents_clear(&upload->copied);
+    lock_take(&upload->inode->lock);
+    upload->inode->birth_denied = false;
+    lock_drop(&upload->inode->lock);
 }
 
 /* What the journal knows of goes on at the next mount. */
@@ -502,6 +507,18 @@ static void go_on(struct upload *upload)
         sending_start(upload);
 }
 
+/* Also at its birth key, if the endpoint can do what that needs. */
+static void take_on(struct upload *upload)
+{
+    enum store_ability served = upload->at_birth ? birth_served(upload) : ABILITY_YES;
+    if (served == ABILITY_UNKNOWN && !upload->uploader->probed)
+        start_job(upload, ERRAND_PROBE, UPLOAD_ASKING);
+    else if (served != ABILITY_YES)
+        birth_leave(upload, "the endpoint is not known to honour conditions, and to copy");
+    else
+        go_on(upload);
+}
+
 static void heard_job(struct upload *upload, struct errand *errand)
 {
     int rc = errand->rc;
@@ -516,7 +533,7 @@ static void heard_job(struct upload *upload, struct errand *errand)
     else if (kind == ERRAND_FILL && rc < 0)
         upload_fail(upload, rc, "its other bytes could not be fetched");
     else if (upload->upload_id)
-        go_on(upload);
+        take_on(upload);
     else
         advance(upload);
 }
@@ -678,6 +695,7 @@ static void prepare_locked(struct upload *upload)
 static void set_key(struct upload *upload, char *key)
 {
     if (upload->key && strcmp(upload->key, key) != 0) {
+        birth_give_up(upload, "that key is needed here, or cannot be used any more");
         upload->unsettled = false;     /* at that key nothing is in doubt any more (veil_claim) */
         upload_drop_multipart(upload); /* it belongs to its key */
     }
@@ -705,33 +723,49 @@ static bool take_up(struct upload *upload, bool again)
     return true;
 }
 
-/* True: what was begun earlier goes on; else a fresh try is set up. */
-static bool resumes(struct upload *upload)
+bool upload_fits_locked(const struct upload *upload)
 {
-    struct inode *inode = upload->inode;
-    LOCK_SCOPED(&inode->lock);
+    const struct inode *inode = upload->inode;
     bool content = inode->wanted.content_version != inode->remote.content_version;
     bool same = inode->remote.exists && strcmp(inode->remote.key, upload->base_key) == 0 &&
                 identity_equal(&inode->remote.identity, &upload->base);
     bool base = (same || (!upload->plan.piece_count && !upload->conditional)) &&
                 (!upload->plan.piece_count || uploader_copies_parts(upload->uploader));
-    bool resume = upload->unsettled || (upload->upload_id && !upload->copying && content && base);
-    if (!resume)
+    return upload->upload_id && !upload->copying && content && base;
+}
+
+/* True: what was begun earlier goes on; else a fresh try is set up. */
+static bool resumes(struct upload *upload)
+{
+    LOCK_SCOPED(&upload->inode->lock);
+    bool resume = upload->unsettled || upload_fits_locked(upload);
+    if (!resume && !upload->at_birth)
         prepare_locked(upload);
     return resume;
 }
 
-static void begin(struct upload *upload)
+/* Busy first, then the key: from here on a rename waits at upload_hold(), so the name stays what it is. */
+static int claim_key(struct upload *upload)
 {
     BUF_SCOPED key = BUF_INIT;
+    int rc = veil_claim(upload->inode, birth_key(upload), &key);
+    lock_take(&upload->inode->lock);
+    upload->at_birth = upload->inode->busy_at_birth;
+    lock_drop(&upload->inode->lock);
+    if (rc == 0)
+        set_key(upload, buf_take(&key));
+    return rc;
+}
+
+static void begin(struct upload *upload)
+{
     bool again = upload->state == UPLOAD_PARKED;
     upload_set_state(upload, UPLOAD_IDLE);
     if (!take_up(upload, again)) {
         uploader_poke(upload->inode);
         return;
     }
-    /* Busy first, then the key: from here on a rename waits at upload_hold(), so the name stays what it is. */
-    int rc = veil_claim(upload->inode, &key);
+    int rc = claim_key(upload);
     if (rc == -EAGAIN) { /* somebody is at work on that key, and pokes us */
         lock_take(&upload->inode->lock);
         upload->inode->publish = !upload->early && !upload->moves;
@@ -739,8 +773,6 @@ static void begin(struct upload *upload)
         upload_rest(upload);
         return;
     }
-    if (rc == 0)
-        set_key(upload, buf_take(&key));
     upload->unsettled = rc == 0 && outcome_is_open(upload);
     if (upload->lost)
         upload_drop_multipart(upload);
@@ -751,7 +783,9 @@ static void begin(struct upload *upload)
     else if (upload->unsettled)
         outcome_settle(upload);
     else if (resume)
-        go_on(upload);
+        take_on(upload);
+    else if (upload->at_birth)
+        birth_leave(upload, "what it was made from has changed");
     else {
         upload_drop_multipart(upload);
         advance(upload);

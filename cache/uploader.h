@@ -113,6 +113,7 @@ struct upload {
     bool conditional; /* a patch of an object that others may have replaced */
     bool asked;       /* headers and metadata that a rewrite keeps are known */
     bool kept;        /* what is open and overwritten by it has been kept */
+    bool at_birth;    /* the file has another name by now: completed where its parts are, copied after that */
     bool guarded;     /* HEAD told that the base stands, where the endpoint knows no If-Match */
     bool unsettled;   /* a PUT, COPY or COMPLETE of `id` may have happened */
     int unsettled_rc;
@@ -236,6 +237,8 @@ bool upload_gives_way_locked(const struct upload *upload);
 void upload_rest(struct upload *upload);
 /* ... and another one begins, from the plan. */
 void upload_start_over(struct upload *upload);
+/* What was begun earlier can go on: its base, and the rest to be sent, are what they were. */
+bool upload_fits_locked(const struct upload *upload);
 /* The try is over: who waits hears it now; errands that still run end first, then it is parked. */
 void upload_fail(struct upload *upload, int rc, const char *words);
 void upload_fail_call(struct upload *upload, int rc, const struct store_error *error);

@@ -232,8 +232,10 @@ int veil_await_displaced(struct cache *cache, const char *key, bool below, struc
     int rc = 0;
 
     while (rc == 0 && (below ? veil_displaced_below_locked(names, key)
-                             : veil_displaced_locked(names, key, NULL) != NULL))
+                             : veil_displaced_locked(names, key, NULL) != NULL)) {
+        veil_ask_back_locked(names, key, below);
         rc = waiter ? gate_wait_locked(&names->turn, &names->lock, waiter, deadline_ms) : -EAGAIN;
+    }
     return rc == -ETIMEDOUT ? -EIO : rc;
 }
 
@@ -247,7 +249,46 @@ bool veil_held_locked(struct names *names, const char *key, const struct inode *
     return false;
 }
 
-int veil_claim(struct inode *inode, struct buf *ret_key)
+static void ask_back(struct inode *inode)
+{
+    lock_take(&inode->lock);
+    bool told = inode->busy_at_birth && !inode->birth_denied;
+    if (told)
+        inode->birth_denied = inode->rekeyed = true;
+    lock_drop(&inode->lock);
+    if (told)
+        uploader_poke(inode);
+}
+
+void veil_ask_back_locked(struct names *names, const char *key, bool below)
+{
+    size_t length = strlen(key);
+    struct veil_key *place = below ? names->veils : find(names, key);
+
+    for (; place; place = below ? place->by_key.next : NULL) {
+        if (strncmp(place->key, key, length) != 0)
+            continue;
+        for (struct veil *veil = place->first; veil; veil = veil->next)
+            if (veil->any)
+                ask_back(veil->inode);
+    }
+}
+
+/* Nobody else has, or had, anything to do with that key: not another file of this name, nor what is hidden there; and its directory
+ * is still one. */
+static bool is_free_locked(struct names *names, const struct inode *inode, const char *key)
+{
+    STRING_SCOPED *name = NULL;
+    struct inode *directory = names_place_locked(names, key, &name);
+    struct veil_key *place = find(names, key);
+    bool shared = false;
+
+    for (struct veil *veil = place ? place->first : NULL; veil; veil = veil->next)
+        shared = shared || veil->inode != inode;
+    return directory && !shared && !names_find_locked(names, directory, name);
+}
+
+int veil_claim(struct inode *inode, const char *birth, struct buf *ret_key)
 {
     struct names *names = &inode->cache->names;
     LOCK_SCOPED(&names->lock);
@@ -255,21 +296,27 @@ int veil_claim(struct inode *inode, struct buf *ret_key)
 
     if (rc < 0)
         return rc;
+    bool stays = birth && strcmp(birth, ret_key->bytes) != 0 && is_free_locked(names, inode, birth);
     lock_take(&inode->lock);
-    if (inode
-            ->maybe_key) { /* what may stand there is found out first, also under a name that it has no more */
+    stays = stays && !inode->birth_denied && !inode->maybe_key;
+    const char *key = inode->maybe_key ? inode->maybe_key : stays ? birth : NULL;
+    if (key) {
         buf_reset(ret_key);
-        buf_add_string(ret_key, inode->maybe_key);
+        buf_add_string(ret_key, key);
     }
     lock_drop(&inode->lock);
     bool held = veil_held_locked(names, ret_key->bytes, inode);
-    LOCK_SCOPED(&inode->lock);
-    inode->awaits_key = held;
     if (held)
-        return -EAGAIN;
-    assert(inode->upload_busy && !inode->busy_key);
-    inode->busy_key = xstrdup(ret_key->bytes);
-    return 0;
+        veil_ask_back_locked(names, ret_key->bytes, false);
+    lock_take(&inode->lock);
+    inode->awaits_key = held;
+    assert(held || (inode->upload_busy && !inode->busy_key));
+    inode->busy_key = held ? NULL : xstrdup(ret_key->bytes);
+    inode->busy_at_birth = stays && !held;
+    lock_drop(&inode->lock);
+    if (stays)
+        veil_update_locked(inode);
+    return held ? -EAGAIN : 0;
 }
 
 void veil_rest(struct inode *inode)

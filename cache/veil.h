@@ -5,7 +5,7 @@
  *      no name any more, its object is to go (doomed)     remote.key, this version
  *      renamed, its object has not followed (displaced)   remote.key, this version; held while it may still follow
  *      an upload of it runs, or its outcome is unknown,
- *      and its name is gone or another one                that key, any version; held
+ *      and its name is gone or another one                that key, any version; held, but given back to who needs it
  *      its object is being deleted                        held
  *
  * Held: nobody else may PUT, COPY or DELETE there. An upload that would waits (inode->awaits_key), and is poked when
@@ -45,9 +45,13 @@ int veil_look_below(struct cache *cache, const char *prefix, const char *token, 
 struct inode *veil_doomed_locked(struct names *names, const char *key, const struct inode *but);
 /* Somebody else than `inode` (may be NULL) is at work on this key. */
 bool veil_held_locked(struct names *names, const char *key, const struct inode *inode);
-/* The upload of the inode works on its wanted key from now on: inode->busy_key. 0; -EAGAIN: it is held, and the inode awaits it;
- * -ENOENT, -ENAMETOOLONG as names_key(). No lock is held. */
-int veil_claim(struct inode *inode, struct buf *ret_key);
+/* The upload of the inode works on a key from now on: inode->busy_key. `birth`: parts of it landed under this one (NULL: none did), and it
+ * goes on there where nobody else has to do with that key; else the one that is wanted. What may stand somewhere is found out first,
+ * there. 0; -EAGAIN: it is held, and the inode awaits it; -ENOENT, -ENAMETOOLONG as names_key(). No lock is held. */
+int veil_claim(struct inode *inode, const char *birth, struct buf *ret_key);
+/* Somebody needs this key (`below`: one that begins so): an upload that only ends there where it was begun, for a file of another
+ * name, ends now, and begins anew under that name. */
+void veil_ask_back_locked(struct names *names, const char *key, bool below);
 /* What stands under this very key, or is being sent there, is of an inode, not `but`, that has another name by now and takes it along;
  * NULL. */
 struct inode *veil_displaced_locked(struct names *names, const char *key, const struct inode *but);
