@@ -93,6 +93,8 @@ static const struct code codes[] = {
     {"InternalError", 0, -EIO, CODE_RETRY, true},
     {"RequestTimeout", 0, -EIO, CODE_RETRY, true},
     {"RequestTimeoutException", 0, -EIO, CODE_RETRY, true},
+    {"ClientDisconnected", 0, -EIO, CODE_RETRY,
+     true}, /* MinIO that is being stopped: the client is still there */
     {"XMinioServerNotInitialized", 0, -EIO, CODE_RETRY, false},
     {"XMinioReadQuorum", 0, -EIO, CODE_RETRY, true},
     {"XMinioWriteQuorum", 0, -EIO, CODE_RETRY, true},
@@ -126,6 +128,7 @@ static const struct code codes[] = {
     {NULL, 425, -EIO, CODE_RETRY, false},
     {NULL, 429, -EIO, CODE_THROTTLE, false},
     {NULL, 431, -E2BIG, CODE_FINAL, false},
+    {NULL, 499, -EIO, CODE_RETRY, true}, /* proxies: who waited for them went */
     {NULL, 500, -EIO, CODE_RETRY, true},
     {NULL, 501, -EOPNOTSUPP, CODE_FEATURE, false},
     {NULL, 502, -EIO, CODE_RETRY, true},
