@@ -109,7 +109,7 @@ static const struct row rows[] = {
     {418, "", RETRY_DONE, -EIO, false},
     {400, "RequestTimeout", RETRY_LATER, -ETIMEDOUT, true},
     {499, "ClientDisconnected", RETRY_LATER, -ETIMEDOUT, true},
-    {499, NULL, RETRY_LATER, -ETIMEDOUT, true},
+    {499, "", RETRY_LATER, -ETIMEDOUT, true},
     {500, "InternalError", RETRY_LATER, -ETIMEDOUT, true},
     {500, "NeverHeardOf", RETRY_LATER, -ETIMEDOUT, true},
     {502, "", RETRY_LATER, -ETIMEDOUT, true},
