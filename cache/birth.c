@@ -1,6 +1,7 @@
 #include "cache/birth.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 #include "base/log.h"
 
@@ -42,10 +43,20 @@ const char *birth_key(struct upload *upload)
     return upload_fits_locked(upload) ? upload->key : NULL;
 }
 
+bool birth_take_base(struct upload *upload)
+{
+    const struct remote *remote = &upload->inode->remote;
+    LOCK_SCOPED(&upload->inode->lock);
+    if (!remote->exists || strcmp(remote->key, upload->key) != 0)
+        return false;
+    upload->base = remote->identity;
+    return true;
+}
+
 void birth_give_up(struct upload *upload, const char *why)
 {
     uint64_t bytes;
-    if (upload->copying || count_landed(upload, &bytes) == 0)
+    if (upload->copying || count_landed(upload, &bytes) == 0 || bytes == 0)
         return;
     log_info("%s: %s: %" PRIu64 " bytes that landed there go again, under the name that the file has now",
              upload->key, why, bytes);

@@ -119,6 +119,11 @@ static void set_maker(struct inode *inode, const struct maker *maker, uint64_t s
     attributes->atime_ns = attributes->mtime_ns = attributes->ctime_ns = clock_wall_ns();
 }
 
+static size_t directory_slash(const struct change *change)
+{
+    return change->key.length && change->key.bytes[change->key.length - 1] == '/';
+}
+
 /* Into the tree: what stands on the server already, or a new file that nobody has sent yet (identity NULL). */
 static int plant(struct change *change, uint32_t type, const struct maker *maker, uint64_t size,
                  const char *key, const struct identity *identity, const struct store_fields *meta,
@@ -156,8 +161,11 @@ static int plant(struct change *change, uint32_t type, const struct maker *maker
     }
     if (identity)
         names_undoom_locked(names, key, NULL, &aftermath);
-    if (type == S_IFDIR)
-        inode->listed_ms = clock_ms(); /* it is empty, we made it */
+    if (type == S_IFDIR) {
+        STRING_SCOPED *above = xstrndup(change->key.bytes, change->key.length - directory_slash(change));
+        veil_ask_back_locked(names, above, VEIL_AT); /* of one who claimed it since it was looked at */
+        inode->listed_ms = clock_ms();               /* it is empty, we made it */
+    }
     names_touched_locked(names, change->parent, change->name);
     marker_bump_locked(change->parent);
     lookup_fill_locked(inode, ret_entry);
@@ -206,7 +214,7 @@ static int make_object(struct change *change, const char *what, uint32_t type, c
     if (change->key.length > STORE_KEY_MAX)
         return -ENAMETOOLONG;
     attr_to_meta(&attributes, true, &meta);
-    rc = veil_await_displaced(change->cache, change->key.bytes, false, waiter);
+    rc = veil_await_displaced(change->cache, change->key.bytes, VEIL_AT, waiter);
     struct server_small small = {.key = change->key.bytes, .bytes = bytes, .meta = &meta};
     if (rc == 0)
         rc = keepsake_take_unlinked(change->cache, small.key, waiter);
@@ -331,7 +339,7 @@ static int check_free(struct change *change, bool now, struct waiter *waiter)
 /* A file that had this name, and has not taken its object along yet: below it nothing can stand. */
 static int await_displaced(const struct change *change, struct waiter *waiter)
 {
-    return veil_await_displaced(change->cache, change->key.bytes, false, waiter);
+    return veil_await_displaced(change->cache, change->key.bytes, VEIL_AT, waiter);
 }
 
 /* Its marker goes up behind. */

@@ -167,7 +167,9 @@ void content_tidy_locked(struct inode *inode)
 void content_release(struct inode *inode)
 {
     lock_take(&inode->lock);
-    if (inode->local && inode_dirty_locked(inode) && !inode->orphan)
+    bool kept = inode_dirty_locked(inode) ||
+                inode->dirty.count; /* also of one that was displaced, before its name went */
+    if (inode->local && kept && !inode->orphan)
         close_local_locked(inode);
     else
         drop_local_locked(inode);
@@ -688,24 +690,43 @@ int content_read_local(struct inode *inode, uint64_t start, uint64_t end, const 
     return rc;
 }
 
-void content_confirmed_locked(struct inode *inode, uint64_t content_version, uint64_t size)
+/* But for what was changed since it was read. */
+static void forget_dirty_locked(struct inode *inode, uint64_t limit)
 {
-    assert(lock_held(&inode->lock));
-    assert(content_version <= inode->wanted.content_version);
-    if (inode->type != S_IFREG || !inode->upload_busy)
-        return;
-    extents_clear(&inode->dirty);
     struct extent run, changed;
-    uint64_t limit = inode->wanted.attributes.size;
+
+    extents_clear(&inode->dirty);
     for (uint64_t at = 0; extents_next(&inode->unread, at, limit, &changed); at = changed.end)
         for (uint64_t from = changed.start; extents_next(&inode->present, from, changed.end, &run);
              from = run.end)
             mark_range(inode, &inode->dirty, run.start, run.end);
     content_count_dirty_locked(inode);
+}
+
+void content_confirmed_locked(struct inode *inode, uint64_t content_version, uint64_t size, bool elsewhere)
+{
+    assert(lock_held(&inode->lock));
+    assert(content_version <= inode->wanted.content_version);
+    if (inode->type != S_IFREG || !inode->upload_busy)
+        return;
+    uint64_t limit = inode->wanted.attributes.size;
+    if (!elsewhere)
+        forget_dirty_locked(inode, limit);
     inode->base_size = smaller(size, smaller(inode->upload_floor, limit));
     inode->whole_replacement = inode->upload_floor == 0;
     inode->cached_identity =
         (struct identity){0}; /* our own upload is the same content: no pages went stale */
+}
+
+void content_arrived_locked(struct inode *inode)
+{
+    bool there = inode->remote.content_version == inode->wanted.content_version && !inode->displaced;
+
+    assert(lock_held(&inode->lock));
+    if (!there || !inode->dirty.count)
+        return;
+    extents_clear(&inode->dirty);
+    content_count_dirty_locked(inode);
 }
 
 void content_forget_locked(struct inode *inode)

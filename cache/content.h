@@ -55,9 +55,11 @@ void content_give_back(struct inode *inode);
  * when it began. 0, or -EIO: the local file lost bytes. The uploader's thread only. */
 int content_read_local(struct inode *inode, uint64_t start, uint64_t end, const struct iovec *pieces,
                        size_t count, uint64_t *ret_length, uint64_t *ret_version);
-/* A confirmed upload: what was not changed since is clean; the base is the new object of `size`. Lock held. Only the
- * uploader's own word counts (inode->upload_busy); done twice it changes nothing more. */
-void content_confirmed_locked(struct inode *inode, uint64_t content_version, uint64_t size);
+/* A confirmed upload: what was not changed since is clean, unless it stands elsewhere than under its name; the base is the new object of
+ * `size`. Lock held. Only the uploader's own word counts (inode->upload_busy); done twice it changes nothing more. */
+void content_confirmed_locked(struct inode *inode, uint64_t content_version, uint64_t size, bool elsewhere);
+/* Where the object is of this version, and under the name, nothing is dirty any more. Lock held. */
+void content_arrived_locked(struct inode *inode);
 /* After whoever changed `dirty`: tells pressure.h. Lock held. */
 void content_count_dirty_locked(struct inode *inode);
 /* The remote object is another one, and nothing here is dirty or open: local bytes and blocks go. Lock held. */

@@ -137,7 +137,8 @@ struct inode {
         whole_replacement; /* created, O_TRUNC or truncate(0): nothing of the base remains, last writer wins */
     bool
         displaced; /* its object stands under another key than its name's, and follows behind (veil.h); lock of names, too */
-    bool rekeyed;              /* it got another name while its upload was busy, which ends and begins anew */
+    bool
+        rekeyed; /* it got another name while its upload was busy, or has to leave its birth key: it ends and begins anew */
     bool orphan;               /* its name is gone or belongs to another inode: nothing goes up any more */
     bool lost;                 /* ... by the word of the server: what is opened by its name is another one */
     struct keepsake *keepsake; /* keepsake.h; NULL: none */

@@ -71,7 +71,7 @@ int marker_write(struct inode *directory, const char *what, struct waiter *waite
     if (rc == 0 && !key.length)
         return 0; /* the root of a whole bucket has no key */
     if (rc == 0)
-        rc = veil_await_displaced(cache, key.bytes, false, waiter);
+        rc = veil_await_displaced(cache, key.bytes, VEIL_AT, waiter);
     if (rc == 0)
         rc = learn(directory, what, key.bytes, &meta, &headers, waiter);
     lock_take(&directory->lock);

@@ -553,7 +553,7 @@ void names_doubt_locked(struct names *names, struct inode *parent, const char *n
 
 /* ---- The uploader's word. ---- */
 
-static void take_confirmed_locked(struct inode *inode, const struct confirmed *confirmed)
+static void take_confirmed_locked(struct inode *inode, const struct confirmed *confirmed, bool elsewhere)
 {
     struct remote *remote = &inode->remote;
 
@@ -571,8 +571,10 @@ static void take_confirmed_locked(struct inode *inode, const struct confirmed *c
     if (confirmed->copied)
         inode->cached_identity = (struct identity){0}; /* the same content: no pages went stale */
     else
-        content_confirmed_locked(inode, confirmed->content_version, confirmed->identity.size);
+        content_confirmed_locked(inode, confirmed->content_version, confirmed->identity.size, elsewhere);
     remote->content_version = confirmed->content_version;
+    inode->displaced = elsewhere; /* in the same hold: an fsync waits for its name */
+    content_arrived_locked(inode);
     inode->attributes_known = true;
     inode->late_id[0] = '\0';
     recording_settled_locked(inode);
@@ -593,8 +595,7 @@ void names_confirmed(struct inode *inode, const struct confirmed *confirmed)
     if (moved)
         names_leave_locked(inode, &aftermath);
     lock_take(&inode->lock);
-    take_confirmed_locked(inode, confirmed);
-    inode->displaced = elsewhere; /* in the same hold: an fsync waits for its name */
+    take_confirmed_locked(inode, confirmed, elsewhere);
     lock_drop(&inode->lock);
     veil_update_locked(inode);
     names_touched_key_locked(names, confirmed->key); /* it may have no name any more, or another one */

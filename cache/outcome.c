@@ -127,7 +127,7 @@ static void hear_nothing(struct upload *upload, int cause, bool base_stands)
     if (upload_halts(upload))
         return;
     if (upload->at_birth && (cause == -ESTALE || cause == -EEXIST || foreign))
-        birth_leave(upload, "another client's object stands there");
+        birth_leave(upload, "what stood there has changed");
     else if (cause == -ESTALE || foreign)
         upload_meet_conflict(upload);
     else if (upload->inherited)
@@ -213,6 +213,8 @@ void outcome_heard(struct upload *upload, struct errand *errand)
         return;
     else if (op == STORE_COPY && rc == -EFBIG)
         sending_copy_by_parts(upload);
+    else if (upload->at_birth && (rc == -EISDIR || rc == -ENOTDIR || rc == -EOPNOTSUPP || rc == -EINVAL))
+        birth_leave(upload, "it cannot be completed there");
     else
         upload_fail_call(upload, rc, &error);
 }

@@ -90,10 +90,18 @@ static void follow_copy(struct rename *rename, const struct moved *moved)
     recording_remote_locked(inode);
 }
 
+/* Its object has not followed it to the name that it is about to lose. */
+static bool is_displaced(struct inode *inode)
+{
+    LOCK_SCOPED(&inode->lock);
+    return inode->displaced;
+}
+
 static int move_file(struct rename *rename, const struct moved *moved)
 {
     AFTERMATH_SCOPED(aftermath, rename->cache);
     LOCK_SCOPED(&rename->cache->names.lock);
+    bool left = rename->target && is_displaced(rename->target);
     int rc = rename_edge_locked(rename, &aftermath);
 
     if (rc < 0) {
@@ -107,8 +115,11 @@ static int move_file(struct rename *rename, const struct moved *moved)
     if (!moved->copied && rename->target)
         names_inherit_locked(rename->inode, rename->target);
     if (moved->copied) {
+        if (left)
+            names_leave_locked(rename->target, &aftermath);
         names_undoom_locked(&rename->cache->names, rename->to_key.bytes, NULL, &aftermath);
         follow_copy(rename, moved);
+        veil_update_locked(rename->inode);
     }
     if (moved->conflict)
         names_doubt_locked(&rename->cache->names, rename->from_parent, rename->from_name);
@@ -252,7 +263,7 @@ static void drop_marks_locked(struct rename *rename, struct aftermath *aftermath
 static int await_key_locked(struct rename *rename, struct waiter *waiter)
 {
     struct names *names = &rename->cache->names;
-    veil_ask_back_locked(names, rename->to_key.bytes, false);
+    veil_ask_back_locked(names, rename->to_key.bytes, VEIL_AT);
     int rc = gate_wait_locked(&names->turn, &names->lock, waiter, rename->deadline_ms);
     return rc < 0 ? rc : 1;
 }
@@ -348,6 +359,21 @@ static int rename_marked(struct rename *rename, unsigned flags, struct waiter *w
     return rc;
 }
 
+/* The object of a file that had the directory's new name goes, or goes on, before "b/..." comes. */
+static int await_place(struct rename *rename, struct waiter *waiter)
+{
+    struct names *names = &rename->cache->names;
+    BUF_SCOPED key = BUF_INIT;
+    int rc = change_await_deletes(rename->cache, rename->to_parent, rename->to_name, false, waiter);
+
+    if (rc < 0)
+        return rc;
+    lock_take(&names->lock);
+    rc = names_child_key_locked(rename->to_parent, rename->to_name, &key);
+    lock_drop(&names->lock);
+    return rc < 0 ? rc : veil_await_displaced(rename->cache, key.bytes, VEIL_AT, waiter);
+}
+
 static int rename_once(struct rename *rename, unsigned flags, struct waiter *waiter)
 {
     int64_t valid_ms;
@@ -357,9 +383,8 @@ static int rename_once(struct rename *rename, unsigned flags, struct waiter *wai
     if (rc < 0)
         return rc;
     bool same = rename->from_parent == rename->to_parent && strcmp(rename->from_name, rename->to_name) == 0;
-    if (!same &&
-        rename->inode->type == S_IFDIR) /* the object of a removed file "b" goes before "b/..." comes */
-        rc = change_await_deletes(rename->cache, rename->to_parent, rename->to_name, false, waiter);
+    if (!same && rename->inode->type == S_IFDIR)
+        rc = await_place(rename, waiter);
     if (same)
         rc = flags & RENAME_NOREPLACE ? -EEXIST : 0;
     else if (rc == 0 && (rc = mark(rename, waiter)) == 0) {

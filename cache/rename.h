@@ -11,7 +11,7 @@
  * durability=sync: the caller waits for all of it, and it happens in this order:
  *
  *      file       hold uploads -> COPY old key to new -> the tree -> DELETE old key
- *                 never sent, or sent only as an empty object: the tree alone; it goes up under its new name
+ *                 never sent, or sent only as an empty object: the tree alone; it goes up under its new name (birth.h)
  *                 a conflict (another client replaced what it was made from): so does it, and theirs keeps the old name;
  *                 -ESTALE when parts of what it was made from are not here
  *      directory  moving (all below wait) -> LIST all below, page by page: COPY them -> the tree (one edge)
@@ -56,7 +56,7 @@ int rename_edge_locked(struct rename *rename, struct aftermath *aftermath);
 int rename_file_behind(struct rename *rename, struct waiter *waiter);
 /* Each has an account where it stands, so that one record moves the one and takes the name of the other. NULL is nobody. Lock of names. */
 int rename_open_account_locked(struct inode *inode);
-/* It has another name: its upload, if one runs, begins anew under that; what it has in the bucket follows. Lock of names. */
+/* It has another name: its upload, if one runs, begins anew (birth.h: what landed is not sent again); what it has in the bucket follows. Lock of names. */
 void rename_displace_locked(struct inode *inode);
 /* The same of all that is below. */
 void rename_displace_below_locked(struct inode *inode);

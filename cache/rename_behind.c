@@ -52,7 +52,7 @@ static int await_circle(struct rename *rename, struct waiter *waiter)
     int rc = 0;
 
     while (rc == 0 && goes_round_locked(names, rename->inode, rename->to_key.bytes)) {
-        veil_ask_back_locked(names, rename->to_key.bytes, false);
+        veil_ask_back_locked(names, rename->to_key.bytes, VEIL_AT);
         rc = gate_wait_locked(&names->turn, &names->lock, waiter, deadline_ms);
     }
     return rc == -ETIMEDOUT ? -EIO : rc;

@@ -517,9 +517,9 @@ static int await_others(const struct tree *tree, struct waiter *waiter)
     if (rc == 0)
         rc = change_await_deletes(cache, rename->to_parent, rename->to_name, true, waiter);
     if (rc == 0)
-        rc = veil_await_displaced(cache, tree->from.bytes, true, waiter);
+        rc = veil_await_displaced(cache, tree->from.bytes, VEIL_BELOW, waiter);
     if (rc == 0)
-        rc = veil_await_displaced(cache, tree->to.bytes, true, waiter);
+        rc = veil_await_displaced(cache, tree->to.bytes, VEIL_BELOW, waiter);
     return rc;
 }
 

@@ -268,8 +268,8 @@ static int await_keys_locked(struct rename *rename, const char *to, struct waite
     int64_t deadline_ms = clock_ms() + rename->cache->config.io_timeout_ms;
     int rc = 0;
 
-    while (rc == 0 && veil_displaced_below_locked(names, to)) {
-        veil_ask_back_locked(names, to, true);
+    while (rc == 0 && veil_displaced_within_locked(names, to, VEIL_BELOW)) {
+        veil_ask_back_locked(names, to, VEIL_BELOW);
         rc = gate_wait_locked(&names->turn, &names->lock, waiter, deadline_ms);
     }
     return rc == -ETIMEDOUT ? -EIO : rc;

@@ -422,10 +422,10 @@ void sending_complete(struct upload *upload)
     errand->call.parts = errand->complete;
     errand->call.part_count = upload->part_count;
     errand->call.upload_id = upload->upload_id;
-    if ((upload->conditional && honoured) || (upload->at_birth && strcmp(upload->base_key, upload->key) == 0))
+    if (upload->at_birth && !upload->conditional)
+        errand->call.if_absent = !birth_take_base(upload);
+    if ((upload->conditional && honoured) || (upload->at_birth && !errand->call.if_absent))
         errand->call.if_match = upload->base.etag;
-    else
-        errand->call.if_absent = upload->at_birth;
     upload_try(upload, errand);
 }
 

@@ -111,7 +111,7 @@ static int sync_removals(struct inode *directory, struct waiter *waiter)
         after = count_leaving(cache);
     } while (rc == -ETIMEDOUT && after < before);
     if (rc == 0 && change_goes_behind(cache)) /* what was renamed away from it */
-        rc = veil_await_displaced(cache, key.bytes, true, waiter);
+        rc = veil_await_displaced(cache, key.bytes, VEIL_ENTRIES, waiter);
     return rc == -ETIMEDOUT ? -EIO : rc;
 }
 

@@ -744,13 +744,13 @@ static bool resumes(struct upload *upload)
     return resume;
 }
 
-/* Busy first, then the key: from here on a rename waits at upload_hold(), so the name stays what it is. */
+/* Busy first, then the key: whoever renames it from here on tells it (`rekeyed`), or waits at upload_hold(). */
 static int claim_key(struct upload *upload)
 {
     BUF_SCOPED key = BUF_INIT;
     int rc = veil_claim(upload->inode, birth_key(upload), &key);
-    lock_take(&upload->inode->lock);
-    upload->at_birth = upload->inode->busy_at_birth;
+    lock_take(&upload->inode->lock); /* one that is to be settled first was tried where it was */
+    upload->at_birth = upload->inode->busy_at_birth || (upload->at_birth && upload->inode->maybe_key);
     lock_drop(&upload->inode->lock);
     if (rc == 0)
         set_key(upload, buf_take(&key));

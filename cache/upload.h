@@ -29,7 +29,7 @@
  * Early: a new file that is appended to (early_bytes) is created and sends the whole parts that its writer has left behind, few at a time
  * (uploader.h: early_max), then rests in idle with what landed; a part that is written over after that goes again when the file is asked for.
  * Asked for by a close alone, an upload waits while the file is open for writing again, and gives way where it had begun.
- * Renamed after parts landed it is completed where it was begun, and copied (birth.h).
+ * Renamed after parts landed it is completed where it was begun, and copied (birth.h); for that idle may go over asking (the probe) to sending.
  * After a restart (resuming.h) an upload goes on in creating, where LIST_PARTS says what landed, or in settling.
  *
  * Every PUT and Create carries x-amz-meta-skyvol-id (random): an unknown outcome is settled by HEAD: our id and our

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "cache/content.h"
 #include "cache/server.h"
 #include "cache/uploader.h"
 
@@ -98,6 +99,8 @@ static void update_locked(struct inode *inode, char **ret_keys)
     if (!doomed && !(named && differs(doubt, &wanted)))
         doubt = NULL;
     inode->displaced = named && inode->remote.exists && differs(inode->remote.key, &wanted);
+    if (named)
+        content_arrived_locked(inode); /* renamed back, say */
 
     for (int i = 1; i >= 0; i--) {
         ret_keys[i] = inode->veiled[i] ? xstrdup(inode->veiled[i]) : NULL;
@@ -135,14 +138,19 @@ static bool is_version(struct inode *inode, const struct store_object *seen)
            server_is_version(seen, &remote->identity, store_fields_get(&remote->meta, SERVER_ID_FIELD));
 }
 
+/* Whatever stands there may be its own: not before an upload at its birth key has tried to complete it. */
+static bool may_be_own(struct inode *inode)
+{
+    LOCK_SCOPED(&inode->lock);
+    return !inode->busy_at_birth || inode->replacing;
+}
+
 bool veil_hides_locked(struct names *names, const struct store_object *object)
 {
     struct veil_key *place = find(names, object->key);
 
-    if (!place)
-        return false;
-    for (struct veil *veil = place->first; veil; veil = veil->next)
-        if (veil->any || is_version(veil->inode, object))
+    for (struct veil *veil = place ? place->first : NULL; veil; veil = veil->next)
+        if ((veil->any && may_be_own(veil->inode)) || is_version(veil->inode, object))
             return true;
     return false;
 }
@@ -214,27 +222,47 @@ struct inode *veil_displaced_locked(struct names *names, const char *key, const 
     return NULL;
 }
 
-bool veil_displaced_below_locked(struct names *names, const char *prefix)
+static bool is_within(const char *key, const char *of, enum veil_scope scope)
 {
-    size_t length = strlen(prefix);
+    size_t length = strlen(of);
 
-    for (struct veil_key *at = names->veils; at; at = at->by_key.next)
-        if (strncmp(at->key, prefix, length) == 0 && veil_displaced_locked(names, at->key, NULL))
+    if (strncmp(key, of, length) != 0)
+        return false;
+    return scope == VEIL_BELOW || (scope == VEIL_ENTRIES ? !strchr(key + length, '/') : !key[length]);
+}
+
+/* The first, or the next one. */
+static struct veil_key *next_within(struct names *names, struct veil_key *after, const char *of,
+                                    enum veil_scope scope)
+{
+    if (scope == VEIL_AT)
+        return after ? NULL : find(names, of);
+    struct veil_key *place = after ? after->by_key.next : names->veils;
+    while (place && !is_within(place->key, of, scope))
+        place = place->by_key.next;
+    return place;
+}
+
+bool veil_displaced_within_locked(struct names *names, const char *of, enum veil_scope scope)
+{
+    for (struct veil_key *at = NULL; (at = next_within(names, at, of, scope));)
+        if (veil_displaced_locked(names, at->key, NULL))
             return true;
     return false;
 }
 
-int veil_await_displaced(struct cache *cache, const char *key, bool below, struct waiter *waiter)
+int veil_await_displaced(struct cache *cache, const char *of, enum veil_scope scope, struct waiter *waiter)
 {
     struct names *names = &cache->names;
     int64_t deadline_ms = clock_ms() + cache->config.io_timeout_ms;
     LOCK_SCOPED(&names->lock);
     int rc = 0;
 
-    while (rc == 0 && (below ? veil_displaced_below_locked(names, key)
-                             : veil_displaced_locked(names, key, NULL) != NULL)) {
-        veil_ask_back_locked(names, key, below);
-        rc = waiter ? gate_wait_locked(&names->turn, &names->lock, waiter, deadline_ms) : -EAGAIN;
+    while (rc == 0 && veil_displaced_within_locked(names, of, scope)) {
+        if (!waiter)
+            return -EAGAIN;
+        veil_ask_back_locked(names, of, scope);
+        rc = gate_wait_locked(&names->turn, &names->lock, waiter, deadline_ms);
     }
     return rc == -ETIMEDOUT ? -EIO : rc;
 }
@@ -260,32 +288,38 @@ static void ask_back(struct inode *inode)
         uploader_poke(inode);
 }
 
-void veil_ask_back_locked(struct names *names, const char *key, bool below)
+void veil_ask_back_locked(struct names *names, const char *of, enum veil_scope scope)
 {
-    size_t length = strlen(key);
-    struct veil_key *place = below ? names->veils : find(names, key);
-
-    for (; place; place = below ? place->by_key.next : NULL) {
-        if (strncmp(place->key, key, length) != 0)
-            continue;
-        for (struct veil *veil = place->first; veil; veil = veil->next)
+    for (struct veil_key *at = NULL; (at = next_within(names, at, of, scope));)
+        for (struct veil *veil = at->first; veil; veil = veil->next)
             if (veil->any)
                 ask_back(veil->inode);
-    }
 }
 
-/* Nobody else has, or had, anything to do with that key: not another file of this name, nor what is hidden there; and its directory
- * is still one. */
+/* No name here, nor a file where one of its directories was: what is not known is the server's to say, by the conditions of Complete. */
+static bool is_unused_locked(struct names *names, const char *key)
+{
+    struct inode *inode = names->root;
+    const char *rest = key + strlen(names->root->cache->prefix), *slash;
+
+    for (; (slash = strchr(rest, '/')); rest = slash + 1) {
+        STRING_SCOPED *name = xstrndup(rest, (size_t)(slash - rest));
+        inode = names_find_locked(names, inode, name);
+        if (!inode || inode->type != S_IFDIR)
+            return !inode;
+    }
+    return !names_find_locked(names, inode, rest);
+}
+
+/* Nobody else has, or had, anything to do with that key: not another file of this name, nor what is hidden there. */
 static bool is_free_locked(struct names *names, const struct inode *inode, const char *key)
 {
-    STRING_SCOPED *name = NULL;
-    struct inode *directory = names_place_locked(names, key, &name);
     struct veil_key *place = find(names, key);
-    bool shared = false;
 
     for (struct veil *veil = place ? place->first : NULL; veil; veil = veil->next)
-        shared = shared || veil->inode != inode;
-    return directory && !shared && !names_find_locked(names, directory, name);
+        if (veil->inode != inode)
+            return false;
+    return is_unused_locked(names, key);
 }
 
 int veil_claim(struct inode *inode, const char *birth, struct buf *ret_key)
@@ -296,8 +330,10 @@ int veil_claim(struct inode *inode, const char *birth, struct buf *ret_key)
 
     if (rc < 0)
         return rc;
-    bool stays = birth && strcmp(birth, ret_key->bytes) != 0 && is_free_locked(names, inode, birth);
+    bool renamed = birth && strcmp(birth, ret_key->bytes) != 0;
+    bool stays = renamed && is_free_locked(names, inode, birth);
     lock_take(&inode->lock);
+    inode->birth_denied = inode->birth_denied && renamed;
     stays = stays && !inode->birth_denied && !inode->maybe_key;
     const char *key = inode->maybe_key ? inode->maybe_key : stays ? birth : NULL;
     if (key) {
@@ -307,7 +343,7 @@ int veil_claim(struct inode *inode, const char *birth, struct buf *ret_key)
     lock_drop(&inode->lock);
     bool held = veil_held_locked(names, ret_key->bytes, inode);
     if (held)
-        veil_ask_back_locked(names, ret_key->bytes, false);
+        veil_ask_back_locked(names, ret_key->bytes, VEIL_AT);
     lock_take(&inode->lock);
     inode->awaits_key = held;
     assert(held || (inode->upload_busy && !inode->busy_key));

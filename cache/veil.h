@@ -5,7 +5,9 @@
  *      no name any more, its object is to go (doomed)     remote.key, this version
  *      renamed, its object has not followed (displaced)   remote.key, this version; held while it may still follow
  *      an upload of it runs, or its outcome is unknown,
- *      and its name is gone or another one                that key, any version; held, but given back to who needs it
+ *      and its name is gone or another one                that key, any version; held
+ *      an upload of it goes on at its birth key           held, and given back to who needs it (birth.h); any version
+ *                                                         once it tries to complete
  *      its object is being deleted                        held
  *
  * Held: nobody else may PUT, COPY or DELETE there. An upload that would waits (inode->awaits_key), and is poked when
@@ -30,6 +32,9 @@ struct veil_key { /* in names->veils */
     char key[];
 };
 
+/* What of it is meant: the very key; the entries of the directory "p/a/"; all that begins so. */
+enum veil_scope { VEIL_AT, VEIL_ENTRIES, VEIL_BELOW };
+
 /* The veils of this inode, and `displaced`, are what the drawing says now. Call after each change of its name, its remote.key, its
  * doubts. */
 void veil_update_locked(struct inode *inode);
@@ -49,17 +54,17 @@ bool veil_held_locked(struct names *names, const char *key, const struct inode *
  * goes on there where nobody else has to do with that key; else the one that is wanted. What may stand somewhere is found out first,
  * there. 0; -EAGAIN: it is held, and the inode awaits it; -ENOENT, -ENAMETOOLONG as names_key(). No lock is held. */
 int veil_claim(struct inode *inode, const char *birth, struct buf *ret_key);
-/* Somebody needs this key (`below`: one that begins so): an upload that only ends there where it was begun, for a file of another
- * name, ends now, and begins anew under that name. */
-void veil_ask_back_locked(struct names *names, const char *key, bool below);
+/* Somebody needs what is there: an upload that is to end where it was begun, for a file of another name, ends now and begins anew
+ * under that name. One whose Complete is on its way hears how it went first. */
+void veil_ask_back_locked(struct names *names, const char *of, enum veil_scope scope);
 /* What stands under this very key, or is being sent there, is of an inode, not `but`, that has another name by now and takes it along;
  * NULL. */
 struct inode *veil_displaced_locked(struct names *names, const char *key, const struct inode *but);
-/* Something under a key that begins so is still to follow its name. */
-bool veil_displaced_below_locked(struct names *names, const char *prefix);
-/* Waits until nothing under this very key (`below`: under a key that begins so) is any more. No lock is held. 0, -EINTR, -EAGAIN (no
- * waiter), -EIO: not within io_timeout. */
-int veil_await_displaced(struct cache *cache, const char *key, bool below, struct waiter *waiter);
+/* Something there is still to follow its name. */
+bool veil_displaced_within_locked(struct names *names, const char *of, enum veil_scope scope);
+/* Waits until nothing is any more, and asks for what can be given back. No lock is held. 0, -EINTR, -EAGAIN (no waiter), -EIO: not
+ * within io_timeout. */
+int veil_await_displaced(struct cache *cache, const char *of, enum veil_scope scope, struct waiter *waiter);
 /* The upload of the inode rests: keys that are not its name's any more are given back. No lock is held. */
 void veil_rest(struct inode *inode);
 /* The key may be free now: the upload that waits for it goes on. rc < 0: what was at work there failed, and who waits for that
