@@ -238,6 +238,42 @@ class TestTrouble(harness.Workshop):
                 self.assertEqual(little.violations(), [])
                 self.assertEqual(mount.umount().returncode, 0)
 
+    def write_and_rename(self, place, content, landed):
+        """As checkpoints are saved: a temporary name, renamed when parts of it have landed."""
+        with open(place / "model.tmp", "wb", buffering=0) as file:
+            for at in range(0, len(content), MIB):
+                if at == len(content) - 6 * MIB:
+                    harness.wait_until(landed, 30, "the first parts")
+                    os.rename(place / "model.tmp", place / "model")
+                file.write(content[at:at + MIB])
+
+    def test_a_rename_when_parts_have_landed_sends_none_again(self):
+        little = self.little()
+        mount = self.mount(source="test", server=little, durability="writeback")
+        content = pattern(5, 40 * MIB)[:40 * MIB]
+        self.write_and_rename(mount.place, content, lambda: len(self.landed(little)) >= 2)
+        harness.wait_until(lambda: mount.status()["unsent_files"] == 0, 60, "the upload")
+        self.assertEqual(little.s3.get("test", "model"), content)
+        self.assertEqual([key for key, *_ in little.s3.list("test")], ["model"])
+        self.assertEqual(len(self.landed(little)), 5, "a part that landed was sent again")
+        self.assertEqual(little.violations(), [])
+
+    def test_a_rename_when_parts_have_landed_on_minio_and_a_kill(self):
+        mount = self.mount(name="minio", durability="writeback")
+        content = pattern(6, 60 * MIB)[:60 * MIB]
+        self.write_and_rename(mount.place, content, lambda: self.minio_has_parts("model.tmp"))
+        mount.kill()
+        mount = self.mount(name="minio", durability="writeback")
+        harness.wait_until(lambda: mount.status()["unsent_files"] == 0, 60, "the upload")
+        self.assertEqual(self.keys(), ["model"])
+        self.assertEqual(self.object("model"), content)
+        self.assertEqual(mount.status()["conflicts"], 0)
+        self.assertNotIn("go again", mount.log.read_text(), "MinIO does not complete on condition")
+
+    def minio_has_parts(self, key):
+        return any(self.s3.request("GET", self.bucket, self.key(key), {"uploadId": upload})[2].count(b"<Part>") >= 2
+                   for _, upload in self.s3.uploads(self.bucket, self.key(key)))
+
     def test_a_server_that_forgets_uploads(self):
         little = self.little()
         mount = self.mount(source="test", server=little, durability="writeback")
