@@ -60,6 +60,7 @@ void account_give_up(struct account *account)
 {
     extents_release(&account->dirty);
     account->local[0] = 0;
+    account->exclusive = false;
 }
 
 /* ---- Records. ---- */
@@ -183,6 +184,13 @@ static void apply_restated(struct account *account, const struct record *record)
     account->headers_known = record->headers_known;
     account->remote_content_version = record->remote_content_version;
     account->remote_attribute_version = record->remote_attribute_version;
+    account->exclusive = account->exclusive && !account->remote_content_version;
+}
+
+static void apply_exclusive(struct account *account, const struct record *record)
+{
+    (void)record;
+    account->exclusive = true;
 }
 
 static void apply_remote(struct account *account, const struct record *record)
@@ -223,11 +231,12 @@ static void apply_trying(struct account *account, const struct record *record)
 void account_apply(struct account *account, const struct record *record)
 {
     static void (*const apply[RECORD_TYPE_END])(struct account *, const struct record *) = {
-        [RECORD_BIRTH] = apply_birth,   [RECORD_ATTRIBUTES] = apply_attributes,
-        [RECORD_WRITE] = apply_write,   [RECORD_SIZE] = apply_size,
-        [RECORD_REMOTE] = apply_remote, [RECORD_UPLOAD] = apply_upload,
-        [RECORD_PART] = apply_part,     [RECORD_UPLOAD_END] = apply_upload_end,
-        [RECORD_TRYING] = apply_trying, [RECORD_RESTATED] = apply_restated,
+        [RECORD_BIRTH] = apply_birth,         [RECORD_ATTRIBUTES] = apply_attributes,
+        [RECORD_WRITE] = apply_write,         [RECORD_SIZE] = apply_size,
+        [RECORD_REMOTE] = apply_remote,       [RECORD_UPLOAD] = apply_upload,
+        [RECORD_PART] = apply_part,           [RECORD_UPLOAD_END] = apply_upload_end,
+        [RECORD_TRYING] = apply_trying,       [RECORD_RESTATED] = apply_restated,
+        [RECORD_EXCLUSIVE] = apply_exclusive,
     };
     if (apply[record->type])
         apply[record->type](account, record);
@@ -319,6 +328,14 @@ static int admit_remote(const struct account *account, const struct record *reco
     return rc < 0 ? rc : admit_dirty(account, record, why);
 }
 
+static int admit_exclusive(const struct account *account, const struct record *record, struct buf *why)
+{
+    (void)record;
+    if (account->kind != S_IFREG || !account->name || account->remote_content_version)
+        return refuse(why, "an exclusive one that is no new file");
+    return 0;
+}
+
 static int admit_upload(const struct account *account, const struct record *record, struct buf *why)
 {
     const struct part_plan *plan = &record->plan;
@@ -368,7 +385,7 @@ int account_admits(const struct account *account, const struct record *record, s
         [RECORD_SIZE] = admit_change,           [RECORD_REMOTE] = admit_remote,
         [RECORD_UPLOAD] = admit_upload,         [RECORD_PART] = admit_part,
         [RECORD_UPLOAD_END] = admit_upload_end, [RECORD_TRYING] = admit_trying,
-        [RECORD_RESTATED] = admit_remote,
+        [RECORD_RESTATED] = admit_remote,       [RECORD_EXCLUSIVE] = admit_exclusive,
     };
     return admit[record->type] ? admit[record->type](account, record, why) : 0;
 }
@@ -446,6 +463,8 @@ void account_dump(const struct account *account, void (*each)(void *context, con
         dump_attributes(account, each, context);
     if (account->told)
         dump_remote(account, each, context);
+    if (account->exclusive)
+        each(context, &(struct record){.type = RECORD_EXCLUSIVE, .id = account->id});
     if (account->upload)
         account_upload_dump(account->upload, account->id, each, context);
     if (account->trying)
@@ -459,6 +478,7 @@ size_t account_bytes(const struct account *account)
     if (account->forgotten)
         return bytes;
     bytes += RECORD_BYTES * 4 + account->meta_bytes + account->dirty.count * sizeof(struct extent);
+    bytes += account->exclusive ? RECORD_BYTES : 0;
     bytes += account->key ? strlen(account->key) : 0;
     bytes += account->upload ? RECORD_BYTES * 4 + account->upload->part_count * 2 * RECORD_BYTES : 0;
     return bytes + (account->trying ? RECORD_BYTES * 2 : 0);

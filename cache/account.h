@@ -1,6 +1,6 @@
 /* account: what the journal's records add up to for one file, directory or symlink: all of it that must survive. Pure.
  *
- *      wanted   place, attributes, size, versions             by NODE, BIRTH, ATTRIBUTES, WRITE, SIZE
+ *      wanted   place, attributes, size, versions             by NODE, BIRTH, ATTRIBUTES, WRITE, SIZE, EXCLUSIVE
  *      remote   key, identity, metadata, versions             by REMOTE, RESTATED
  *      dirty    ranges of the local file that the bucket has not got     by WRITE, cut by SIZE, set by REMOTE, RESTATED
  *      upload   id, plan, parts                               by UPLOAD, PART, until UPLOAD_END
@@ -54,6 +54,7 @@ struct account {
     bool told;                    /* see above */
     uint64_t content_version, attribute_version;
     bool mtime_explicit, whole_replacement;
+    bool exclusive; /* nothing of it was sent, and it overwrites nothing */
     uint64_t base_size;
     char local[ACCOUNT_LOCAL_MAX]; /* "" none */
     struct extents dirty;

@@ -1,7 +1,6 @@
 #include "cache/birth.h"
 
 #include <inttypes.h>
-#include <string.h>
 
 #include "base/log.h"
 
@@ -41,16 +40,6 @@ const char *birth_key(struct upload *upload)
         return NULL;
     LOCK_SCOPED(&upload->inode->lock);
     return upload_fits_locked(upload) ? upload->key : NULL;
-}
-
-bool birth_take_base(struct upload *upload)
-{
-    const struct remote *remote = &upload->inode->remote;
-    LOCK_SCOPED(&upload->inode->lock);
-    if (!remote->exists || strcmp(remote->key, upload->key) != 0)
-        return false;
-    upload->base = remote->identity;
-    return true;
 }
 
 void birth_give_up(struct upload *upload, const char *why)

@@ -22,8 +22,6 @@
 const char *birth_key(struct upload *upload);
 /* The endpoint can do what completing there needs. ABILITY_UNKNOWN: it is to be probed. */
 enum store_ability birth_served(const struct upload *upload);
-/* What is known to stand there, and is ours to overwrite, becomes the base. False: nothing is. */
-bool birth_take_base(struct upload *upload);
 /* What landed goes again: counted and told. The upload drops it. */
 void birth_give_up(struct upload *upload, const char *why);
 /* The same in the middle of a try: it ends, and begins anew under the name that the file has. */

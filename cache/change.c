@@ -148,6 +148,7 @@ static int plant(struct change *change, uint32_t type, const struct maker *maker
     } else {
         inode->wanted.content_version = inode->wanted.attribute_version = 1;
         inode->whole_replacement = true;
+        inode->exclusive = change->exclusive;
         inode->changed_ms = clock_ms();
         atomic_store(&change->cache->made_ms, clock_ms());
         rc = recording_born_locked(inode);
@@ -234,10 +235,12 @@ static int make_object(struct change *change, const char *what, uint32_t type, c
 
 /* ---- create. ---- */
 
-/* What stands there: with O_EXCL the server's word of this moment, unless the name is known to be taken. */
+/* What stands there: with O_EXCL the server's word of this moment, unless the name is known to be taken; behind, it is said by the
+ * condition of the upload. */
 static int find_existing(struct change *change, bool exclusive, struct waiter *waiter,
                          struct inode **ret_inode)
 {
+    exclusive = exclusive && !change_goes_behind(change->cache);
     int rc = exclusive ? lookup_resolve_marked(change->cache, change->parent, change->name, NULL, ret_inode)
                        : lookup_resolve_made(change->cache, change->parent, change->name, waiter, ret_inode);
 
@@ -270,12 +273,13 @@ static int open_existing(struct change *change, struct inode *inode, int flags, 
     return 0;
 }
 
-/* A new file that was opened by nobody yet: an empty object that no other client can make as well where O_EXCL asks for
- * that, else one that goes up at its close. */
+/* A new file that was opened by nobody yet: one that goes up at its close; in sync an empty object that no other client can make
+ * as well, where O_EXCL asks for that. */
 static int make_file(struct change *change, bool exclusive, const struct maker *maker, struct waiter *waiter,
                      struct entry *ret_entry)
 {
-    if (!exclusive)
+    change->exclusive = exclusive && change_goes_behind(change->cache);
+    if (!exclusive || change->exclusive)
         return plant(change, S_IFREG, maker, 0, NULL, NULL, NULL, ret_entry);
     int honoured = server_conditions(change->cache, waiter); /* else find_existing() has just asked */
     if (honoured < 0)
@@ -289,11 +293,11 @@ int cache_create(struct cache *cache, struct waiter *waiter, struct inode *paren
     struct change change;
     struct inode *inode = NULL;
     struct opened opened;
-    bool behind = change_goes_behind(cache) && !(flags & O_EXCL);
+    bool behind = change_goes_behind(cache);
     int rc = change_must_wait(cache, waiter) ? -EAGAIN : 0;
 
     change = (struct change){.cache = cache, .key = BUF_INIT};
-    if (rc == 0 && flags & O_EXCL)
+    if (rc == 0 && flags & O_EXCL && !behind)
         rc = change_await_deletes(cache, parent, name, false, waiter);
     if (rc == 0)
         rc = change_begin(&change, cache, parent, name, behind, waiter);

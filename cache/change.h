@@ -13,6 +13,7 @@ struct change {
     const char *name;
     struct asking *asking;
     struct buf key; /* "p/a" */
+    bool exclusive; /* what is made overwrites nothing, when it goes up */
 };
 
 /* Names of files change at once, and what follows from that is sent behind. */

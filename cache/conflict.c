@@ -147,6 +147,7 @@ static int record_move_locked(struct aside *aside)
 
     if (rc < 0)
         return rc;
+    inode->exclusive = false;
     content_forget_base_locked(inode);
     snprintf(inode->parked_why, sizeof(inode->parked_why), "a conflict copy of %.80s, not sent yet",
              aside->name);
@@ -239,6 +240,7 @@ static int overwrite(struct inode *inode)
     if (rc < 0)
         return rc;
     LOCK_SCOPED(&inode->lock);
+    inode->exclusive = false;
     content_forget_base_locked(inode);
     log_warn("%s: " CHANGED ": it is overwritten by what was written here (conflict=local-wins)", key.bytes);
     return 0;
@@ -284,6 +286,12 @@ static bool is_content(struct inode *inode)
     return inode->wanted.content_version != inode->remote.content_version;
 }
 
+static bool is_exclusive(struct inode *inode)
+{
+    LOCK_SCOPED(&inode->lock);
+    return inode->exclusive;
+}
+
 int conflict_settle(struct inode *inode, struct waiter *waiter)
 {
     enum conflict_rule rule = inode->cache->config.conflict;
@@ -298,7 +306,7 @@ int conflict_settle(struct inode *inode, struct waiter *waiter)
     if (rule == CONFLICT_REMOTE_WINS)
         return give_up(inode, waiter);
     rc = own_all(inode);
-    if (rc != 0)
+    if (rc < 0 || (rc == 1 && !is_exclusive(inode)))
         return rc < 0 ? rc : 0;
     return rule == CONFLICT_LOCAL_WINS ? overwrite(inode) : step_aside(inode, waiter);
 }

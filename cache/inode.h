@@ -136,6 +136,8 @@ struct inode {
     bool
         whole_replacement; /* created, O_TRUNC or truncate(0): nothing of the base remains, last writer wins */
     bool
+        exclusive; /* made with O_EXCL, and nothing of it was sent: it overwrites nothing, until it has moved */
+    bool
         displaced; /* its object stands under another key than its name's, and follows behind (veil.h); lock of names, too */
     bool
         rekeyed; /* it got another name while its upload was busy, or has to leave its birth key: it ends and begins anew */

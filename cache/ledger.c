@@ -336,6 +336,7 @@ static void set_place(struct ledger *ledger, struct account *account, const stru
     }
     leave_place(ledger, account);
     enter_place(ledger, account, parent, record->name);
+    account->exclusive = false;
     free_forgotten(ledger, old);
 }
 

@@ -562,6 +562,7 @@ static void take_confirmed_locked(struct inode *inode, const struct confirmed *c
         remote->key = xstrdup(confirmed->key);
     }
     remote->exists = true;
+    inode->exclusive = false;
     remote->identity = confirmed->identity;
     remote->confirmed_ms = clock_ms();
     remote->attribute_version = confirmed->attribute_version;

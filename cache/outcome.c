@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "cache/birth.h"
+#include "cache/condition.h"
 #include "cache/recording.h"
 #include "cache/server.h"
 
@@ -114,8 +115,18 @@ static void note_late(struct upload *upload)
     memcpy(upload->inode->late_id, upload->id, sizeof upload->id);
 }
 
-/* Ours is not there. */
-static void hear_nothing(struct upload *upload, int cause, bool base_stands)
+/* It has gone since it was in the way. */
+static void try_again(struct upload *upload, int cause)
+{
+    if (cause == -EEXIST || cause == -ESTALE || cause == -ENOENT) {
+        LOCK_SCOPED(&upload->inode->lock);
+        upload->inode->exclusive = false;
+    }
+    upload_fail_quietly(upload, "the object did not arrive");
+}
+
+/* Ours is not there. `in_the_way`: but something that an exclusive one must not overwrite. */
+static void hear_nothing(struct upload *upload, int cause, bool base_stands, bool in_the_way)
 {
     bool patched = upload->conditional || upload->copying;
     bool gone = cause == -ENOENT && upload->copying && !upload->multipart; /* its source */
@@ -128,12 +139,12 @@ static void hear_nothing(struct upload *upload, int cause, bool base_stands)
         return;
     if (upload->at_birth && (cause == -ESTALE || cause == -EEXIST || foreign))
         birth_leave(upload, "what stood there has changed");
-    else if (cause == -ESTALE || foreign)
+    else if (upload->exclusive ? in_the_way : cause == -ESTALE || foreign)
         upload_meet_conflict(upload);
     else if (upload->inherited)
         begin_again(upload);
     else
-        upload_fail_quietly(upload, "the object did not arrive");
+        try_again(upload, cause);
 }
 
 void outcome_heard_settling(struct upload *upload, struct errand *errand)
@@ -147,6 +158,7 @@ void outcome_heard_settling(struct upload *upload, struct errand *errand)
     bool ours = id && strcmp(id, upload->id) == 0 && seen.size == upload->size;
     bool late = is_late(upload, id);
     bool base_stands = rc == 0 && upload_is_base(upload, &errand->call.object);
+    bool in_the_way = upload->exclusive && rc == 0 && !condition_allows(upload, &errand->call.object);
     if (ours) {
         upload_take_fields(upload, &errand->call.object.meta, &errand->call.object.headers);
         store_fields_copy(&upload->meta, &upload->base_meta);
@@ -165,7 +177,7 @@ void outcome_heard_settling(struct upload *upload, struct errand *errand)
     recording_tried(upload);
     if (!late && cause != -ESTALE && cause != -EEXIST && cause != -ENOENT) /* those were answered */
         note_late(upload);
-    hear_nothing(upload, cause, base_stands);
+    hear_nothing(upload, cause, base_stands, in_the_way);
 }
 
 /* A condition that failed (also since nothing stands there), or an upload that is gone, may be the echo of our own first attempt. */

@@ -69,14 +69,16 @@ static const struct field layouts[RECORD_TYPE_END][FIELDS_MAX] = {
                        FIELD(U64, content_version), FIELD(U64, attribute_version)},
     [RECORD_FORGET] = {FIELD(U64, id)},
     [RECORD_RESTATED] = {REMOTE},
+    [RECORD_EXCLUSIVE] = {FIELD(U64, id)},
 };
 
 static const char *const type_names[RECORD_TYPE_END] = {
-    [RECORD_HEADING] = "HEADING", [RECORD_BOOT] = "BOOT",     [RECORD_MARK] = "MARK",
-    [RECORD_NODE] = "NODE",       [RECORD_BIRTH] = "BIRTH",   [RECORD_ATTRIBUTES] = "ATTRIBUTES",
-    [RECORD_WRITE] = "WRITE",     [RECORD_SIZE] = "SIZE",     [RECORD_REMOTE] = "REMOTE",
-    [RECORD_UPLOAD] = "UPLOAD",   [RECORD_PART] = "PART",     [RECORD_UPLOAD_END] = "UPLOAD_END",
-    [RECORD_TRYING] = "TRYING",   [RECORD_FORGET] = "FORGET", [RECORD_RESTATED] = "RESTATED",
+    [RECORD_HEADING] = "HEADING",     [RECORD_BOOT] = "BOOT",     [RECORD_MARK] = "MARK",
+    [RECORD_NODE] = "NODE",           [RECORD_BIRTH] = "BIRTH",   [RECORD_ATTRIBUTES] = "ATTRIBUTES",
+    [RECORD_WRITE] = "WRITE",         [RECORD_SIZE] = "SIZE",     [RECORD_REMOTE] = "REMOTE",
+    [RECORD_UPLOAD] = "UPLOAD",       [RECORD_PART] = "PART",     [RECORD_UPLOAD_END] = "UPLOAD_END",
+    [RECORD_TRYING] = "TRYING",       [RECORD_FORGET] = "FORGET", [RECORD_RESTATED] = "RESTATED",
+    [RECORD_EXCLUSIVE] = "EXCLUSIVE",
 };
 
 const char *record_type_name(enum record_type type)

@@ -193,6 +193,8 @@ int recording_born_locked(struct inode *inode)
     record.attributes.number = inode->number;
     rc = say(inode, &record, NULL);
     inode->recorded = rc == 0;
+    if (rc == 0 && inode->exclusive)
+        rc = say(inode, &(struct record){.type = RECORD_EXCLUSIVE, .id = inode->account}, NULL);
     return rc;
 }
 

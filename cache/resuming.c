@@ -107,6 +107,7 @@ void resuming_adopt_locked(struct upload *upload)
     bool same_key = inode->remote.exists && strcmp(inode->remote.key, upload->key) == 0;
     upload->conditional = same_key && inode->type == S_IFREG && !inode->whole_replacement;
     snprintf(upload->base_key, sizeof upload->base_key, "%s", inode->remote.exists ? inode->remote.key : "");
+    upload->exclusive = inode->exclusive && !upload->copying;
     upload->asked = true;
     inode->upload_floor = UINT64_MAX;
     rebuild_meta(upload);

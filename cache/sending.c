@@ -6,6 +6,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "cache/birth.h"
+#include "cache/condition.h"
 #include "cache/content.h"
 #include "cache/copying.h"
 #include "cache/mosaic.h"
@@ -402,7 +403,7 @@ static void check_end(struct upload *upload)
 void sending_complete(struct upload *upload)
 {
     bool honoured = upload_conditions_honoured(upload) == ABILITY_YES;
-    if (upload->conditional && !honoured && !upload->guarded) {
+    if ((upload->conditional || upload->exclusive) && !honoured && !upload->guarded) {
         upload_ask_head(upload);
         return;
     }
@@ -422,10 +423,7 @@ void sending_complete(struct upload *upload)
     errand->call.parts = errand->complete;
     errand->call.part_count = upload->part_count;
     errand->call.upload_id = upload->upload_id;
-    if (upload->at_birth && !upload->conditional)
-        errand->call.if_absent = !birth_take_base(upload);
-    if ((upload->conditional && honoured) || (upload->at_birth && !errand->call.if_absent))
-        errand->call.if_match = upload->base.etag;
+    condition_set(upload, &errand->call);
     upload_try(upload, errand);
 }
 
@@ -478,8 +476,7 @@ void sending_whole(struct upload *upload, struct errand *errand)
     errand_set_body(errand, upload->size);
     errand->call.meta = &upload->meta;
     errand->call.headers = &upload->headers;
-    if (upload->conditional && upload_conditions_honoured(upload) == ABILITY_YES)
-        errand->call.if_match = upload->base.etag;
+    condition_set(upload, &errand->call);
     upload_try(upload, errand);
 }
 

@@ -19,6 +19,7 @@ static void take_ours_locked(struct inode *inode, const struct store_object *obj
     free(remote->key);
     remote->key = xstrdup(inode->maybe_key);
     remote->exists = true;
+    inode->exclusive = false;
     server_identity(object, &remote->identity);
     store_fields_copy(&remote->meta, &object->meta);
     store_fields_copy(&remote->headers, &object->headers);
@@ -69,15 +70,17 @@ int settling_ask(struct inode *inode, const char *what, struct waiter *waiter)
 int settling_take_late(struct inode *inode, const char *what, struct waiter *waiter)
 {
     char id[UPLOAD_ID_MAX];
+    BUF_SCOPED key = BUF_INIT;
     struct identity before;
+    bool placed = names_key(inode, &key) == 0;
     int rc = 0;
 
     lock_take(&inode->lock);
     before = inode->remote.identity;
     memcpy(id, inode->late_id, sizeof id);
-    bool may_be = id[0] && inode->remote.exists && !inode->maybe_key;
+    bool may_be = id[0] && (inode->remote.exists || (inode->exclusive && placed)) && !inode->maybe_key;
     if (may_be)
-        inode_set_maybe_locked(inode, inode->remote.key, id);
+        inode_set_maybe_locked(inode, inode->remote.exists ? inode->remote.key : key.bytes, id);
     lock_drop(&inode->lock);
     if (may_be)
         rc = settling_ask(inode, what, waiter);

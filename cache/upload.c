@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "cache/attr.h"
 #include "cache/birth.h"
+#include "cache/condition.h"
 #include "cache/content.h"
 #include "cache/keepsake.h"
 #include "cache/mosaic.h"
@@ -424,7 +425,7 @@ void upload_meet_conflict(struct upload *upload)
     lock_take(&upload->inode->lock);
     bool late = upload->inode->late_id[0];
     lock_drop(&upload->inode->lock);
-    if (!upload->conditional && !upload->displaced && !late) { /* attributes alone */
+    if (!upload->conditional && !upload->exclusive && !upload->displaced && !late) { /* attributes alone */
         upload_fail(upload, -ESTALE, FOREIGN);
         return;
     }
@@ -472,6 +473,8 @@ static void heard_head(struct upload *upload, struct errand *errand)
     int rc = errand->call.rc;
     bool patched = upload->conditional || upload->copying;
     bool conflict = patched && (rc == -ENOENT || (rc == 0 && !upload_is_base(upload, &errand->call.object)));
+    if (upload->exclusive)
+        conflict = rc == 0 && !condition_allows(upload, &errand->call.object);
     bool completing = upload->versioned;
     if (rc == 0 && !conflict && !completing)
         upload_take_fields(upload, &errand->call.object.meta, &errand->call.object.headers);
@@ -628,7 +631,8 @@ static void advance(struct upload *upload)
 {
     struct cache *cache = upload->uploader->cache;
     struct inode *inode = upload->inode;
-    enum store_ability honoured = upload->conditional ? upload_conditions_honoured(upload) : ABILITY_YES;
+    bool guards = upload->conditional || upload->exclusive;
+    enum store_ability honoured = guards ? upload_conditions_honoured(upload) : ABILITY_YES;
     if (honoured == ABILITY_UNKNOWN && !upload->uploader->probed) {
         start_job(upload, ERRAND_PROBE, UPLOAD_ASKING);
         return;
@@ -681,6 +685,7 @@ static void prepare_locked(struct upload *upload)
     upload->copying = !content;
     upload->displaced = inode->remote.exists && !same_key;
     upload->conditional = content && same_key && inode->type == S_IFREG && !inode->whole_replacement;
+    upload->exclusive = content && inode->exclusive;
     upload->base = inode->remote.identity;
     upload->base_key[0] = 0;
     if (inode->remote.exists)

@@ -113,6 +113,7 @@ struct upload {
     bool conditional; /* a patch of an object that others may have replaced */
     bool asked;       /* headers and metadata that a rewrite keeps are known */
     bool kept;        /* what is open and overwritten by it has been kept */
+    bool exclusive;   /* it overwrites nothing but what is, or was, this file's own */
     bool at_birth;    /* the file has another name by now: completed where its parts are, copied after that */
     bool guarded;     /* HEAD told that the base stands, where the endpoint knows no If-Match */
     bool unsettled;   /* a PUT, COPY or COMPLETE of `id` may have happened */

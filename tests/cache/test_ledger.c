@@ -448,7 +448,7 @@ Test(ledger, an_account_that_was_only_opened_says_nothing_of_what_the_bucket_has
 #define PART  16
 
 struct plain {
-    bool there, forgotten, named, upload;
+    bool there, forgotten, named, upload, exclusive;
     uint64_t parent;
     char name[2];
     uint32_t kind, mode;
@@ -506,6 +506,7 @@ static void lose_name(struct plain *plain)
     plain->parent = 0;
     plain->name[0] = 0;
     memset(plain->dirty, 0, sizeof plain->dirty);
+    plain->exclusive = false;
 }
 
 static bool model_node(struct model *model, const struct record *record)
@@ -537,6 +538,9 @@ static bool model_node(struct model *model, const struct record *record)
     if (!named) {
         lose_name(plain);
     } else {
+        bool stays =
+            plain->named && plain->parent == record->parent && strcmp(plain->name, record->name) == 0;
+        plain->exclusive = plain->exclusive && stays;
         plain->named = true;
         plain->parent = record->parent;
         strcpy(plain->name, record->name);
@@ -586,6 +590,7 @@ static bool model_remote(struct plain *plain, const struct record *record)
     plain->version = record->content_version;
     plain->size = record->size;
     plain->remote_version = record->remote_content_version;
+    plain->exclusive = plain->exclusive && !plain->remote_version;
     strcpy(plain->key, record->key);
     memset(plain->dirty, 0, sizeof plain->dirty);
     if (record->type == RECORD_REMOTE)
@@ -649,6 +654,11 @@ static bool model_apply(struct model *model, const struct record *record)
     case RECORD_REMOTE:
     case RECORD_RESTATED:
         return model_remote(plain, record);
+    case RECORD_EXCLUSIVE:
+        if (plain->kind != S_IFREG || !plain->named || plain->remote_version)
+            return false;
+        plain->exclusive = true;
+        return true;
     case RECORD_UPLOAD:
     case RECORD_UPLOAD_END:
         return model_upload(plain, record->type == RECORD_UPLOAD);
@@ -668,6 +678,7 @@ static void compare_account(const struct account *account, const struct plain *p
     cr_assert_eq(account->parent ? account->parent->id : 0, plain->parent);
     cr_assert_str_eq(account->name ? account->name : "", plain->name);
     cr_assert_eq(account->forgotten, plain->forgotten);
+    cr_assert_eq(account->exclusive, plain->exclusive);
     cr_assert_eq(account->attributes.mode, plain->mode);
     cr_assert_eq(account->attributes.size, plain->size);
     cr_assert_eq(account->content_version, plain->version);
@@ -741,10 +752,10 @@ static void make_content(const struct plain *plain, struct record *record, struc
 static void make_record(const struct model *model, struct record *record, struct words *words)
 {
     static const enum record_type types[] = {
-        RECORD_NODE,       RECORD_NODE,   RECORD_NODE,   RECORD_BIRTH,   RECORD_BIRTH,
-        RECORD_ATTRIBUTES, RECORD_WRITE,  RECORD_WRITE,  RECORD_WRITE,   RECORD_SIZE,
-        RECORD_REMOTE,     RECORD_UPLOAD, RECORD_PART,   RECORD_PART,    RECORD_UPLOAD_END,
-        RECORD_TRYING,     RECORD_FORGET, RECORD_FORGET, RECORD_RESTATED};
+        RECORD_NODE,       RECORD_NODE,   RECORD_NODE,   RECORD_BIRTH,    RECORD_BIRTH,
+        RECORD_ATTRIBUTES, RECORD_WRITE,  RECORD_WRITE,  RECORD_WRITE,    RECORD_SIZE,
+        RECORD_REMOTE,     RECORD_UPLOAD, RECORD_PART,   RECORD_PART,     RECORD_UPLOAD_END,
+        RECORD_TRYING,     RECORD_FORGET, RECORD_FORGET, RECORD_RESTATED, RECORD_EXCLUSIVE};
     memset(words, 0, sizeof *words);
     *record = (struct record){.type = types[below(sizeof types / sizeof types[0])], .id = 1 + below(IDS)};
     const struct plain *plain = &model->all[record->id];

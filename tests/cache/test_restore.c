@@ -432,17 +432,14 @@ Test(restore, what_was_written_after_a_put_that_arrived_is_not_taken_for_sent)
 Test(restore, a_put_that_arrived_is_known_though_its_file_grew_out_of_its_slot_meanwhile)
 {
     ROOM_SCOPED(room, (&(struct room_config){.durability = DURABILITY_WRITEBACK}));
-    struct maker maker = {.mode = 0644, .process = ROOM_PROCESS};
     struct handle *handle;
-    struct entry entry;
-    cr_assert_eq(
-        cache_create(room.cache, &room.waiter, room.root, "a", O_RDWR | O_EXCL, &maker, &entry, &handle), 0);
-    inode_unref(entry.inode);
-    cr_assert_eq(room_object_size(&room, "p/a"), 0);
+    cr_assert_eq(room_create(&room, "a", &handle), 0);
+    cr_assert_eq(room_write(&room, handle, 0, 10, 1), 0);
+    cr_assert_eq(room_fsync(&room, handle), 0);
     memory_store_fault(room.bucket, &(struct fault){.kind = FAULT_HANG_REPLY, .op = STORE_PUT, .key = "p/a"});
-    cr_assert_eq(room_write(&room, handle, 0, 1000, 1), 0);
+    cr_assert_eq(room_write(&room, handle, 10, 990, 1), 0);
     cr_assert_eq(room_close(&room, handle), 0);
-    for (int i = 0; i < 2000 && room_object_size(&room, "p/a") == 0; i++)
+    for (int i = 0; i < 2000 && room_object_size(&room, "p/a") == 10; i++)
         usleep(5000);
     cr_assert_eq(room_object_size(&room, "p/a"), 1000);
     cr_assert_eq(room_open(&room, "a", O_WRONLY, &handle), 0);
