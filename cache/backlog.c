@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/log.h"
 #include "cache/content.h"
 #include "cache/core.h"
 #include "cache/deleter.h"
@@ -115,10 +116,38 @@ static void tell_each_leaving(struct cache *cache, cache_unsent_each *each, void
     free(inodes);
 }
 
+struct waiting {
+    cache_unsent_each *each;
+    void *context;
+};
+
+static void tell_waiting(void *context, const struct cache_unsent *unsent)
+{
+    const struct waiting *waiting = context;
+    struct cache_unsent told = *unsent;
+    told.parked = told.lasting = true;
+    told.why = "it waits until this is mounted for writing: this mount is read-only";
+    waiting->each(waiting->context, &told);
+}
+
+/* What an earlier mount left, and a read-only one does not touch. */
+static void tell_each_waiting(struct cache *cache, cache_unsent_each *each, void *context)
+{
+    struct waiting waiting = {each, context};
+    STRING_SCOPED *source = NULL;
+    BUF_SCOPED why = BUF_INIT;
+    if (cache_look(cache->config.disk, tell_waiting, &waiting, &source, &why) < 0)
+        log_warn("what is unsent cannot be told: %s", why.bytes);
+}
+
 void cache_unsent(struct cache *cache, cache_unsent_each *each, void *context)
 {
     struct inode **inodes;
     size_t count;
+    if (cache->config.read_only) {
+        tell_each_waiting(cache, each, context);
+        return;
+    }
     tell_each_leaving(cache, each, context);
     uploader_list_unsent(cache->uploader, &inodes, &count);
     for (size_t i = 0; i < count; i++) {

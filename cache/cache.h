@@ -137,8 +137,8 @@ struct maker { /* who creates */
     pid_t process; /* thread group */
 };
 
-/* With O_EXCL the object stands in S3 when this returns 0, empty, and no other client made it too: -EEXIST for all but the
- * first. (After -EINTR it may stand there.) */
+/* With O_EXCL in sync the object stands in S3 when this returns 0, empty, and no other client made it too: -EEXIST for all but the
+ * first. (After -EINTR it may stand there.) Else it is made here, and goes up over nothing: see conflict.h. */
 int cache_create(struct cache *cache, struct waiter *waiter, struct inode *parent, const char *name,
                  int flags, const struct maker *maker, struct entry *ret_entry, struct handle **ret_handle);
 /* durability=writeback, local: at once; its marker goes up behind, and so do changes of its attributes. */

@@ -240,7 +240,8 @@ static int make_object(struct change *change, const char *what, uint32_t type, c
 static int find_existing(struct change *change, bool exclusive, struct waiter *waiter,
                          struct inode **ret_inode)
 {
-    exclusive = exclusive && !change_goes_behind(change->cache);
+    if (exclusive && change_goes_behind(change->cache))
+        return lookup_resolve_marked(change->cache, change->parent, change->name, waiter, ret_inode);
     int rc = exclusive ? lookup_resolve_marked(change->cache, change->parent, change->name, NULL, ret_inode)
                        : lookup_resolve_made(change->cache, change->parent, change->name, waiter, ret_inode);
 

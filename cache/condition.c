@@ -16,9 +16,9 @@ static bool find_remote(struct upload *upload, struct identity *ret_own)
 static bool find_own(struct upload *upload, struct identity *ret_own)
 {
     struct names *names = &upload->uploader->cache->names;
+    LOCK_SCOPED(&names->lock); /* the deleter gives the one to the other */
     if (find_remote(upload, ret_own))
         return true;
-    LOCK_SCOPED(&names->lock);
     return upload->exclusive && names_doomed_version_locked(names, upload->key, ret_own);
 }
 

@@ -256,10 +256,20 @@ static int own_all(struct inode *inode)
     return content_gaps_locked(inode) ? -ESTALE : content_own_base_locked(inode);
 }
 
+static bool is_exclusive(struct inode *inode)
+{
+    LOCK_SCOPED(&inode->lock);
+    return inode->exclusive;
+}
+
 /* It has another name by now: theirs keeps the old one, ours goes up whole under its own. */
 static int part(struct inode *inode)
 {
+    AFTERMATH_SCOPED(aftermath, inode->cache);
     LOCK_SCOPED(&inode->cache->names.lock);
+
+    if (is_exclusive(inode)) /* that is of one that was removed here, and goes */
+        names_leave_locked(inode, &aftermath);
 
     lock_take(&inode->lock);
     bool whole = inode->type == S_IFDIR || (inode->type == S_IFREG && !content_gaps_locked(inode));
@@ -286,10 +296,11 @@ static bool is_content(struct inode *inode)
     return inode->wanted.content_version != inode->remote.content_version;
 }
 
-static bool is_exclusive(struct inode *inode)
+/* It replaces whatever stands there. */
+static bool is_last_writer(struct inode *inode)
 {
     LOCK_SCOPED(&inode->lock);
-    return inode->exclusive;
+    return inode->whole_replacement && !inode->exclusive;
 }
 
 int conflict_settle(struct inode *inode, struct waiter *waiter)
@@ -303,10 +314,12 @@ int conflict_settle(struct inode *inode, struct waiter *waiter)
         return part(inode);
     if (!is_content(inode))
         return -ESTALE;
+    if (is_last_writer(inode))
+        return 0;
     if (rule == CONFLICT_REMOTE_WINS)
         return give_up(inode, waiter);
     rc = own_all(inode);
-    if (rc < 0 || (rc == 1 && !is_exclusive(inode)))
-        return rc < 0 ? rc : 0;
+    if (rc < 0)
+        return rc;
     return rule == CONFLICT_LOCAL_WINS ? overwrite(inode) : step_aside(inode, waiter);
 }

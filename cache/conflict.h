@@ -1,4 +1,5 @@
-/* conflict: the object that a file was patched from is another client's by now, or gone: what becomes of ours.
+/* conflict: the object that a file was patched from is another client's by now, or gone, or one is where O_EXCL made a file: what becomes
+ * of ours.
  *
  *      keep both     ours --moves aside--> NAME.skyvol-conflict-HOST-TIME, which goes up whole; theirs has NAME
  *      remote wins   ours is given up (discard.h)
@@ -9,7 +10,7 @@
  *
  * Open handles, and what they write later, follow ours; who waits in fsync or close hears ESTALE once. Where parts of the base are
  * not here and cannot be had any more, ours stays what and where it is, but for remote-wins.
- * Whole replacement (create, O_TRUNC, rename) is no conflict: the last writer wins.
+ * Whole replacement (create without O_EXCL, O_TRUNC, rename) is no conflict: the last writer wins.
  *
  * Threads: conflict_settle() blocks, and is called by the upload of that inode while it is busy; the marker of the name keeps renames
  *          and removals away, and a hold of the upload interrupts it.

@@ -598,18 +598,21 @@ void content_part_locked(struct inode *inode)
     content_forget_base_locked(inode);
 }
 
-void content_give_back(struct inode *inode)
+bool content_give_back_locked(struct inode *inode)
 {
-    LOCK_SCOPED(&inode->lock);
+    bool some = false;
     uint64_t limit = smaller(inode->base_size, inode->wanted.attributes.size), end;
     struct extent run, dirty;
     for (uint64_t at = 0; extents_next(&inode->present, at, limit, &run); at = end) {
         end = extents_next(&inode->dirty, run.start, run.end, &dirty) ? dirty.start : run.end;
-        if (end > run.start && disk_punch(inode->local, run.start, end - run.start) == 0)
+        if (end > run.start && disk_punch(inode->local, run.start, end - run.start) == 0) {
             extents_remove(&inode->present, run.start, end);
+            some = true;
+        }
         if (end < run.end)
             end = dirty.end;
     }
+    return some;
 }
 
 /* ---- What goes up. ---- */

@@ -70,8 +70,12 @@ static int fill(struct errand *errand)
     struct inode *inode = errand->upload->inode;
     struct journal *journal = inode->cache->journal;
     int rc = content_fill(inode, &errand->upload->copied, &errand->waiter);
-    if ((rc == -ENOSPC || rc == -EDQUOT) && (!journal || journal_flush(journal, &errand->waiter) == 0))
-        content_give_back(inode);
+    if (rc != -ENOSPC && rc != -EDQUOT)
+        return rc;
+    if (!journal || journal_flush(journal, &errand->waiter) == 0) {
+        LOCK_SCOPED(&inode->lock);
+        content_give_back_locked(inode);
+    }
     return rc;
 }
 

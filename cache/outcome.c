@@ -6,8 +6,10 @@
 #include "base/clock.h"
 #include "cache/birth.h"
 #include "cache/condition.h"
+#include "cache/content.h"
 #include "cache/recording.h"
 #include "cache/server.h"
+#include "cache/veil.h"
 
 /* ---- In doubt, and not. ---- */
 
@@ -115,26 +117,34 @@ static void note_late(struct upload *upload)
     memcpy(upload->inode->late_id, upload->id, sizeof upload->id);
 }
 
-/* It has gone since it was in the way. */
-static void try_again(struct upload *upload, int cause)
+/* What it was to overwrite, or must not, has gone: nothing of this name is known to stand there any more. */
+static void forget_gone(struct upload *upload)
 {
-    if (cause == -EEXIST || cause == -ESTALE || cause == -ENOENT) {
-        LOCK_SCOPED(&upload->inode->lock);
-        upload->inode->exclusive = false;
-    }
-    upload_fail_quietly(upload, "the object did not arrive");
+    struct inode *inode = upload->inode;
+    struct names *names = &inode->cache->names;
+    AFTERMATH_SCOPED(aftermath, inode->cache);
+    LOCK_SCOPED(&names->lock);
+
+    names_undoom_locked(names, upload->key, inode, &aftermath);
+    lock_take(&inode->lock);
+    if (inode->remote.exists && strcmp(inode->remote.key, upload->key) == 0)
+        content_forget_base_locked(inode);
+    lock_drop(&inode->lock);
+    veil_update_locked(inode);
 }
 
-/* Ours is not there. `in_the_way`: but something that an exclusive one must not overwrite. */
-static void hear_nothing(struct upload *upload, int cause, bool base_stands, bool in_the_way)
+/* Ours is not there. `in_the_way`: but something that an exclusive one must not overwrite; `gone`: nothing is. */
+static void hear_nothing(struct upload *upload, int cause, bool base_stands, bool in_the_way, bool gone)
 {
     bool patched = upload->conditional || upload->copying;
-    bool gone = cause == -ENOENT && upload->copying && !upload->multipart; /* its source */
-    bool foreign = upload->displaced ? gone : patched && !base_stands;
+    bool lacks_source = cause == -ENOENT && upload->copying && !upload->multipart;
+    bool foreign = upload->displaced ? lacks_source : patched && !base_stands;
     /* The upload is gone, and not ours is there; unless it was the base that is gone. */
     upload->lost = cause == -ENOENT && upload->multipart && !foreign;
     if (upload->lost)
         upload_drop_multipart(upload);
+    if (upload->exclusive && gone)
+        forget_gone(upload);
     if (upload_halts(upload))
         return;
     if (upload->at_birth && (cause == -ESTALE || cause == -EEXIST || foreign))
@@ -144,7 +154,7 @@ static void hear_nothing(struct upload *upload, int cause, bool base_stands, boo
     else if (upload->inherited)
         begin_again(upload);
     else
-        try_again(upload, cause);
+        upload_fail_quietly(upload, "the object did not arrive");
 }
 
 void outcome_heard_settling(struct upload *upload, struct errand *errand)
@@ -177,7 +187,7 @@ void outcome_heard_settling(struct upload *upload, struct errand *errand)
     recording_tried(upload);
     if (!late && cause != -ESTALE && cause != -EEXIST && cause != -ENOENT) /* those were answered */
         note_late(upload);
-    hear_nothing(upload, cause, base_stands, in_the_way);
+    hear_nothing(upload, cause, base_stands, in_the_way, rc == -ENOENT);
 }
 
 /* A condition that failed (also since nothing stands there), or an upload that is gone, may be the echo of our own first attempt. */

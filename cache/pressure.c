@@ -10,8 +10,9 @@
 #include "cache/core.h"
 #include "cache/journal.h"
 
-#define LIMIT_MS      1000 /* how long a look at the disk is believed */
-#define RATE_MS       500  /* over which the rate of the way up is taken */
+#define LIMIT_MS      1000                /* how long a look at the disk is believed */
+#define RATE_MS       500                 /* over which the rate of the way up is taken */
+#define RATE_LEAST    ((uint64_t)1 << 20) /* bytes a second, where none is known: what is there goes first */
 #define SLEEP_MS_MAX  1000
 #define HURRY_MS      1000 /* everything is published at most so often */
 #define GRACE_MS      2000
@@ -121,7 +122,7 @@ static int sleep_for(struct pressure *pressure, size_t size, uint64_t over, uint
 {
     uint64_t rate = take_rate(pressure);
     double nearness = (double)over / (double)quarter;
-    double ms = rate ? (double)size * 1000 / (double)rate * nearness * 2 : SLEEP_MS_MAX * nearness;
+    double ms = (double)size * 1000 / (double)(rate > RATE_LEAST ? rate : RATE_LEAST) * nearness * 2;
     int64_t deadline = clock_ms() + (ms < SLEEP_MS_MAX ? (int64_t)ms : SLEEP_MS_MAX);
     LOCK_SCOPED(&pressure->lock);
     int rc = gate_wait_locked(&pressure->none, &pressure->lock, waiter, deadline);
@@ -193,6 +194,7 @@ int pressure_wait(struct pressure *pressure, size_t size, struct waiter *waiter)
             return 0;
         if (!waiter)
             return -EAGAIN;
+        hurry(pressure); /* so that it goes up before the limit is met, also the file that grows */
         if (dirty + size <= limit)
             return sleep_for(pressure, size, dirty + size - soft, limit / 4, waiter);
         int rc = wait_for_less(pressure, &progress, waiter);
@@ -200,6 +202,17 @@ int pressure_wait(struct pressure *pressure, size_t size, struct waiter *waiter)
         if (rc < 0)
             return rc;
     }
+}
+
+bool pressure_is_near(struct pressure *pressure, size_t size)
+{
+    uint64_t limit = find_limit(pressure);
+    return !pressure->cache->config.dirty_max && pressure_dirty(pressure) + size > limit - limit / 4;
+}
+
+void pressure_look_again(struct pressure *pressure)
+{
+    atomic_store(&pressure->limit_ms, 0);
 }
 
 /* The local file of what was sent goes a moment later, when the journal has been flushed. */

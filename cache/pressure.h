@@ -4,7 +4,7 @@
  *      a writer       goes on at once      sleeps, the longer the nearer     waits until there is room
  *
  * The limit is dirty_max, or what the disk allows: what is free and what is unsent, less a reserve for others. A write that the disk
- * refuses waits as at the limit. Whoever waits makes everything unsent go up, also what is open. While bytes go up nobody hears an
+ * refuses waits as at the limit. Whoever sleeps or waits makes everything unsent go up, also what is open. While bytes go up nobody hears an
  * error; when nothing moves for io_timeout, or nothing is left that could make room, it is -ENOSPC.
  *
  * Threads: pressure_note() with any lock up to an inode's; pressure_wait() and pressure_await_room() without any.
@@ -24,6 +24,10 @@ void pressure_note(struct pressure *pressure, int64_t bytes);
 uint64_t pressure_dirty(const struct pressure *pressure);
 /* Before `size` bytes are written. 0, -EAGAIN (no waiter), -EINTR, -ENOSPC. */
 int pressure_wait(struct pressure *pressure, size_t size, struct waiter *waiter);
+/* The disk has little room for so many bytes more. */
+bool pressure_is_near(struct pressure *pressure, size_t size);
+/* It was given some back. */
+void pressure_look_again(struct pressure *pressure);
 /* After the disk had no room: 0, try again. -EAGAIN, -EINTR, -ENOSPC. */
 int pressure_await_room(struct pressure *pressure, struct waiter *waiter);
 

@@ -45,7 +45,7 @@ enum record_type {
     RECORD_TRYING,     /* a PUT, COPY or COMPLETE with this skyvol_id may have happened; "": it has not */
     RECORD_FORGET,     /* clean, or given up: nothing is kept of it */
     RECORD_RESTATED,   /* as REMOTE, but says nothing of what is tried: TRYING stays */
-    RECORD_EXCLUSIVE, /* made where nothing was to be (O_EXCL): until it was sent, or has moved, it overwrites nothing */
+    RECORD_EXCLUSIVE, /* made where nothing was to be (O_EXCL): until it was sent, or got another name or directory itself, it overwrites nothing */
     RECORD_TYPE_END,
 };
 

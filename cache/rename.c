@@ -28,6 +28,9 @@ int rename_edge_locked(struct rename *rename, struct aftermath *aftermath)
 
     if (rc < 0)
         return rc;
+    lock_take(&rename->inode->lock);
+    rename->inode->exclusive = false; /* of an earlier mount in write-back: a rename overwrites */
+    lock_drop(&rename->inode->lock);
     if (target && target->type == S_IFREG) {
         LOCK_SCOPED(&target->lock);
         if (target->opens && !target->keepsake && content_gaps_locked(target))

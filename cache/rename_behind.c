@@ -93,8 +93,10 @@ static int record_locked(struct rename *rename, struct inode *target)
     if (rc < 0)
         return rc;
     LOCK_SCOPED(&rename->inode->lock);
-    rename->inode->exclusive = false; /* a rename overwrites */
-    return recording_moved_locked(rename->inode, rename->to_parent, rename->to_name, target);
+    rc = recording_moved_locked(rename->inode, rename->to_parent, rename->to_name, target);
+    if (rc == 0)
+        rename->inode->exclusive = false; /* a rename overwrites */
+    return rc;
 }
 
 void rename_displace_locked(struct inode *inode)

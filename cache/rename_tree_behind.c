@@ -51,6 +51,13 @@ static struct inode *take_directory_locked(struct look *look, struct inode *pare
     return inode && inode->type == S_IFDIR ? inode : NULL;
 }
 
+/* What stands there is not what it was made over: it was to be made over nothing. */
+static bool is_exclusive(struct inode *inode)
+{
+    LOCK_SCOPED(&inode->lock);
+    return inode->exclusive;
+}
+
 static int take_file_locked(struct look *look, struct inode *parent, const char *name,
                             const struct store_object *object)
 {
@@ -62,7 +69,7 @@ static int take_file_locked(struct look *look, struct inode *parent, const char 
         return NO_NAME;
     inode = observed_apply_locked(look->cache, parent, name, &observed, look->aftermath);
     server_identity(object, &identity);
-    if (inode && inode->type == observed.type)
+    if (inode && inode->type == observed.type && !is_exclusive(inode))
         names_take_object_locked(inode, object->key, &identity); /* made here over one that nobody knew */
     return inode ? 0 : NO_NAME;
 }

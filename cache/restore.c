@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "cache/aftermath.h"
@@ -175,8 +176,11 @@ static struct inode *restore_locked(struct cache *cache, const struct account *a
     else
         veil_update_locked(inode);
     LOCK_SCOPED(&inode->lock);
-    if (!inode->orphan && inode_dirty_locked(inode))
+    if (!inode->orphan && inode_dirty_locked(inode)) {
         uploader_note_dirty_locked(inode);
+        int64_t age_ms = (clock_wall_ns() - inode->wanted.attributes.ctime_ns) / 1000000;
+        inode->unsent_since_ms -= age_ms > 0 ? age_ms : 0; /* it has waited since then, mounted or not */
+    }
     return inode;
 }
 

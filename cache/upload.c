@@ -457,7 +457,7 @@ void upload_ask_head(struct upload *upload)
 {
     struct errand *errand = errand_new_call(upload, STORE_HEAD, false);
     upload_set_state(upload, UPLOAD_ASKING);
-    if (upload->copying || (upload->displaced && !upload->versioned))
+    if (upload->copying || (upload->displaced && !upload->versioned && !upload->asked))
         errand->call.key = upload->base_key;
     errand_start(errand);
 }
@@ -473,8 +473,9 @@ static void heard_head(struct upload *upload, struct errand *errand)
     int rc = errand->call.rc;
     bool patched = upload->conditional || upload->copying;
     bool conflict = patched && (rc == -ENOENT || (rc == 0 && !upload_is_base(upload, &errand->call.object)));
+    bool here = strcmp(errand->call.key, upload->key) == 0;
     if (upload->exclusive)
-        conflict = rc == 0 && !condition_allows(upload, &errand->call.object);
+        conflict = here && rc == 0 && !condition_allows(upload, &errand->call.object);
     bool completing = upload->versioned;
     if (rc == 0 && !conflict && !completing)
         upload_take_fields(upload, &errand->call.object.meta, &errand->call.object.headers);
@@ -490,7 +491,8 @@ static void heard_head(struct upload *upload, struct errand *errand)
         upload->guarded = true;
         sending_complete(upload);
     } else {
-        upload->asked = upload->guarded = true;
+        upload->asked = true;
+        upload->guarded = here || !upload->exclusive;
         advance(upload);
     }
 }
@@ -542,12 +544,14 @@ static void heard_job(struct upload *upload, struct errand *errand)
 }
 
 /* What the disk must know before the object is another one: should the power go with only an older version of this file there, a
- * patch of what the object was, or with an older file under this name, our own object would be taken for another client's. */
+ * patch of what the object was, with an older file under this name, or one that must overwrite nothing, our own object would be
+ * taken for another client's. */
 static uint64_t flush_first(struct upload *upload)
 {
     struct journal *journal = upload->uploader->cache->journal;
     LOCK_SCOPED(&upload->inode->lock);
-    return upload->inode->remote.exists ? journal_hurry(journal) : journal_moved(journal);
+    bool replaces = upload->inode->remote.exists || upload->exclusive;
+    return replaces ? journal_hurry(journal) : journal_moved(journal);
 }
 
 void upload_try(struct upload *upload, struct errand *errand)
@@ -743,7 +747,9 @@ bool upload_fits_locked(const struct upload *upload)
 static bool resumes(struct upload *upload)
 {
     LOCK_SCOPED(&upload->inode->lock);
-    bool resume = upload->unsettled || upload_fits_locked(upload);
+    bool fits = upload_fits_locked(upload), resume = upload->unsettled || fits;
+    if (fits && !upload->unsettled)
+        upload->exclusive = upload->inode->exclusive;
     if (!resume && !upload->at_birth)
         prepare_locked(upload);
     return resume;

@@ -746,9 +746,11 @@ void uploader_report(struct uploader *uploader, struct uploader_report *ret_repo
     size_t count;
     struct inode **inodes = list_unsent(uploader, &count);
     uint64_t bytes = 0, conflicts = 0;
+    int64_t since_ms = CLOCK_NEVER;
     for (size_t i = 0; i < count; i++) {
         lock_take(&inodes[i]->lock);
         bytes += extents_bytes(&inodes[i]->dirty);
+        since_ms = inodes[i]->unsent_since_ms < since_ms ? inodes[i]->unsent_since_ms : since_ms;
         conflicts += inodes[i]->parked_rc == -ESTALE;
         lock_drop(&inodes[i]->lock);
         inode_unref(inodes[i]);
@@ -767,8 +769,6 @@ void uploader_report(struct uploader *uploader, struct uploader_report *ret_repo
         .sent_again_bytes = uploader->sent_again_bytes,
         .copied_bytes = uploader->copied_bytes,
     };
-    if (!list_empty(&uploader->unsent)) {
-        struct inode *oldest = container_of(uploader->unsent.next, struct inode, unsent);
-        ret_report->oldest_unsent_ms = clock_ms() - oldest->unsent_since_ms;
-    }
+    if (since_ms != CLOCK_NEVER)
+        ret_report->oldest_unsent_ms = clock_ms() - since_ms;
 }

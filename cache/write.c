@@ -14,6 +14,24 @@ static int sync_write(struct cache *cache, struct inode *inode, struct waiter *w
     return uploader_sync_wait(inode, waiter);
 }
 
+/* Of a file that grows larger than the disk: what went up, and is here as well. The disk hears first that it is not dirty. */
+static bool give_back(struct cache *cache, struct inode *inode, struct waiter *waiter)
+{
+    lock_take(&inode->lock);
+    bool some = !inode->upload_busy && extents_bytes(&inode->present) > inode->dirty_bytes;
+    uint64_t heard = inode->remote.content_version;
+    lock_drop(&inode->lock);
+    if (!some || (cache->journal && journal_flush(cache->journal, waiter) < 0))
+        return false;
+    lock_take(&inode->lock);
+    /* Of what was confirmed since, the disk has not heard; and an upload reads what is here without the lock. */
+    some = !inode->upload_busy && heard == inode->remote.content_version && content_give_back_locked(inode);
+    lock_drop(&inode->lock);
+    if (some)
+        pressure_look_again(cache->pressure);
+    return some;
+}
+
 int cache_write(struct cache *cache, struct waiter *waiter, struct handle *handle, const void *bytes,
                 size_t size, uint64_t offset)
 {
@@ -27,6 +45,8 @@ int cache_write(struct cache *cache, struct waiter *waiter, struct handle *handl
     if (synchronous && !waiter)
         return -EAGAIN; /* it waits at its end, where nothing could be taken back */
     int rc = journal_throttle(cache->journal, waiter);
+    if (rc == 0 && waiter && pressure_is_near(cache->pressure, size))
+        give_back(cache, handle->inode, waiter);
     if (rc == 0)
         rc = pressure_wait(cache->pressure, size, waiter);
     if (rc == 0 && handle->closing)
@@ -35,7 +55,8 @@ int cache_write(struct cache *cache, struct waiter *waiter, struct handle *handl
         rc = content_write(handle->inode, waiter, bytes, size, offset, (handle->flags & O_APPEND) != 0);
         if (rc != -ENOSPC && rc != -EDQUOT)
             break;
-        rc = pressure_await_room(cache->pressure, waiter);
+        rc = waiter && give_back(cache, handle->inode, waiter) ? 0
+                                                               : pressure_await_room(cache->pressure, waiter);
     }
     return rc == 0 && synchronous ? sync_write(cache, handle->inode, waiter) : rc;
 }

@@ -39,12 +39,17 @@ static const struct command {
      "what a mount does, holds and could not send",
      "DIR is a mount, or a cache directory that nobody mounts. --all: all mounts of this user, daemons that "
      "still send,\n"
-     "and the cache directories with unsent changes.\n"},
+     "and the default cache directories with unsent changes (one that cache_dir= named is found by its "
+     "path).\n"},
     {"flush", command_flush, "skyvol flush DIR|FILE...",
      "send what is unsent and wait until it is in the bucket",
      "Of a mount, of anything below one, or of a cache directory that nobody mounts. Shows how far it is. "
      "Exits 1 when\n"
-     "something cannot be sent, and says why. Ctrl-C ends the waiting, not the sending.\n"},
+     "something cannot be sent, and says why. What a server refuses that may change its mind (403, no such "
+     "bucket) is\n"
+     "tried again and waited for: see skyvol status; for scripts: timeout 300 skyvol flush DIR. Ctrl-C ends "
+     "the waiting,\n"
+     "not the sending.\n"},
     {"discard", command_discard, "skyvol discard DIR FILE [--yes]", "give up the unsent changes of one file",
      "FILE is a path below DIR, a mount or a cache directory that nobody mounts. It is again what the bucket "
      "holds, or\n"

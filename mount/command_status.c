@@ -46,9 +46,11 @@ static void print_unsent(const struct json *status)
     for (size_t i = 0; i < json_count(unsent); i++) {
         const struct json *file = json_at(unsent, i);
         const char *why = json_get_string(file, "why");
+        const char *key = json_get_string(file, "key");
         BUF_SCOPED place = BUF_INIT;
         command_print_place(file, &place);
-        words_line(stdout, "  unsent      %s (%lld bytes)%s%s%s%s", json_get_string(file, "key"),
+        words_line(stdout, "  unsent      %s (%lld bytes)%s%s%s%s",
+                   key && *key ? key : json_get_string(file, "file"), /* unmounted, the prefix is not known */
                    command_number(file, "bytes"), why && *why ? ": " : "", why ? why : "",
                    place.length ? "; kept in " : "", place.bytes);
     }

@@ -107,10 +107,35 @@ static void read_boot(char *boot, size_t size)
         close(file);
 }
 
+static void count_waiting(void *context, const struct cache_unsent *unsent)
+{
+    size_t *count = context;
+    (void)unsent;
+    ++*count;
+}
+
+static void tell_waiting(struct rooms *rooms)
+{
+    size_t count = 0;
+    cache_unsent(rooms->cache, count_waiting, &count);
+    if (!count)
+        return;
+    words_next(&rooms->warnings);
+    buf_printf(
+        &rooms->warnings,
+        "%zu unsent files of an earlier mount wait here until it is mounted for writing; or, unmounted: "
+        "skyvol flush %s",
+        count, rooms->home.path);
+}
+
 /* What an earlier mount left goes on by itself; it is said once. */
 static void tell_resumed(struct rooms *rooms)
 {
     struct cache_backlog backlog;
+    if (rooms->settings->read_only) {
+        tell_waiting(rooms);
+        return;
+    }
     cache_backlog(rooms->cache, &backlog);
     if (!backlog.files)
         return;

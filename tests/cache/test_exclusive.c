@@ -211,6 +211,59 @@ Test(exclusive, a_lost_reply_is_no_conflict)
     cr_assert_eq(memory_store_object_count(room.bucket), 1);
 }
 
+static struct inode *make_directory(struct room *room)
+{
+    struct maker maker = {.mode = 0755, .process = ROOM_PROCESS};
+    struct entry entry;
+    cr_assert_eq(cache_mkdir(room->cache, &room->waiter, room->root, "d", &maker, &entry), 0);
+    return entry.inode;
+}
+
+static void make_below(struct room *room, struct inode *directory, int flags, unsigned seed)
+{
+    struct maker maker = {.mode = 0600, .process = ROOM_PROCESS};
+    struct entry entry;
+    struct handle *handle;
+    cr_assert_eq(cache_create(room->cache, &room->waiter, directory, "a", O_RDWR | O_CREAT | flags, &maker,
+                              &entry, &handle),
+                 0);
+    inode_unref(entry.inode);
+    cr_assert_eq(room_write(room, handle, 0, 100, seed), 0);
+    cr_assert_eq(room_close(room, handle), 0);
+}
+
+/* What another client made there meanwhile is not taken along, nor for ours. */
+Test(exclusive, in_a_directory_that_is_renamed)
+{
+    ROOM_SCOPED(room, WRITEBACK);
+    struct inode *directory = make_directory(&room);
+    assert_drained(&room);
+    room_stop_server(&room);
+    make_below(&room, directory, O_EXCL, 1);
+    memory_store_put_text(room.bucket, "p/d/a", "theirs");
+    cr_assert_eq(cache_rename(room.cache, &room.waiter, room.root, "d", room.root, "e", 0), 0);
+    room_start_server(&room);
+    assert_drained(&room);
+    cr_assert_eq(room_object_size(&room, "p/d/a"), 6, "theirs is gone");
+    cr_assert(room_object_holds(&room, "p/e/a", 0, 100, 1));
+    inode_unref(directory);
+}
+
+Test(exclusive, over_what_was_removed_in_a_directory_that_is_renamed)
+{
+    ROOM_SCOPED(room, WRITEBACK);
+    struct inode *directory = make_directory(&room);
+    make_below(&room, directory, 0, 3);
+    assert_drained(&room);
+    cr_assert_eq(cache_unlink(room.cache, &room.waiter, directory, "a"), 0);
+    make_below(&room, directory, O_EXCL, 1);
+    cr_assert_eq(cache_rename(room.cache, &room.waiter, room.root, "d", room.root, "e", 0), 0);
+    assert_drained(&room);
+    cr_assert(room_object_holds(&room, "p/e/a", 0, 100, 1));
+    cr_assert_not(memory_store_has(room.bucket, "p/d/a"), "what was removed came back");
+    inode_unref(directory);
+}
+
 static void remove_it(struct memory_store *memory, const struct store_call *call, void *context)
 {
     (void)call, (void)context;
@@ -230,6 +283,24 @@ Test(exclusive, what_was_in_the_way_and_has_gone_is_no_conflict)
     assert_drained(&room);
     cr_assert(room_object_holds(&room, "p/a", 0, 100, 1));
     cr_assert_eq(memory_store_object_count(room.bucket), 1);
+}
+
+/* ... and if it comes back before the next try, as lock files do, it stays. */
+Test(exclusive, what_was_in_the_way_has_gone_and_comes_back)
+{
+    ROOM_SCOPED(room, WRITEBACK);
+    struct handle *handle;
+    make_of(&room, "a", 100, &handle);
+    memory_store_put_text(room.bucket, "p/a", "theirs");
+    int fault = memory_store_fault(
+        room.bucket,
+        &(struct fault){.kind = FAULT_MEANWHILE, .op = STORE_HEAD, .times = 1, .meanwhile = remove_it});
+    cr_assert_eq(room_close(&room, handle), 0);
+    for (int i = 0; i < 2000 && !memory_store_fault_struck(room.bucket, fault); i++)
+        usleep(1000);
+    memory_store_put_text(room.bucket, "p/a", "theirs");
+    assert_drained(&room);
+    expect_both(&room, 100);
 }
 
 static bool is_there(void *context)

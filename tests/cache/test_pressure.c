@@ -122,3 +122,42 @@ Test(pressure, a_disk_that_is_full_makes_the_writer_wait_for_what_goes_up)
     cr_assert_eq(room_write(&room, handle, 0, 1000, 2), 0, "the disk had room again when a was gone");
     cr_assert_eq(room_close(&room, handle), 0);
 }
+
+/* One file that grows, by small writes, to a server that takes all: it goes up while it is open, and is never stuck. */
+Test(pressure, a_file_larger_than_the_limit_goes_through)
+{
+    struct room_config config = limited(4 * MIB);
+    config.io_timeout_ms = 60000;
+    ROOM_SCOPED(room, &config);
+    struct handle *handle;
+    cr_assert_eq(room_create(&room, "a", &handle), 0);
+    for (uint64_t at = 0; at < 12 * MIB; at += 16 << 10) {
+        cr_assert_eq(room_write(&room, handle, at, 16 << 10, 1), 0);
+        cr_assert_leq(pressure_dirty(room.cache->pressure), 4 * MIB);
+    }
+    cr_assert_eq(room_close(&room, handle), 0);
+    size_t unsent;
+    cr_assert_eq(cache_drain(room.cache, &room.waiter, clock_ms() + 10000, &unsent), 0);
+    cr_assert_eq(room_object_size(&room, "p/a"), 12 * MIB);
+    cr_assert(room_object_holds(&room, "p/a", 0, 12 * MIB, 1));
+}
+
+Test(pressure, what_went_up_of_an_open_file_makes_room_on_a_full_disk)
+{
+    struct room_config config = limited(0);
+    ROOM_SCOPED(room, &config);
+    struct handle *handle;
+    cr_assert_eq(room_create(&room, "a", &handle), 0);
+    cr_assert_eq(room_write(&room, handle, 0, 3 * MIB, 1), 0);
+    cr_assert_eq(room_fsync(&room, handle), 0);
+    cr_assert_eq(extents_bytes(&room_inode(handle)->present), 3 * MIB);
+    atomic_store(&room.disk.full, true);
+    cr_assert_eq(room_write(&room, handle, 3 * MIB, 1000, 1), -ENOSPC);
+    cr_assert_eq(extents_bytes(&room_inode(handle)->present), 0);
+    atomic_store(&room.disk.full, false);
+    cr_assert_eq(room_write(&room, handle, 3 * MIB, 1000, 1), 0);
+    cr_assert_eq(room_close(&room, handle), 0);
+    size_t unsent;
+    cr_assert_eq(cache_drain(room.cache, &room.waiter, clock_ms() + 10000, &unsent), 0);
+    cr_assert(room_object_holds(&room, "p/a", 0, 3 * MIB + 1000, 1));
+}

@@ -5,6 +5,7 @@ that failed while the server was away is a doubt too, and the thread goes on wit
 """
 
 import errno
+import http.client
 import os
 import random
 import threading
@@ -12,6 +13,7 @@ import time
 
 from content import Content, difference, pattern
 from model import Directory, File, Symlink
+from s3 import S3Error
 
 MIB = 1 << 20
 GONE = {errno.ENOTCONN, errno.ECONNABORTED, errno.ESHUTDOWN}
@@ -118,8 +120,12 @@ class Worker(threading.Thread):
         return value
 
     def is_known(self, error, involved):
-        return error.errno in (errno.EISDIR, errno.EEXIST, errno.ENOTDIR, errno.ENOTEMPTY) and \
-            any(isinstance(item, str) and self.is_ghost(f"{self.tree.name}/{item}") for item in involved)
+        if error.errno not in (errno.EISDIR, errno.EEXIST, errno.ENOTDIR, errno.ENOTEMPTY):
+            return False
+        try:
+            return any(isinstance(item, str) and self.is_ghost(f"{self.tree.name}/{item}") for item in involved)
+        except (OSError, http.client.HTTPException, S3Error):
+            return self.faulty.is_set()  # the server was stopped just now: nobody can tell
 
     # ---- Names. ----
 
