@@ -431,12 +431,30 @@ class TestFlush(Commands):
         status = json.loads(mount.run("status", str(cache), "--json").stdout)
         self.assertEqual((status["mounted"], status["unsent_files"], status["unsent"][0]["file"]), (False, 1, "f"))
         self.assertIn("nobody uploads", mount.run("status", str(cache)).stdout)
+        self.assertRegex(mount.run("status", str(cache)).stdout, r"unsent +f \(1 bytes\)")
         done = self.flush(cache)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(self.object("f"), b"x")
         self.minio.stop()
         done = self.flush(cache)
         self.assertEqual((done.returncode, done.stderr), (0, ""))
+
+    def test_a_read_only_mount_does_not_hide_what_waits(self):
+        mount = self.mount(stop_timeout="0s")
+        with self.silent_server(mount):
+            os.kill(mount.pid, signal.SIGTERM)
+            self.gone(mount)
+        mount = self.mount(ro=True)
+        status = mount.status()
+        self.assertEqual((status["unsent_files"], status["lasting"], status["unsent"][0]["file"]), (1, 1, "f"))
+        done = self.flush(mount.place)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("read-only", done.stderr)
+        done = mount.umount("--wait")
+        self.assertEqual(done.returncode, 1)
+        mount.broken = True  # it is unmounted, and that ended with 1, as it should
+        mount = self.mount()
+        self.arrives("f", b"x")
 
     def test_a_cache_directory_that_is_mounted_means_its_mount(self):
         mount = self.mount(publish_after="1h")
