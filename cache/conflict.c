@@ -319,7 +319,7 @@ int conflict_settle(struct inode *inode, struct waiter *waiter)
     if (rule == CONFLICT_REMOTE_WINS)
         return give_up(inode, waiter);
     rc = own_all(inode);
-    if (rc < 0)
-        return rc;
+    if (rc < 0 || (rc == 1 && !is_exclusive(inode)))
+        return rc < 0 ? rc : 0;
     return rule == CONFLICT_LOCAL_WINS ? overwrite(inode) : step_aside(inode, waiter);
 }

@@ -179,6 +179,7 @@ struct inode {
     struct list unsent; /* in uploader->unsent while dirty, under uploader's lock */
     struct list poked;  /* in uploader->poked: something to look at, under uploader's lock */
     int64_t unsent_since_ms;
+    int64_t waited_ms;       /* before that, under earlier mounts */
     int64_t publication_ms;  /* how long the last one took */
     uint64_t cached_version; /* content version that the kernel's pages were filled from */
     struct identity cached_identity;

@@ -30,7 +30,7 @@ struct pressure {
     struct gate room;    /* dirty went down */
     struct gate none;    /* never opened: to sleep at */
     uint64_t sent, rate; /* bytes up to rate_ms; bytes a second */
-    int64_t rate_ms, hurried_ms;
+    int64_t rate_ms, hurried_ms, published_ms;
     uint64_t freed;   /* grows when dirty goes down */
     int64_t freed_ms; /* when it last did */
 };
@@ -143,6 +143,19 @@ static void hurry(struct pressure *pressure)
         cache_publish(pressure->cache, "");
 }
 
+/* The files that grow: what was closed goes by itself, and what failed in its time. At most as often. */
+static void publish_open(struct pressure *pressure)
+{
+    int64_t now = clock_ms();
+    lock_take(&pressure->lock);
+    bool due = !pressure->published_ms || now - pressure->published_ms >= HURRY_MS;
+    if (due)
+        pressure->published_ms = now;
+    lock_drop(&pressure->lock);
+    if (due)
+        cache_publish_open(pressure->cache);
+}
+
 struct progress {
     uint64_t sent, freed;
     int64_t since_ms;
@@ -194,7 +207,7 @@ int pressure_wait(struct pressure *pressure, size_t size, struct waiter *waiter)
             return 0;
         if (!waiter)
             return -EAGAIN;
-        hurry(pressure); /* so that it goes up before the limit is met, also the file that grows */
+        publish_open(pressure); /* so that it goes up before the limit is met */
         if (dirty + size <= limit)
             return sleep_for(pressure, size, dirty + size - soft, limit / 4, waiter);
         int rc = wait_for_less(pressure, &progress, waiter);

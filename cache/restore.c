@@ -159,6 +159,14 @@ static struct inode *make_doomed_locked(struct cache *cache, const struct accoun
     return inode;
 }
 
+/* How long its contents have waited. Of what was only renamed nobody knows. */
+static int64_t age_ms(const struct account *account)
+{
+    int64_t changed_ns = account->attributes.ctime_ns, now_ns = clock_wall_ns();
+    bool changed = account->content_version != account->remote_content_version;
+    return changed && changed_ns > 0 && changed_ns < now_ns ? (now_ns - changed_ns) / 1000000 : 0;
+}
+
 /* A reference, to be settled when no lock is held. */
 static struct inode *restore_locked(struct cache *cache, const struct account *account,
                                     struct aftermath *aftermath)
@@ -178,8 +186,7 @@ static struct inode *restore_locked(struct cache *cache, const struct account *a
     LOCK_SCOPED(&inode->lock);
     if (!inode->orphan && inode_dirty_locked(inode)) {
         uploader_note_dirty_locked(inode);
-        int64_t age_ms = (clock_wall_ns() - inode->wanted.attributes.ctime_ns) / 1000000;
-        inode->unsent_since_ms -= age_ms > 0 ? age_ms : 0; /* it has waited since then, mounted or not */
+        inode->waited_ms = age_ms(account); /* mounted or not */
     }
     return inode;
 }

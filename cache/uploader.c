@@ -24,6 +24,7 @@ void uploader_note_dirty_locked(struct inode *inode)
     if (!list_empty(&inode->unsent))
         return;
     inode->unsent_since_ms = clock_ms();
+    inode->waited_ms = 0;
     list_append(&uploader->unsent, &inode->unsent);
     uploader->unsent_count++;
     inode_ref(inode);
@@ -750,7 +751,8 @@ void uploader_report(struct uploader *uploader, struct uploader_report *ret_repo
     for (size_t i = 0; i < count; i++) {
         lock_take(&inodes[i]->lock);
         bytes += extents_bytes(&inodes[i]->dirty);
-        since_ms = inodes[i]->unsent_since_ms < since_ms ? inodes[i]->unsent_since_ms : since_ms;
+        int64_t one_ms = inodes[i]->unsent_since_ms - inodes[i]->waited_ms;
+        since_ms = one_ms < since_ms ? one_ms : since_ms;
         conflicts += inodes[i]->parked_rc == -ESTALE;
         lock_drop(&inodes[i]->lock);
         inode_unref(inodes[i]);

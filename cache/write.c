@@ -5,6 +5,7 @@
 #include "cache/core.h"
 #include "cache/journal.h"
 #include "cache/pressure.h"
+#include "cache/recording.h"
 
 /* O_SYNC: each write is an fsync. */
 static int sync_write(struct cache *cache, struct inode *inode, struct waiter *waiter)
@@ -14,18 +15,29 @@ static int sync_write(struct cache *cache, struct inode *inode, struct waiter *w
     return uploader_sync_wait(inode, waiter);
 }
 
-/* Of a file that grows larger than the disk: what went up, and is here as well. The disk hears first that it is not dirty. */
+/* What is here of it the bucket has as well, and would give it to us again: nothing of it is on its way, in doubt, in conflict or without
+ * its name. An upload reads what is here without the lock. */
+static bool may_give_back_locked(const struct inode *inode)
+{
+    bool settled = !inode->upload_busy && !inode->maybe_key && inode->parked_rc != -ESTALE;
+    return settled && inode->remote.exists && !inode->displaced && !inode->orphan && !inode->lost &&
+           extents_bytes(&inode->present) > inode->dirty_bytes;
+}
+
+/* Of a file that grows larger than the disk: what went up, and is here as well. The journal says what is dirty, and the disk hears
+ * that, before a byte goes: else the next mount takes holes for what was written. */
 static bool give_back(struct cache *cache, struct inode *inode, struct waiter *waiter)
 {
     lock_take(&inode->lock);
-    bool some = !inode->upload_busy && extents_bytes(&inode->present) > inode->dirty_bytes;
+    bool some = may_give_back_locked(inode) &&
+                (!cache->journal || (recording_remote_locked(inode) == 0 && !inode->record_debt));
     uint64_t heard = inode->remote.content_version;
     lock_drop(&inode->lock);
     if (!some || (cache->journal && journal_flush(cache->journal, waiter) < 0))
         return false;
     lock_take(&inode->lock);
-    /* Of what was confirmed since, the disk has not heard; and an upload reads what is here without the lock. */
-    some = !inode->upload_busy && heard == inode->remote.content_version && content_give_back_locked(inode);
+    some = may_give_back_locked(inode) && heard == inode->remote.content_version &&
+           content_give_back_locked(inode);
     lock_drop(&inode->lock);
     if (some)
         pressure_look_again(cache->pressure);
@@ -35,7 +47,7 @@ static bool give_back(struct cache *cache, struct inode *inode, struct waiter *w
 int cache_write(struct cache *cache, struct waiter *waiter, struct handle *handle, const void *bytes,
                 size_t size, uint64_t offset)
 {
-    bool synchronous = (handle->flags & (O_SYNC | O_DSYNC)) != 0;
+    bool synchronous = (handle->flags & (O_SYNC | O_DSYNC)) != 0, gave = false;
     if (cache->config.read_only)
         return -EROFS;
     if ((handle->flags & O_ACCMODE) == O_RDONLY)
@@ -55,8 +67,9 @@ int cache_write(struct cache *cache, struct waiter *waiter, struct handle *handl
         rc = content_write(handle->inode, waiter, bytes, size, offset, (handle->flags & O_APPEND) != 0);
         if (rc != -ENOSPC && rc != -EDQUOT)
             break;
-        rc = waiter && give_back(cache, handle->inode, waiter) ? 0
-                                                               : pressure_await_room(cache->pressure, waiter);
+        bool gives = waiter && !gave && give_back(cache, handle->inode, waiter);
+        gave = gave || gives; /* once: what a fill brings in would be given back for ever */
+        rc = gives ? 0 : pressure_await_room(cache->pressure, waiter);
     }
     return rc == 0 && synchronous ? sync_write(cache, handle->inode, waiter) : rc;
 }

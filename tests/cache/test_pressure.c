@@ -161,3 +161,23 @@ Test(pressure, what_went_up_of_an_open_file_makes_room_on_a_full_disk)
     cr_assert_eq(cache_drain(room.cache, &room.waiter, clock_ms() + 10000, &unsent), 0);
     cr_assert(room_object_holds(&room, "p/a", 0, 3 * MIB + 1000, 1));
 }
+
+/* Its object went with its name: what is here is all there is. */
+Test(pressure, a_file_that_was_renamed_over_keeps_its_bytes_on_a_full_disk)
+{
+    struct room_config config = limited(0);
+    ROOM_SCOPED(room, &config);
+    struct handle *handle;
+    size_t unsent;
+    cr_assert_eq(room_create(&room, "a", &handle), 0);
+    cr_assert_eq(room_write(&room, handle, 0, 3 * MIB, 1), 0);
+    cr_assert_eq(room_fsync(&room, handle), 0);
+    cr_assert_eq(write_file(&room, "b", MIB), 0);
+    cr_assert_eq(cache_rename(room.cache, &room.waiter, room.root, "b", room.root, "a", 0), 0);
+    cr_assert_eq(cache_drain(room.cache, &room.waiter, clock_ms() + 10000, &unsent), 0);
+    atomic_store(&room.disk.full, true);
+    room_write(&room, handle, 3 * MIB, 1000, 1); /* which removes of files may have made room for */
+    cr_assert(extents_cover(&room_inode(handle)->present, 0, 3 * MIB));
+    atomic_store(&room.disk.full, false);
+    cr_assert_eq(room_close(&room, handle), 0);
+}
