@@ -296,6 +296,16 @@ static bool is_content(struct inode *inode)
     return inode->wanted.content_version != inode->remote.content_version;
 }
 
+/* What was met stands where its upload went, and its name does not any more: a directory above it was renamed. */
+static bool has_moved(struct inode *inode)
+{
+    BUF_SCOPED key = BUF_INIT;
+    LOCK_SCOPED(&inode->cache->names.lock);
+    int rc = names_key_locked(inode, &key);
+    LOCK_SCOPED(&inode->lock);
+    return rc == 0 && inode->busy_key && strcmp(inode->busy_key, key.bytes) != 0;
+}
+
 /* It replaces whatever stands there. */
 static bool is_last_writer(struct inode *inode)
 {
@@ -312,6 +322,8 @@ int conflict_settle(struct inode *inode, struct waiter *waiter)
         return rc < 0 ? rc : 0;
     if (is_displaced(inode))
         return part(inode);
+    if (is_exclusive(inode) && has_moved(inode))
+        return 0;
     if (!is_content(inode))
         return -ESTALE;
     if (is_last_writer(inode))
