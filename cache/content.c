@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "cache/journal.h"
 #include "cache/part.h"
 #include "cache/pressure.h"
 #include "cache/recording.h"
@@ -598,7 +599,7 @@ void content_part_locked(struct inode *inode)
     content_forget_base_locked(inode);
 }
 
-bool content_give_back_locked(struct inode *inode)
+static bool punch_clean_locked(struct inode *inode)
 {
     bool some = false;
     uint64_t limit = smaller(inode->base_size, inode->wanted.attributes.size), end;
@@ -613,6 +614,30 @@ bool content_give_back_locked(struct inode *inode)
             end = dirty.end;
     }
     return some;
+}
+
+/* What is here of it the bucket has as well, and would give it to us again: nothing of it is in doubt, in conflict, without its name or
+ * elsewhere than under it; and no upload but the caller's reads it without the lock. */
+static bool may_give_back_locked(const struct inode *inode, bool uploads)
+{
+    bool settled = (uploads || !inode->upload_busy) && !inode->maybe_key && inode->parked_rc != -ESTALE;
+    return settled && inode->remote.exists && !inode->displaced && !inode->orphan && !inode->lost &&
+           extents_bytes(&inode->present) > inode->dirty_bytes;
+}
+
+bool content_give_back(struct inode *inode, bool uploads, struct waiter *waiter)
+{
+    struct journal *journal = inode->cache->journal;
+    lock_take(&inode->lock);
+    bool some = may_give_back_locked(inode, uploads) &&
+                (!journal || (recording_remote_locked(inode) == 0 && !inode->record_debt));
+    uint64_t heard = inode->remote.content_version;
+    lock_drop(&inode->lock);
+    if (!some || (journal && journal_flush(journal, waiter) < 0))
+        return false;
+    LOCK_SCOPED(&inode->lock);
+    return may_give_back_locked(inode, uploads) && heard == inode->remote.content_version &&
+           punch_clean_locked(inode);
 }
 
 /* ---- What goes up. ---- */

@@ -47,9 +47,10 @@ int content_own_base_locked(struct inode *inode);
 void content_forget_base_locked(struct inode *inode);
 /* The same for one that may be clean: all of it is unsent then. Lock held. */
 void content_part_locked(struct inode *inode);
-/* Gives back the space of bytes that the base has as well, for a local disk that is full: true when there were some. The disk must
- * have heard that they are not dirty. An upload of it is not at work, but the caller's own. Lock held. */
-bool content_give_back_locked(struct inode *inode);
+/* Gives back the space of bytes that the base has as well, for a local disk that is full: true when there were some. The journal says
+ * first what is dirty, and the disk hears that: else the next mount takes holes for what was written. `uploads`: the caller is the
+ * inode's upload. Takes the lock; blocks. */
+bool content_give_back(struct inode *inode, bool uploads, struct waiter *waiter);
 /* Bytes from `start` on, as the file stands, into `pieces`, at most to `end`, the end of the file or of the pieces: local
  * bytes, zeros elsewhere (the base must be filled in). From the call on changes of the range stand in inode->unread.
  * Takes the lock, but not while it reads: whoever wants one version looks at `unread` afterwards. ret_version: of the contents

@@ -63,19 +63,13 @@ static void hear_granted(struct memory_request *request)
     post(container_of(request, struct errand, request), false);
 }
 
-/* What it brought must not keep others from writing when the disk is full. Bytes that the disk still calls dirty are not given
- * back: so first it hears which are. */
+/* What it brought must not keep others from writing when the disk is full. */
 static int fill(struct errand *errand)
 {
     struct inode *inode = errand->upload->inode;
-    struct journal *journal = inode->cache->journal;
     int rc = content_fill(inode, &errand->upload->copied, &errand->waiter);
-    if (rc != -ENOSPC && rc != -EDQUOT)
-        return rc;
-    if (!journal || journal_flush(journal, &errand->waiter) == 0) {
-        LOCK_SCOPED(&inode->lock);
-        content_give_back_locked(inode);
-    }
+    if (rc == -ENOSPC || rc == -EDQUOT)
+        content_give_back(inode, true, &errand->waiter);
     return rc;
 }
 

@@ -5,7 +5,6 @@
 #include "cache/core.h"
 #include "cache/journal.h"
 #include "cache/pressure.h"
-#include "cache/recording.h"
 
 /* O_SYNC: each write is an fsync. */
 static int sync_write(struct cache *cache, struct inode *inode, struct waiter *waiter)
@@ -15,30 +14,10 @@ static int sync_write(struct cache *cache, struct inode *inode, struct waiter *w
     return uploader_sync_wait(inode, waiter);
 }
 
-/* What is here of it the bucket has as well, and would give it to us again: nothing of it is on its way, in doubt, in conflict or without
- * its name. An upload reads what is here without the lock. */
-static bool may_give_back_locked(const struct inode *inode)
-{
-    bool settled = !inode->upload_busy && !inode->maybe_key && inode->parked_rc != -ESTALE;
-    return settled && inode->remote.exists && !inode->displaced && !inode->orphan && !inode->lost &&
-           extents_bytes(&inode->present) > inode->dirty_bytes;
-}
-
-/* Of a file that grows larger than the disk: what went up, and is here as well. The journal says what is dirty, and the disk hears
- * that, before a byte goes: else the next mount takes holes for what was written. */
+/* Of a file that grows larger than the disk: what went up, and is here as well. */
 static bool give_back(struct cache *cache, struct inode *inode, struct waiter *waiter)
 {
-    lock_take(&inode->lock);
-    bool some = may_give_back_locked(inode) &&
-                (!cache->journal || (recording_remote_locked(inode) == 0 && !inode->record_debt));
-    uint64_t heard = inode->remote.content_version;
-    lock_drop(&inode->lock);
-    if (!some || (cache->journal && journal_flush(cache->journal, waiter) < 0))
-        return false;
-    lock_take(&inode->lock);
-    some = may_give_back_locked(inode) && heard == inode->remote.content_version &&
-           content_give_back_locked(inode);
-    lock_drop(&inode->lock);
+    bool some = content_give_back(inode, false, waiter);
     if (some)
         pressure_look_again(cache->pressure);
     return some;

@@ -669,3 +669,35 @@ Test(birth, renamed_back_it_is_as_if_nothing_had_been)
     cr_assert_eq(memory_store_logged(room.bucket, STORE_PART, "p/a"), 6);
     cr_assert_eq(memory_store_logged(room.bucket, STORE_COPY, NULL), 0);
 }
+
+/* The journal called all of it dirty while it stood elsewhere than under its name; what a full disk then got back must not be taken for
+ * what was written. */
+Test(birth, renamed_back_and_given_back_to_a_full_disk_it_survives_a_kill)
+{
+    ROOM_SCOPED(room,
+                (&(struct room_config){
+                    .early_bytes = 16 * MIB, .durability = DURABILITY_WRITEBACK, .io_timeout_ms = 1000}));
+    struct handle *handle, *other;
+    begin_early(&room, &handle);
+    move(&room, "a", "b");
+    write_rest(&room, handle);
+    cr_assert_eq(room_open(&room, "b", O_RDWR, &other), 0);
+    memory_store_fault(room.bucket, &(struct fault){.kind = FAULT_FAIL, .op = STORE_COPY});
+    cr_assert_lt(room_fsync(&room, handle), 0);
+    cr_assert(room_await(is_completed, &room));
+    cr_assert_eq(room_close(&room, handle), 0);
+    move(&room, "b", "a");
+    assert_drained(&room);
+    atomic_store(&room.disk.full, true);
+    room_write(&room, other, SIZE, 1000, 1);
+    cr_assert_lt(extents_bytes(&room_inode(other)->present), MIB, "nothing was given back");
+    atomic_store(&room.disk.full, false);
+    cr_assert_eq(room_write(&room, other, SIZE, 1000, 1), 0);
+    room_crash(&room);
+    cache_release(room.cache, other);
+    room_close_cache(&room);
+    room_reopen(&room);
+    assert_drained(&room);
+    cr_assert_eq(room_object_size(&room, "p/a"), SIZE + 1000);
+    cr_assert(room_object_holds(&room, "p/a", 0, SIZE + 1000, 1), "holes were sent");
+}

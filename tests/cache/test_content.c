@@ -118,10 +118,8 @@ Test(content, what_the_base_has_as_well_can_be_given_back_to_a_full_disk)
     cr_assert_eq(room_write(&room, handle, 5 * MIB, MIB, 2), 0);
     cr_assert_eq(room_write(&room, handle, 8 * MIB, MIB, 2), 0);
     cr_assert_eq(content_fill(room_inode(handle), NULL, &room.waiter), 0);
-    lock_take(&room_inode(handle)->lock);
-    cr_assert(content_give_back_locked(room_inode(handle)));
-    cr_assert_not(content_give_back_locked(room_inode(handle)), "nothing is left to give");
-    lock_drop(&room_inode(handle)->lock);
+    cr_assert(content_give_back(room_inode(handle), false, &room.waiter));
+    cr_assert_not(content_give_back(room_inode(handle), false, &room.waiter), "nothing is left to give");
     cr_assert_eq(extents_bytes(&room_inode(handle)->present), 2 * MIB);
     cr_assert_eq(room_close(&room, handle), 0);
     cr_assert(room_object_holds(&room, "p/a", 0, 5 * MIB, 1));
