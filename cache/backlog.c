@@ -174,25 +174,6 @@ static bool is_known(struct cache *cache, const char *path)
     return names_find_path_locked(&cache->names, path) != NULL;
 }
 
-static bool is_growing(struct inode *inode)
-{
-    LOCK_SCOPED(&inode->lock);
-    return inode->write_opens && !inode->upload_busy && !inode->parked_rc;
-}
-
-void cache_publish_open(struct cache *cache)
-{
-    struct inode **inodes;
-    size_t count;
-    uploader_list_unsent(cache->uploader, &inodes, &count);
-    for (size_t i = 0; i < count; i++) {
-        if (is_growing(inodes[i]))
-            uploader_publish_open(inodes[i]);
-        inode_unref(inodes[i]);
-    }
-    free(inodes);
-}
-
 int cache_publish(struct cache *cache, const char *path)
 {
     struct inode **inodes;

@@ -267,8 +267,6 @@ void cache_unsent(struct cache *cache, cache_unsent_each *each, void *context);
 /* All unsent at or below `path` ("a/b"; "": everything) is to go up now: also what is open, and what is parked is tried again.
  * -ENOENT: no such name here. Does not wait: cache_drain(), or look at cache_unsent(). */
 int cache_publish(struct cache *cache, const char *path);
-/* What is open for writing, unsent, and neither on its way nor failed, is to go up now. */
-void cache_publish_open(struct cache *cache);
 /* The unsent changes of one file are given up: it is again what the bucket holds, or nothing. -ENOENT: nothing of that name is
  * unsent; -EBUSY: it is open for writing; `why` has a line. */
 int cache_discard(struct cache *cache, struct waiter *waiter, const char *path, struct buf *why);

@@ -30,7 +30,7 @@ struct pressure {
     struct gate room;    /* dirty went down */
     struct gate none;    /* never opened: to sleep at */
     uint64_t sent, rate; /* bytes up to rate_ms; bytes a second */
-    int64_t rate_ms, hurried_ms, published_ms;
+    int64_t rate_ms, hurried_ms, grown_ms;
     uint64_t freed;   /* grows when dirty goes down */
     int64_t freed_ms; /* when it last did */
 };
@@ -131,29 +131,21 @@ static int sleep_for(struct pressure *pressure, size_t size, uint64_t over, uint
 
 /* ---- Waiting. ---- */
 
-static void hurry(struct pressure *pressure)
+/* At most so often. */
+static bool is_due(struct pressure *pressure, int64_t *last_ms)
 {
     int64_t now = clock_ms();
-    lock_take(&pressure->lock);
-    bool due = !pressure->hurried_ms || now - pressure->hurried_ms >= HURRY_MS;
+    LOCK_SCOPED(&pressure->lock);
+    bool due = !*last_ms || now - *last_ms >= HURRY_MS;
     if (due)
-        pressure->hurried_ms = now;
-    lock_drop(&pressure->lock);
-    if (due)
-        cache_publish(pressure->cache, "");
+        *last_ms = now;
+    return due;
 }
 
-/* The files that grow: what was closed goes by itself, and what failed in its time. At most as often. */
-static void publish_open(struct pressure *pressure)
+static void hurry(struct pressure *pressure)
 {
-    int64_t now = clock_ms();
-    lock_take(&pressure->lock);
-    bool due = !pressure->published_ms || now - pressure->published_ms >= HURRY_MS;
-    if (due)
-        pressure->published_ms = now;
-    lock_drop(&pressure->lock);
-    if (due)
-        cache_publish_open(pressure->cache);
+    if (is_due(pressure, &pressure->hurried_ms))
+        cache_publish(pressure->cache, "");
 }
 
 struct progress {
@@ -207,7 +199,9 @@ int pressure_wait(struct pressure *pressure, size_t size, struct waiter *waiter)
             return 0;
         if (!waiter)
             return -EAGAIN;
-        publish_open(pressure); /* so that it goes up before the limit is met */
+        if (is_due(pressure,
+                   &pressure->grown_ms)) /* what was closed goes by itself, what failed in its time */
+            uploader_publish_growing(pressure->cache->uploader);
         if (dirty + size <= limit)
             return sleep_for(pressure, size, dirty + size - soft, limit / 4, waiter);
         int rc = wait_for_less(pressure, &progress, waiter);

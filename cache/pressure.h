@@ -4,8 +4,9 @@
  *      a writer       goes on at once      sleeps, the longer the nearer     waits until there is room
  *
  * The limit is dirty_max, or what the disk allows: what is free and what is unsent, less a reserve for others. A write that the disk
- * refuses waits as at the limit. Whoever sleeps makes the files go up that are open; whoever waits everything unsent. While bytes go up nobody hears an
- * error; when nothing moves for io_timeout, or nothing is left that could make room, it is -ENOSPC.
+ * refuses waits as at the limit. Whoever sleeps makes the files go up that are open, whoever waits everything unsent; a file that is
+ * larger than the disk gives back what the bucket has (content_give_back). While bytes go up nobody hears an error; when nothing moves
+ * for io_timeout, or nothing is left that could make room, it is -ENOSPC.
  *
  * Threads: pressure_note() with any lock up to an inode's; pressure_wait() and pressure_await_room() without any.
  */

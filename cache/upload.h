@@ -77,6 +77,8 @@ void uploader_poke(struct inode *inode);
 void uploader_publish(struct inode *inode);
 /* The same also in the middle. */
 void uploader_publish_open(struct inode *inode);
+/* The same of all that is open for writing, and neither on its way nor failed. */
+void uploader_publish_growing(struct uploader *uploader);
 /* Somebody has asked for it, and it may go. Lock held. */
 bool uploader_asked_locked(const struct inode *inode);
 /* Publish, and answer `sync` (cache.h): see Waiters above. */

@@ -659,6 +659,24 @@ static void publish_all(struct uploader *uploader)
     free(inodes);
 }
 
+static bool is_growing(struct inode *inode)
+{
+    LOCK_SCOPED(&inode->lock);
+    return inode->write_opens && !inode->upload_busy && !inode->parked_rc;
+}
+
+void uploader_publish_growing(struct uploader *uploader)
+{
+    size_t count;
+    struct inode **inodes = list_unsent(uploader, &count);
+    for (size_t i = 0; i < count; i++) {
+        if (is_growing(inodes[i]))
+            uploader_publish_open(inodes[i]);
+        inode_unref(inodes[i]);
+    }
+    free(inodes);
+}
+
 bool uploader_stuck(int parked_rc)
 {
     return parked_rc != 0 && parked_rc != -EIO && parked_rc != -EACCES && parked_rc != -ENOSPC;
