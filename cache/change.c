@@ -119,11 +119,6 @@ static void set_maker(struct inode *inode, const struct maker *maker, uint64_t s
     attributes->atime_ns = attributes->mtime_ns = attributes->ctime_ns = clock_wall_ns();
 }
 
-static size_t directory_slash(const struct change *change)
-{
-    return change->key.length && change->key.bytes[change->key.length - 1] == '/';
-}
-
 /* Into the tree: what stands on the server already, or a new file that nobody has sent yet (identity NULL). */
 static int plant(struct change *change, uint32_t type, const struct maker *maker, uint64_t size,
                  const char *key, const struct identity *identity, const struct store_fields *meta,
@@ -163,9 +158,10 @@ static int plant(struct change *change, uint32_t type, const struct maker *maker
     if (identity)
         names_undoom_locked(names, key, NULL, &aftermath);
     if (type == S_IFDIR) {
-        STRING_SCOPED *above = xstrndup(change->key.bytes, change->key.length - directory_slash(change));
-        veil_ask_back_locked(names, above, VEIL_AT); /* of one who claimed it since it was looked at */
-        inode->listed_ms = clock_ms();               /* it is empty, we made it */
+        BUF_SCOPED taken = BUF_INIT;
+        names_child_key_locked(change->parent, change->name, &taken);
+        veil_ask_back_locked(names, taken.bytes, VEIL_AT); /* who claimed it since it was looked at */
+        inode->listed_ms = clock_ms();                     /* it is empty, we made it */
     }
     names_touched_locked(names, change->parent, change->name);
     marker_bump_locked(change->parent);

@@ -256,6 +256,12 @@ static int own_all(struct inode *inode)
     return content_gaps_locked(inode) ? -ESTALE : content_own_base_locked(inode);
 }
 
+static bool is_displaced(struct inode *inode)
+{
+    LOCK_SCOPED(&inode->lock);
+    return inode->displaced;
+}
+
 static bool is_exclusive(struct inode *inode)
 {
     LOCK_SCOPED(&inode->lock);
@@ -268,7 +274,7 @@ static int part(struct inode *inode)
     AFTERMATH_SCOPED(aftermath, inode->cache);
     LOCK_SCOPED(&inode->cache->names.lock);
 
-    if (is_exclusive(inode)) /* that is of one that was removed here, and goes */
+    if (is_displaced(inode) && is_exclusive(inode)) /* that is of one that was removed here, and goes */
         names_leave_locked(inode, &aftermath);
 
     lock_take(&inode->lock);
@@ -282,12 +288,6 @@ static int part(struct inode *inode)
     if (whole)
         veil_update_locked(inode);
     return whole ? 0 : -ESTALE;
-}
-
-static bool is_displaced(struct inode *inode)
-{
-    LOCK_SCOPED(&inode->lock);
-    return inode->displaced;
 }
 
 static bool is_content(struct inode *inode)
