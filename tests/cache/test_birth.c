@@ -51,6 +51,17 @@ static void write_rest(struct room *room, struct handle *handle)
     cr_assert_eq(room_write(room, handle, EARLY_SIZE, SIZE - EARLY_SIZE, 1), 0);
 }
 
+/* As a checkpoint is saved that is renamed while it is written; and it is in the bucket. */
+static void save_renamed(struct room *room)
+{
+    struct handle *handle;
+    begin_early(room, &handle);
+    move(room, "a", "b");
+    write_rest(room, handle);
+    cr_assert_eq(room_close(room, handle), 0);
+    assert_drained(room);
+}
+
 static bool is_alone(void *context)
 {
     struct room *room = context;
@@ -97,12 +108,7 @@ static void expect_sent_once(struct room *room)
 Test(birth, a_part_that_landed_before_the_rename_is_not_sent_again)
 {
     ROOM_SCOPED(room, EARLY);
-    struct handle *handle;
-    begin_early(&room, &handle);
-    move(&room, "a", "b");
-    write_rest(&room, handle);
-    cr_assert_eq(room_close(&room, handle), 0);
-    assert_drained(&room);
+    save_renamed(&room);
     expect_sent_once(&room);
     cr_assert_eq(sent_again(&room), 0);
 }
@@ -447,12 +453,7 @@ Test(birth, an_endpoint_without_conditions_gets_it_under_its_last_name)
     ROOM_SCOPED(room, (&(struct room_config){.bucket = {.ignore_conditions = true, .unprobed = true},
                                              .early_bytes = 16 * MIB,
                                              .durability = DURABILITY_WRITEBACK}));
-    struct handle *handle;
-    begin_early(&room, &handle);
-    move(&room, "a", "b");
-    write_rest(&room, handle);
-    cr_assert_eq(room_close(&room, handle), 0);
-    assert_drained(&room);
+    save_renamed(&room);
     expect_sent_anew(&room);
     cr_assert_not(memory_store_has(room.bucket, "p/a"));
 }
@@ -462,12 +463,7 @@ Test(birth, what_is_not_known_of_conditions_is_probed)
     ROOM_SCOPED(room, (&(struct room_config){.bucket = {.unprobed = true},
                                              .early_bytes = 16 * MIB,
                                              .durability = DURABILITY_WRITEBACK}));
-    struct handle *handle;
-    begin_early(&room, &handle);
-    move(&room, "a", "b");
-    write_rest(&room, handle);
-    cr_assert_eq(room_close(&room, handle), 0);
-    assert_drained(&room);
+    save_renamed(&room);
     expect_sent_once(&room);
 }
 
