@@ -12,6 +12,8 @@
 #define DATA_NAME "data.mdb"
 #define LOCK_NAME "lock.mdb"
 
+#define LOCK_BYTES 16384 /* more than LMDB_READS_MAX readers take */
+
 enum worth {
     WORTH_ALL,
     WORTH_NAMES, /* no listings */
@@ -128,6 +130,20 @@ static enum worth judge(struct catalog_place *place, const struct catalog_config
 
 /* ---- Opening. ---- */
 
+/* LMDB maps it and writes to the map: where the disk has no room for it, that is told here and not by SIGBUS. */
+static int reserve_locks(struct disk *disk)
+{
+    static const char zeros[LOCK_BYTES];
+    struct disk_file *file;
+    int rc = disk_open(disk, LOCK_NAME, DISK_CREATE, &file);
+
+    if (rc < 0)
+        return rc;
+    rc = disk_write(file, zeros, sizeof zeros, 0); /* nobody else has it open: LMDB begins it anew */
+    disk_close(file);
+    return rc;
+}
+
 static int note_in_use(struct catalog_place *place, const struct catalog_config *config, enum worth worth)
 {
     struct catalog_head *head = &place->head;
@@ -151,6 +167,8 @@ static int make(struct catalog_place *place, const struct catalog_config *config
     if (rc == 0 && unlink(place->mark) < 0 &&
         errno != ENOENT) /* after: who dies meanwhile makes it empty again */
         rc = -errno;
+    if (rc == 0)
+        rc = reserve_locks(place->disk);
     return rc < 0 ? rc : note_in_use(place, config, worth);
 }
 
