@@ -131,7 +131,7 @@ void catalog_bypass(struct catalog *catalog, const char *what, int rc)
     waiting_unref(catalog->waiting);
     catalog->waiting = waiting_new();
     catalog->due_ms = 0;
-    catalog->broken = rc == -EBADMSG || rc == -ENOBUFS;
+    catalog->note = rc == -EBADMSG ? CATALOG_BROKEN : rc == -ENOBUFS ? CATALOG_FULL : 0;
     gate_open(&catalog->wake);
     gate_open(&catalog->news);
 }
@@ -323,7 +323,7 @@ int catalog_find(struct catalog *catalog, uint64_t directory, const char *name, 
     struct look look = {.directory = directory};
     char key[CATALOG_KEY_MAX];
 
-    if (catalog_is_bypassed(catalog) || strlen(name) > NAME_BYTES_MAX)
+    if (catalog_is_bypassed(catalog) || !*name || strlen(name) > NAME_BYTES_MAX)
         return -ENODATA;
     size_t length = waiting_key(directory, name, key);
     if (begin_look(catalog, &look, key, length, ret_facts))

@@ -11,7 +11,7 @@
 #include "cache/catalog_writer.h"
 
 /* How long a full map is waited for. */
-#define CATALOG_FULL_TRIES    100
+#define CATALOG_FULL_TRIES    500
 #define CATALOG_FULL_PAUSE_US 20000
 
 typedef void catalog_evicted(void *context, const struct lmdb_bytes *key, const struct lmdb_bytes *value);

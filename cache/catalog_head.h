@@ -2,7 +2,8 @@
  *
  *      (none) ----> IN_USE ----> CLOSED        written and flushed before the first page is written, and after the last was flushed
  *                     |
- *                     '----> BROKEN            an error that says that the map is damaged, or full beyond help
+ *                     |----> BROKEN            an error that says that the map is damaged
+ *                     '----> FULL              no room could be made in it
  *
  * So a power cut can never leave a half-written map whose note says CLOSED. The note is replaced by a rename, whole or not at all.
  */
@@ -15,7 +16,7 @@
 
 #define CATALOG_HEAD_NAME "head"
 
-enum catalog_state { CATALOG_IN_USE = 1, CATALOG_CLOSED, CATALOG_BROKEN };
+enum catalog_state { CATALOG_IN_USE = 1, CATALOG_CLOSED, CATALOG_BROKEN, CATALOG_FULL };
 
 struct catalog_head {
     uint32_t state;

@@ -119,7 +119,7 @@ static enum worth judge(struct catalog_place *place, const struct catalog_config
         return WORTH_NOTHING;
     if (rc < 0)
         return WORTH_LESS;
-    if (strcmp(head->source, config->source) != 0)
+    if (strcmp(head->source, config->source) != 0 || head->state == CATALOG_FULL)
         return WORTH_NOTHING;
     if (head->state == CATALOG_BROKEN)
         return WORTH_LESS;
@@ -135,11 +135,14 @@ static int reserve_locks(struct disk *disk)
 {
     static const char zeros[LOCK_BYTES];
     struct disk_file *file;
-    int rc = disk_open(disk, LOCK_NAME, DISK_CREATE, &file);
+    uint64_t size;
 
+    if (find_size(disk, LOCK_NAME, &size) == 0 && size >= sizeof zeros)
+        return 0;
+    int rc = disk_open(disk, LOCK_NAME, DISK_CREATE, &file);
     if (rc < 0)
         return rc;
-    rc = disk_write(file, zeros, sizeof zeros, 0); /* nobody else has it open: LMDB begins it anew */
+    rc = disk_write(file, zeros, sizeof zeros, 0); /* LMDB begins it anew */
     disk_close(file);
     return rc;
 }
@@ -174,7 +177,12 @@ static int make(struct catalog_place *place, const struct catalog_config *config
 
 int catalog_place_open(struct catalog_place *place, const struct catalog_config *config, struct buf *why)
 {
-    *place = (struct catalog_place){.path = xstrdup(config->path), .mark = xprintf("%s.mark", config->path)};
+    size_t length = strlen(config->path);
+
+    while (length > 1 && config->path[length - 1] == '/')
+        length--;
+    *place = (struct catalog_place){.path = xstrndup(config->path, length)};
+    place->mark = xprintf("%s.mark", place->path);
     int rc = disk_open_directory(place->path, &place->disk);
 
     if (rc < 0)

@@ -256,14 +256,16 @@ static bool is_due_locked(const struct catalog *catalog)
             catalog->waiting->bytes >= CATALOG_BATCH_BYTES || clock_ms() >= catalog->due_ms);
 }
 
-/* Whatever else ends it, the next start does not fall over the same thing. */
-static void note_broken_locked(struct catalog *catalog)
+/* Whatever ends the process, the next start does not fall over the same thing. */
+static void note_locked(struct catalog *catalog)
 {
-    catalog->broken = false;
+    enum catalog_state state = catalog->note;
+
+    catalog->note = 0;
     lock_drop(&catalog->lock);
-    int rc = catalog_place_note(&catalog->place, CATALOG_BROKEN);
+    int rc = catalog_place_note(&catalog->place, state);
     if (rc < 0)
-        log_warn("catalog: note that %s is damaged: %s", catalog->place.path, err_name(rc));
+        log_warn("catalog: note that %s cannot be used again: %s", catalog->place.path, err_name(rc));
     lock_take(&catalog->lock);
 }
 
@@ -274,8 +276,8 @@ void *catalog_writer_run(void *argument)
 
     lock_take(&catalog->lock);
     for (;;) {
-        if (catalog->broken)
-            note_broken_locked(catalog);
+        if (catalog->note)
+            note_locked(catalog);
         else if (is_due_locked(catalog))
             write_waiting_locked(catalog);
         else if (catalog->stopping)

@@ -43,8 +43,9 @@ struct catalog {
     uint64_t sequence, written;        /* the last thing that was said; the last that stands in LMDB */
     uint64_t hurry;                    /* what was said until then is written at once */
     int64_t due_ms;                    /* when to write; 0: nothing waits */
-    bool stopping, broken;
-    struct gate wake, news; /* of the thread; something was written, or it is bypassed */
+    bool stopping;
+    enum catalog_state note; /* to be noted by the thread; 0: nothing */
+    struct gate wake, news;  /* of the thread; something was written, or it is bypassed */
     struct catalog_eviction evictions[CATALOG_EVICTIONS];
     size_t evicted;        /* of them, ever */
     int64_t evicted_until; /* those before them: a listing that began earlier is not whole */
