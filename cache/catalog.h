@@ -68,8 +68,9 @@ void catalog_set_listed(struct catalog *catalog, uint64_t directory, int64_t wal
 int catalog_find(struct catalog *catalog, uint64_t directory, const char *name, struct buf *ret_facts);
 /* When it was listed whole; 0: it was not, or not all of it is here any more. */
 int64_t catalog_listed(struct catalog *catalog, uint64_t directory);
-/* All names in it, in the order of their bytes; the texts are valid during the call, which may not call the catalog. `each`
- * returns false to end it. 0, or -ENODATA: it was not listed whole, or is not any more (then what was given is worth nothing). */
+/* All names in it that are known, in the order of their bytes; the texts are valid during the call, which may not call the catalog.
+ * `each` returns false to end it. 0, or -ENODATA: it is bypassed (then what was given is worth nothing). All that the bucket has
+ * they are where catalog_listed() says so before and after. */
 typedef bool catalog_each(void *context, const char *name, const void *facts, size_t length);
 int catalog_walk(struct catalog *catalog, uint64_t directory, catalog_each *each, void *context);
 

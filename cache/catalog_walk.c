@@ -24,8 +24,7 @@ struct walk {
     struct waiting *sets[2];
     struct item *items, *at; /* `at` moves from the first to the last */
     size_t count, room;
-    bool covered, known; /* what is older does not count; `listed` is known */
-    int64_t listed;
+    bool covered; /* what is older does not count */
     struct lmdb_read *read;
     struct lmdb_bytes key, value; /* of the map: the next name */
     bool more;
@@ -52,10 +51,6 @@ static void gather_locked(struct walk *walk, struct waiting *waiting, int age)
     for (const struct waiting_name *name = said->names; name; name = name->next)
         if (waiting_counts(name))
             add_item(walk, name, age);
-    if (said->listing_said && !walk->known) {
-        walk->known = true;
-        walk->listed = said->listed;
-    }
     walk->covered = said->removed;
 }
 
@@ -103,8 +98,6 @@ static int open_map(struct walk *walk)
     bool record = rc == 0 && walk->key.length == sizeof walk->prefix &&
                   memcmp(walk->key.bytes, &walk->prefix, sizeof walk->prefix) == 0;
 
-    if (record && !walk->known)
-        walk->listed = catalog_parse_listed(walk->catalog, walk->directory, &walk->value);
     return record ? advance(walk) : hold(walk, rc);
 }
 
@@ -139,8 +132,6 @@ static int merge(struct walk *walk)
 {
     int rc = walk->read ? open_map(walk) : 0;
 
-    if (rc == 0 && !walk->listed)
-        return -ENODATA;
     while (rc == 0 && !walk->ended && (walk->more || walk->at < walk->items + walk->count))
         rc = give_next(walk);
     return rc;

@@ -41,7 +41,7 @@ static void check_all(struct actor *actor, size_t expected)
 {
     size_t count = 0;
     int rc = catalog_walk(actor->catalog, actor->directory, count_name, &count);
-    assert(rc == -ENODATA || count == expected);
+    assert(rc == -ENODATA || !catalog_listed(actor->catalog, actor->directory) || count == expected);
     for (int i = 0; i < NAMES; i += 17) {
         BUF_SCOPED facts = BUF_INIT;
         char name[16];

@@ -43,6 +43,18 @@ Test(catalog, the_last_that_was_said_of_a_name_counts)
     }
 }
 
+Test(catalog, a_walk_gives_what_is_known_whether_that_is_all_or_not)
+{
+    BUF_SCOPED all = BUF_INIT;
+    open_it();
+    put(1, "b", "B");
+    catalog_settle(stage.catalog);
+    put(1, "a", "A");
+    cr_assert_eq(catalog_listed(stage.catalog, 1), 0);
+    cr_assert_eq(catalog_walk(stage.catalog, 1, add_name, &all), 0);
+    cr_assert_str_eq(all.bytes, "a=A b=B ");
+}
+
 Test(catalog, while_a_directory_was_listed_whole_a_name_that_is_not_there_does_not_exist)
 {
     open_it();
