@@ -28,7 +28,7 @@ static bool is_open(struct inode *inode)
 int cache_attributes(struct cache *cache, struct waiter *waiter, struct inode *inode,
                      struct attributes *ret_attributes, int64_t *ret_valid_ms)
 {
-    int rc = names_revalidate(inode, waiter);
+    int rc = names_look_again(inode, waiter);
 
     (void)cache;
     /* An open file outlives its name and its version: fstat goes on. */

@@ -54,6 +54,8 @@ struct cache_config {
     const char
         *source;      /* endpoint, bucket and prefix in one line: whose changes the journal holds; NULL: "" */
     const char *boot; /* /proc/sys/kernel/random/boot_id; NULL: not known */
+    const char *catalog; /* a directory for what is remembered of the bucket (catalog.h); NULL: nothing is */
+    uint64_t catalog_bytes; /* 0: 1 GiB */
     enum durability durability;
     enum conflict_rule conflict;
     int64_t commit_ms;      /* flushing begins so long after a change; 0: who changes waits for it */
@@ -267,6 +269,9 @@ void cache_unsent(struct cache *cache, cache_unsent_each *each, void *context);
 /* All unsent at or below `path` ("a/b"; "": everything) is to go up now: also what is open, and what is parked is tried again.
  * -ENOENT: no such name here. Does not wait: cache_drain(), or look at cache_unsent(). */
 int cache_publish(struct cache *cache, const char *path);
+/* What is known of the bucket at and below `path` ("a/b"; "": everything) is forgotten, here and by the kernel: whoever looks next
+ * sees what is there. What is unsent stays. */
+void cache_refresh(struct cache *cache, const char *path);
 /* The unsent changes of one file are given up: it is again what the bucket holds, or nothing. -ENOENT: nothing of that name is
  * unsent; -EBUSY: it is open for writing; `why` has a line. */
 int cache_discard(struct cache *cache, struct waiter *waiter, const char *path, struct buf *why);

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "cache/catalog.h"
 #include "cache/deleter.h"
 #include "cache/journal.h"
 #include "cache/pressure.h"
@@ -55,6 +56,21 @@ static int open_journal(struct cache *cache, struct buf *why)
     return cache->config.read_only ? look_only(cache, why) : journal_open(&journal, &cache->journal, why);
 }
 
+/* Without one all is asked again; nothing is lost. */
+static void open_catalog(struct cache *cache)
+{
+    struct catalog_config catalog = {.path = cache->config.catalog,
+                                     .source = cache->config.source ? cache->config.source : "",
+                                     .boot = cache->config.boot,
+                                     .bytes_max = cache->config.catalog_bytes};
+    BUF_SCOPED why = BUF_INIT;
+
+    if (catalog.path)
+        cache->catalog = catalog_new(&catalog, &why);
+    if (catalog.path && !cache->catalog)
+        log_warn("names and attributes are not remembered over mounts: %s", why.bytes);
+}
+
 static struct cache *make(const struct cache_config *config)
 {
     struct cache *cache = xcalloc(1, sizeof(*cache));
@@ -73,6 +89,7 @@ static struct cache *make(const struct cache_config *config)
 
 static void release(struct cache *cache)
 {
+    catalog_free(cache->catalog);
     journal_free(cache->journal);
     slabs_free(cache->slabs);
     gate_release(&cache->probe_ended);
@@ -96,6 +113,7 @@ int cache_new(const struct cache_config *config, struct cache **ret_cache, struc
         release(cache);
         return rc;
     }
+    open_catalog(cache);
     names_init(cache);
     cache->behind = pool_new("behind", BEHIND_THREADS, BEHIND_QUEUE_MAX);
     cache->pressure = pressure_new(cache);

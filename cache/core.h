@@ -7,6 +7,7 @@
 #include "cache/names.h"
 #include "cache/upload.h"
 
+struct catalog;
 struct journal;
 struct pressure;
 struct slabs;
@@ -18,6 +19,7 @@ struct cache {
     int64_t started_ns; /* wall time: the times of directories that have no marker */
     struct slabs *slabs;
     struct journal *journal; /* NULL: nothing is changed here (a read-only mount) */
+    struct catalog *catalog; /* NULL: nothing is remembered over mounts */
     struct names names;
     struct pressure *pressure;
     struct blocks *blocks;

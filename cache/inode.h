@@ -99,6 +99,11 @@ struct inode {
     uint64_t
         forgotten;  /* directories: children that were forgotten: what was listed is not complete any more */
     size_t charged; /* bytes of SHARE_NAMES; 0: not charged yet */
+    bool noted;     /* the catalog has what is known of it (recall.h) */
+    uint64_t catalogued; /* directories: its number in the catalog; 0: none */
+    bool beyond;         /* directories: the catalog knows names in it that were forgotten here */
+    bool warmed;         /* directories: it was asked whether an earlier mount had listed it */
+    int64_t warm_ms;     /* directories: given since then as an earlier mount left it; 0: it is not */
     struct list idle;    /* in names->idle, least recently used first: may be forgotten */
     struct list doomed;  /* no name any more, in names->doomed: its object goes, not before the last close */
     struct list leaving; /* ... in a list of the deleter */

@@ -9,6 +9,8 @@
 #include "base/clock.h"
 #include "cache/lookup.h"
 #include "cache/page.h"
+#include "cache/recall.h"
+#include "cache/veil.h"
 
 #define CHUNK_BYTES ((size_t)32 * 1024)
 #define DOTS        2
@@ -32,6 +34,7 @@ struct listing {
     struct inode *directory;
     char marker[24]; /* a name that no file has: this listing at work in the directory */
     bool marked;     /* the caller holds a marker already */
+    bool goes_on;    /* the next page is wanted, too */
     bool busy;       /* under the lock of names */
     /* One thread at a time. */
     struct listing_entry *entries;
@@ -39,8 +42,10 @@ struct listing {
     struct chunk *chunks;
     struct page_place place;
     bool begun, complete, all_known, given;
-    int64_t started_ms;
-    uint64_t forgotten; /* directory->forgotten at the start */
+    int64_t started_ms, started_wall_ns;
+    uint64_t forgotten;       /* directory->forgotten at the start */
+    struct names_watch watch; /* of the whole of it, while it grows */
+    bool watching;
 };
 
 /* ---- The snapshot. ---- */
@@ -71,8 +76,24 @@ static void add_entry(struct listing *listing, const char *name, uint32_t type, 
         (struct listing_entry){.name = keep_name(listing, name), .number = number, .type = type};
 }
 
+static void watch_locked(struct listing *listing)
+{
+    names_watch_locked(&listing->cache->names, &listing->watch, listing->directory, NULL);
+    listing->watching = true;
+}
+
+static void unwatch_locked(struct listing *listing)
+{
+    if (listing->watching)
+        names_unwatch_locked(&listing->watch);
+    listing->watching = false;
+}
+
 static void clear_snapshot(struct listing *listing)
 {
+    lock_take(&listing->cache->names.lock);
+    unwatch_locked(listing);
+    lock_drop(&listing->cache->names.lock);
     for (struct chunk *chunk = listing->chunks, *next; chunk; chunk = next) {
         next = chunk->next;
         free(chunk);
@@ -101,7 +122,10 @@ static int make_listing(struct cache *cache, struct inode *directory, struct lis
 
 int cache_list_open(struct cache *cache, struct inode *directory, struct listing **ret_listing)
 {
-    return make_listing(cache, directory, ret_listing);
+    int rc = make_listing(cache, directory, ret_listing);
+    if (rc == 0)
+        (*ret_listing)->goes_on = true;
+    return rc;
 }
 
 void cache_list_release(struct listing *listing)
@@ -159,12 +183,34 @@ static void take_page(struct listing *listing, const struct page *page)
     }
 }
 
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* What was listed, and nothing else, is in the catalog then. The lock is dropped meanwhile. */
+static bool note_whole_locked(struct listing *listing)
+{
+    const char **sorted = xcalloc(listing->count + 1, sizeof *sorted);
+
+    for (size_t i = 0; i < listing->count; i++)
+        sorted[i] = listing->entries[i].name;
+    if (listing->count)
+        qsort(sorted, listing->count, sizeof *sorted, compare_names);
+    bool noted = recall_listed_locked(listing->directory, sorted, listing->count, &listing->watch,
+                                      listing->started_wall_ns);
+    free(sorted);
+    return noted;
+}
+
 static void end_listing_locked(struct listing *listing)
 {
     struct inode *directory = listing->directory;
 
     listing->complete = true;
-    if (!listing->all_known || directory->forgotten != listing->forgotten)
+    bool noted = listing->all_known && note_whole_locked(listing);
+    unwatch_locked(listing);
+    if (!listing->all_known || directory->forgotten != listing->forgotten || (directory->beyond && !noted))
         return;
     if (directory->listed_ms < listing->started_ms)
         directory->listed_ms = listing->started_ms;
@@ -178,7 +224,8 @@ static int grow(struct listing *listing, struct waiter *waiter)
     struct names *names = &cache->names;
     struct inode *directory = listing->directory;
     struct asking *asking = NULL;
-    struct page page = {.cache = cache, .directory = directory, .place = &listing->place};
+    struct page page = {
+        .cache = cache, .directory = directory, .place = &listing->place, .goes_on = listing->goes_on};
     AFTERMATH_SCOPED(aftermath, cache);
     LOCK_SCOPED(&names->lock);
     int rc = 0;
@@ -194,6 +241,8 @@ static int grow(struct listing *listing, struct waiter *waiter)
     if (!listing->begun) {
         listing->begun = true;
         listing->started_ms = clock_ms();
+        listing->started_wall_ns = clock_wall_ns();
+        watch_locked(listing);
         listing->forgotten = directory->forgotten;
     }
     rc = page_fetch_locked(&page, waiter, &aftermath);
@@ -202,8 +251,10 @@ static int grow(struct listing *listing, struct waiter *waiter)
         if (page.last)
             end_listing_locked(listing);
     }
-    page_release(&page);
     asking_drop_locked(names, asking, &aftermath);
+    lock_drop(&names->lock);
+    page_release(&page);
+    lock_take(&names->lock);
     return rc;
 }
 
@@ -215,8 +266,10 @@ int listing_look(struct cache *cache, struct inode *directory, int pages, struct
     if (rc < 0)
         return rc;
     listing->marked = true;
-    while (rc == 0 && !listing->complete && pages-- > 0)
+    while (rc == 0 && !listing->complete && pages-- > 0) {
+        listing->goes_on = pages > 0;
         rc = grow(listing, waiter);
+    }
     cache_list_release(listing);
     return rc;
 }
@@ -227,22 +280,117 @@ static int compare_entries(const void *a, const void *b)
     return page_compare(left->name, left->type == S_IFDIR, right->name, right->type == S_IFDIR);
 }
 
-/* All of a directory that was listed whole a moment ago. */
-static bool list_from_memory(struct listing *listing)
+static void add_recalled(void *context, const char *name, uint32_t type, uint64_t number)
+{
+    struct listing *listing = context;
+    add_entry(listing, name, type, number ? number : names_number(listing->directory, name));
+}
+
+static int compare_recalled(const void *name, const void *entry)
+{
+    return strcmp(name, ((const struct listing_entry *)entry)->name);
+}
+
+/* Among the first `count`, which are sorted by their bytes. */
+static struct listing_entry *find_recalled(const struct listing *listing, size_t count, const char *name)
+{
+    return count ? bsearch(name, listing->entries, count, sizeof *listing->entries, compare_recalled) : NULL;
+}
+
+static void drop_recalled(const struct listing *listing, size_t count, const char *name)
+{
+    struct listing_entry *entry = find_recalled(listing, count, name);
+    if (entry)
+        entry->gone = true;
+}
+
+/* Objects under these keys are no files of theirs. */
+static void drop_veiled_locked(const struct listing *listing, size_t count)
+{
+    struct names *names = &listing->cache->names;
+    BUF_SCOPED prefix = BUF_INIT;
+
+    if (!names->veils || names_key_locked(listing->directory, &prefix) < 0)
+        return;
+    for (struct veil_key *at = names->veils; at; at = at->by_key.next) {
+        if (strncmp(at->key, prefix.bytes, prefix.length) != 0)
+            continue;
+        const char *rest = at->key + prefix.length;
+        STRING_SCOPED *name = xstrndup(rest, strcspn(rest, "/"));
+        const char *slash = rest + strlen(name);
+        if (*name && (!*slash || !slash[1]))
+            drop_recalled(listing, count, name);
+    }
+}
+
+static void keep_those_there(struct listing *listing)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < listing->count; i++)
+        if (!listing->entries[i].gone)
+            listing->entries[kept++] = listing->entries[i];
+    listing->count = kept;
+}
+
+/* What the tree has over what the catalog has, of which whatever changed here meanwhile is not believed. */
+static void add_children_locked(struct listing *listing, size_t recalled)
+{
+    for (size_t i = 0; i < listing->watch.count; i++)
+        drop_recalled(listing, recalled, listing->watch.touched[i]);
+    drop_veiled_locked(listing, recalled);
+    list_for_each (at, &listing->directory->children) {
+        struct inode *child = container_of(at, struct inode, sibling);
+        struct listing_entry *entry = find_recalled(listing, recalled, child->name);
+        if (!entry) {
+            add_entry(listing, child->name, page_type(child), child->number);
+            continue;
+        }
+        entry->gone = false;
+        entry->type = page_type(child);
+        entry->number = child->number;
+    }
+    keep_those_there(listing);
+}
+
+/* 0: listed; -ENODATA: the server has to be asked; -EAGAIN: the catalog, by somebody who may wait. */
+static int list_from_catalog_locked(struct listing *listing, struct waiter *waiter)
+{
+    if (!waiter)
+        return -EAGAIN;
+    watch_locked(listing);
+    int rc = recall_walk_locked(listing->directory, add_recalled, listing);
+    bool told = rc == 0 && !listing->watch.all &&
+                (lookup_listed_locked(listing->directory, clock_ms()) || listing->directory->warm_ms);
+    if (told)
+        add_children_locked(listing, listing->count);
+    if (told && listing->count)
+        qsort(listing->entries, listing->count, sizeof *listing->entries, compare_entries);
+    unwatch_locked(listing);
+    if (!told)
+        listing->count = 0;
+    return told ? 0 : -ENODATA;
+}
+
+/* All of a directory that was listed whole a moment ago, or that is listed behind, as an earlier mount knew it. */
+static int list_from_memory(struct listing *listing, struct waiter *waiter)
 {
     struct inode *directory = listing->directory;
     LOCK_SCOPED(&listing->cache->names.lock);
+    int rc = -ENODATA;
 
-    if (!directory->listed_ms || directory->listed_ms + listing->cache->config.attr_ttl_ms <= clock_ms())
-        return false;
-    list_for_each (at, &directory->children) {
-        struct inode *child = container_of(at, struct inode, sibling);
-        add_entry(listing, child->name, page_type(child), child->number);
+    recall_begin_locked(directory);
+    listing->started_ms = clock_ms();
+    if (directory->warm_ms || (directory->beyond && lookup_listed_locked(directory, clock_ms()))) {
+        rc = list_from_catalog_locked(listing, waiter);
+    } else if (lookup_listed_locked(directory, clock_ms())) {
+        add_children_locked(listing, 0);
+        if (listing->count)
+            qsort(listing->entries, listing->count, sizeof(*listing->entries), compare_entries);
+        rc = 0;
     }
-    if (listing->count)
-        qsort(listing->entries, listing->count, sizeof(*listing->entries), compare_entries);
-    listing->begun = listing->complete = true;
-    return true;
+    if (rc == 0)
+        listing->begun = listing->complete = true;
+    return rc;
 }
 
 /* ---- Giving. ---- */
@@ -253,10 +401,22 @@ static bool attributes_known(struct inode *inode)
     return inode_overlays_locked(inode) || (inode->attributes_known && inode->remote.confirmed_ms);
 }
 
+static struct inode *find_child_locked(struct listing *listing, const char *name, struct aftermath *aftermath)
+{
+    struct names *names = &listing->cache->names;
+    struct inode *inode = names_find_locked(names, listing->directory, name);
+
+    if (inode || !listing->complete)
+        return inode;
+    recall_name_locked(listing->directory, name, listing->started_ms, true, false, aftermath);
+    return names_find_locked(names, listing->directory, name);
+}
+
 static bool fill_known(struct listing *listing, struct listing_entry *entry, struct listed *listed)
 {
+    AFTERMATH_SCOPED(aftermath, listing->cache);
     LOCK_SCOPED(&listing->cache->names.lock);
-    struct inode *inode = names_find_locked(&listing->cache->names, listing->directory, entry->name);
+    struct inode *inode = find_child_locked(listing, entry->name, &aftermath);
 
     if (!inode)
         return false;
@@ -386,7 +546,9 @@ int cache_list(struct cache *cache, struct waiter *waiter, struct listing *listi
         return rc;
     if (offset == 0 && listing->given)
         clear_snapshot(listing); /* rewound: looks anew */
-    rc = listing->begun || list_from_memory(listing) || waiter ? 0 : -EAGAIN;
+    rc = listing->begun ? 0 : list_from_memory(listing, waiter);
+    if (rc == -ENODATA)
+        rc = waiter ? 0 : -EAGAIN;
     if (rc == 0)
         rc = give_entries(listing, offset, with_entries, waiter, sink, context);
     if (rc == 0)

@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,11 +10,13 @@
 #include "cache/batch.h"
 #include "cache/listing.h"
 #include "cache/observed.h"
+#include "cache/recall.h"
 #include "cache/server.h"
 #include "cache/veil.h"
 
-#define LARGE_PAUSE 1000 /* lookups in a large directory until its listing is tried again */
-#define ASK_TRIES   4
+#define LARGE_PAUSE  1000 /* lookups in a large directory until its listing is tried again */
+#define ASK_TRIES    4
+#define RECALL_TRIES 4
 
 /* ---- What the server says of one name. ---- */
 
@@ -28,6 +31,7 @@ struct look {
     bool known_attributes;  /* of a directory */
     struct identity marker; /* of a known directory; etag "" when it has none */
     size_t doomed_below;
+    uint64_t catalogued; /* of the parent, where the tree does not have the name */
     int64_t started_ms;
     struct store_call calls[2]; /* HEAD key, LIST folder */
     bool headed, listed;
@@ -50,6 +54,7 @@ static int begin_look(struct look *look)
     look->known_type = inode ? inode->type : 0;
     look->marker.etag[0] = '\0';
     look->known_attributes = false;
+    look->catalogued = inode ? 0 : look->parent->catalogued;
     if (inode) {
         LOCK_SCOPED(&inode->lock);
         look->known_attributes = inode->attributes_known;
@@ -137,7 +142,8 @@ static int observe_folder(struct look *look, struct waiter *waiter)
     struct identity identity;
     int rc;
 
-    look->observed = (struct observed){S_IFDIR, NULL, true, look->started_ms};
+    look->observed =
+        (struct observed){.type = S_IFDIR, .attributes_known = true, .started_ms = look->started_ms};
     if (!list->object_count || strcmp(first->key, look->folder.bytes) != 0)
         return 0;
     look->observed.object = first;
@@ -170,6 +176,14 @@ static int observe(struct look *look, struct waiter *waiter)
     else
         look->observed = (struct observed){.started_ms = look->started_ms};
     return 0;
+}
+
+static void recall(struct look *look)
+{
+    struct recalled recalled;
+    recall_numbers(look->cache, look->catalogued, look->name, &recalled);
+    look->observed.number = recalled.number;
+    look->observed.directory = recalled.directory;
 }
 
 /* 1: the name changed here meanwhile, look again. A directory that the tree does not have, and below which changes do not cease, is
@@ -214,6 +228,8 @@ int lookup_ask(struct cache *cache, struct inode *parent, const char *name, stru
         prepare_calls(&look);
         rc = observe(&look, waiter);
         if (rc == 0)
+            recall(&look);
+        if (rc == 0)
             rc = apply_look(&look, tries == ASK_TRIES, ret_inode);
         end_look(&look);
     }
@@ -224,7 +240,7 @@ int lookup_ask(struct cache *cache, struct inode *parent, const char *name, stru
 
 /* ---- What memory says. ---- */
 
-int64_t lookup_valid_ms(const struct inode *inode)
+static int64_t fresh_ms(const struct inode *inode)
 {
     int64_t ttl_ms = inode->cache->config.attr_ttl_ms;
     int64_t left_ms = inode->remote.confirmed_ms + ttl_ms - clock_ms();
@@ -232,6 +248,22 @@ int64_t lookup_valid_ms(const struct inode *inode)
     if (inode == inode->cache->names.root || inode_overlays_locked(inode))
         return ttl_ms;
     return left_ms > 0 ? left_ms : 0;
+}
+
+/* As an earlier mount left it: whoever looks is told of what differs when it was listed. */
+static int64_t warm_ms(const struct inode *inode)
+{
+    const struct inode *parent = inode->parent;
+    if (!parent || !parent->warm_ms)
+        return 0;
+    int64_t left_ms = parent->warm_ms + inode->cache->config.attr_ttl_ms - clock_ms();
+    return left_ms > 0 ? left_ms : 0;
+}
+
+int64_t lookup_valid_ms(const struct inode *inode)
+{
+    int64_t left_ms = fresh_ms(inode);
+    return left_ms > 0 ? left_ms : warm_ms(inode);
 }
 
 struct refresh { /* of a directory's listing, behind */
@@ -258,38 +290,50 @@ static void run_refresh(struct job *job)
         AFTERMATH_SCOPED(aftermath, cache);
         LOCK_SCOPED(&names->lock);
         if (asking_take_one_locked(names, directory, "", &waiter, &asking) == 0) {
-            int pages = count_pages(directory);
+            int pages = directory->warm_ms ? INT_MAX : count_pages(directory);
             lock_drop(&names->lock);
             listing_look(cache, directory, pages, &waiter);
             lock_take(&names->lock);
             asking_drop_locked(names, asking, &aftermath);
         }
         directory->refreshing = false;
+        directory->warm_ms = 0;
     }
     inode_unref(directory);
     free(refresh);
 }
 
-/* Its listing has answered, and is half way to its end: the next one begins before anybody has to wait for it. */
-static void refresh_locked(struct inode *directory, int64_t now_ms)
+void lookup_refresh_locked(struct inode *directory)
 {
     struct cache *cache = directory->cache;
-    int64_t ttl_ms = cache->config.attr_ttl_ms;
-    if (directory->refreshing || now_ms - directory->listed_ms <= ttl_ms / 2 || atomic_load(&cache->stopping))
+    if (directory->refreshing)
         return;
     struct refresh *refresh = xcalloc(1, sizeof *refresh);
     refresh->job.run = run_refresh;
     refresh->directory = inode_ref(directory);
     directory->refreshing = true;
-    if (pool_post(cache->behind, &refresh->job) == 0)
+    if (!atomic_load(&cache->stopping) && pool_post(cache->behind, &refresh->job) == 0)
         return;
+    directory->warm_ms = 0;
     directory->refreshing = false;
     atomic_fetch_sub(&directory->references, 1); /* the caller has one */
     free(refresh);
 }
 
-bool lookup_known_locked(struct inode *parent, const char *name, int64_t asked_ms, struct inode **ret_inode,
-                         int64_t *ret_valid_ms)
+bool lookup_listed_locked(const struct inode *directory, int64_t asked_ms)
+{
+    return directory->listed_ms && directory->listed_ms + directory->cache->config.attr_ttl_ms > asked_ms;
+}
+
+/* Its listing has answered, and is half way to its end: the next one begins before anybody has to wait for it. */
+static void keep_fresh_locked(struct inode *directory, int64_t now_ms)
+{
+    if (now_ms - directory->listed_ms > directory->cache->config.attr_ttl_ms / 2)
+        lookup_refresh_locked(directory);
+}
+
+bool lookup_known_locked(struct inode *parent, const char *name, int64_t asked_ms, enum lookup_trust trust,
+                         struct inode **ret_inode, int64_t *ret_valid_ms)
 {
     struct cache *cache = parent->cache;
     struct inode *inode = names_find_locked(&cache->names, parent, name);
@@ -298,16 +342,17 @@ bool lookup_known_locked(struct inode *parent, const char *name, int64_t asked_m
     *ret_inode = inode;
     if (inode) {
         LOCK_SCOPED(&inode->lock);
+        bool trusted = fresh_ms(inode) > 0 || (trust == LOOKUP_WARM && parent->warm_ms);
         *ret_valid_ms = lookup_valid_ms(inode);
-        return inode_overlays_locked(inode) || (inode->attributes_known && *ret_valid_ms > 0);
+        return inode_overlays_locked(inode) || (inode->attributes_known && trusted);
     }
     if (names_absent_locked(&cache->names, parent, name, ret_valid_ms))
         return true;
     *ret_valid_ms = parent->listed_ms && until_ms > now_ms ? until_ms - now_ms : 0;
     if (!parent->listed_ms || until_ms <= asked_ms)
         return false;
-    refresh_locked(parent, now_ms);
-    return true;
+    keep_fresh_locked(parent, now_ms);
+    return !parent->beyond; /* else the catalog has to say so, too */
 }
 
 void lookup_fill_locked(struct inode *inode, struct entry *ret_entry)
@@ -374,7 +419,7 @@ static int ask_once_locked(struct cache *cache, struct inode *parent, const char
     rc = asking_take_one_locked(names, parent, name, waiter, &asking);
     if (rc < 0)
         return rc;
-    if (lookup_known_locked(parent, name, clock_ms(), &known, &valid_ms)) {
+    if (lookup_known_locked(parent, name, clock_ms(), LOOKUP_FRESH, &known, &valid_ms)) {
         asking_drop_locked(names, asking, aftermath);
         return -EAGAIN; /* somebody settled it while we waited: look again */
     }
@@ -388,27 +433,35 @@ static int ask_once_locked(struct cache *cache, struct inode *parent, const char
     return rc;
 }
 
-int lookup_resolve(struct cache *cache, struct inode *parent, const char *name, struct waiter *waiter,
-                   struct inode **ret_inode, int64_t *ret_valid_ms)
+int lookup_resolve(struct cache *cache, struct inode *parent, const char *name, enum lookup_trust trust,
+                   struct waiter *waiter, struct inode **ret_inode, int64_t *ret_valid_ms)
 {
     struct names *names = &cache->names;
     AFTERMATH_SCOPED(aftermath, cache);
     LOCK_SCOPED(&names->lock);
     int64_t asked_ms = clock_ms();
     bool listed = false;
-    int rc;
+    int rc, recalls = 0;
 
     *ret_inode = NULL;
     if (parent->type != S_IFDIR)
         return -ENOTDIR;
+    recall_begin_locked(parent);
     for (;;) {
         struct inode *known;
         if (parent != names->root && !parent->parent)
             return -ENOENT;
-        if (lookup_known_locked(parent, name, asked_ms, &known, ret_valid_ms)) {
+        if (lookup_known_locked(parent, name, asked_ms, trust, &known, ret_valid_ms)) {
             *ret_inode = known ? inode_ref(known) : NULL;
             return known ? 0 : -ENOENT;
         }
+        rc = recalls++ < RECALL_TRIES
+                 ? recall_name_locked(parent, name, asked_ms, trust == LOOKUP_WARM, false, &aftermath)
+                 : 0;
+        if (rc < 0)
+            return rc;
+        if (rc == 1)
+            continue;
         if (!waiter)
             return -EAGAIN;
         bool asked = asking_find_lookup_locked(names, parent, name) != NULL; /* its answer serves us too */
@@ -431,13 +484,25 @@ static int resolve_marked(struct cache *cache, struct inode *parent, const char 
 {
     struct inode *known;
     int64_t valid_ms;
-
-    lock_take(&cache->names.lock);
-    bool answered = lookup_known_locked(parent, name, asked_ms, &known, &valid_ms);
-    *ret_inode = answered && known ? inode_ref(known) : NULL;
-    lock_drop(&cache->names.lock);
+    bool answered;
+    int rc = 1;
+    {
+        AFTERMATH_SCOPED(aftermath, cache);
+        LOCK_SCOPED(&cache->names.lock);
+        for (int tries = 0;; tries++) {
+            answered = lookup_known_locked(parent, name, asked_ms, LOOKUP_FRESH, &known, &valid_ms);
+            *ret_inode = answered && known ? inode_ref(known) : NULL;
+            if (answered || tries == RECALL_TRIES)
+                break;
+            rc = recall_name_locked(parent, name, asked_ms, false, true, &aftermath);
+            if (rc != 1)
+                break;
+        }
+    }
     if (answered)
         return *ret_inode ? 0 : -ENOENT;
+    if (rc == -ENOENT)
+        return rc;
     return lookup_ask(cache, parent, name, waiter, ret_inode);
 }
 
@@ -464,7 +529,7 @@ int cache_lookup(struct cache *cache, struct waiter *waiter, struct inode *paren
     if (rc < 0)
         return rc == -EILSEQ || rc == -EPERM ? -ENOENT
                                              : rc; /* the endpoint cannot hold such a name, or hides it */
-    rc = lookup_resolve(cache, parent, name, waiter, &inode, &valid_ms);
+    rc = lookup_resolve(cache, parent, name, LOOKUP_WARM, waiter, &inode, &valid_ms);
     if (rc == -ENOENT)
         ret_entry->valid_ms = valid_ms;
     if (rc < 0)
@@ -493,7 +558,7 @@ static bool still_there(struct inode *inode, struct inode *parent, const char *n
     return !inode->parent || (inode->parent == parent && strcmp(inode->name, name) == 0);
 }
 
-int names_revalidate(struct inode *inode, struct waiter *waiter)
+static int revalidate(struct inode *inode, enum lookup_trust trust, struct waiter *waiter)
 {
     struct cache *cache = inode->cache;
 
@@ -508,7 +573,7 @@ int names_revalidate(struct inode *inode, struct waiter *waiter)
             return inode->opens && !inode->lost ? 0
                                                 : -ESTALE; /* unlinked: who has it open may open it again */
         }
-        int rc = lookup_resolve(cache, parent, name, waiter, &found, &valid_ms);
+        int rc = lookup_resolve(cache, parent, name, trust, waiter, &found, &valid_ms);
         bool same = found == inode, stayed = still_there(inode, parent, name);
         inode_unref(found);
         inode_unref(parent);
@@ -519,4 +584,14 @@ int names_revalidate(struct inode *inode, struct waiter *waiter)
         if (stayed)
             return rc < 0 ? rc : -ESTALE;
     }
+}
+
+int names_revalidate(struct inode *inode, struct waiter *waiter)
+{
+    return revalidate(inode, LOOKUP_FRESH, waiter);
+}
+
+int names_look_again(struct inode *inode, struct waiter *waiter)
+{
+    return revalidate(inode, LOOKUP_WARM, waiter);
 }

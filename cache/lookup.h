@@ -7,6 +7,9 @@
  *                        answers for all names at once
  *      a whole listing that is about to expire, and was asked: listed anew behind, so that who makes many files waits for none
  *
+ * Before the server is asked, the catalog is (recall.h). Of a directory that an earlier mount knew, and that is being listed behind, what
+ * was known then is an answer for who asks in trust (LOOKUP_WARM); who opens, or changes, wants to know (LOOKUP_FRESH).
+ *
  * What was true attr_ttl before the question was asked is an answer, however long it took to find it.
  */
 #ifndef CACHE_LOOKUP_H
@@ -14,7 +17,9 @@
 
 #include "cache/asking.h"
 
-#define LOOKUP_MISSES 3
+enum lookup_trust { LOOKUP_FRESH, LOOKUP_WARM };
+
+#define LOOKUP_MISSES 1
 #define LOOKUP_PAGES  2
 #define LOOKUP_LARGE  64 /* pages: a larger directory is asked name by name */
 
@@ -22,8 +27,8 @@
 int lookup_ask(struct cache *cache, struct inode *parent, const char *name, struct waiter *waiter,
                struct inode **ret_inode);
 /* From memory if possible, else asks; takes and drops the marker. -EAGAIN: waiter NULL. */
-int lookup_resolve(struct cache *cache, struct inode *parent, const char *name, struct waiter *waiter,
-                   struct inode **ret_inode, int64_t *ret_valid_ms);
+int lookup_resolve(struct cache *cache, struct inode *parent, const char *name, enum lookup_trust trust,
+                   struct waiter *waiter, struct inode **ret_inode, int64_t *ret_valid_ms);
 /* The same for who holds the marker. */
 int lookup_resolve_marked(struct cache *cache, struct inode *parent, const char *name, struct waiter *waiter,
                           struct inode **ret_inode);
@@ -31,9 +36,14 @@ int lookup_resolve_marked(struct cache *cache, struct inode *parent, const char 
 int lookup_resolve_made(struct cache *cache, struct inode *parent, const char *name, struct waiter *waiter,
                         struct inode **ret_inode);
 /* True when memory answers a question asked at `asked_ms`: then *ret_inode is the inode (borrowed) or NULL: no such name. */
-bool lookup_known_locked(struct inode *parent, const char *name, int64_t asked_ms, struct inode **ret_inode,
-                         int64_t *ret_valid_ms);
+bool lookup_known_locked(struct inode *parent, const char *name, int64_t asked_ms, enum lookup_trust trust,
+                         struct inode **ret_inode, int64_t *ret_valid_ms);
 void lookup_fill_locked(struct inode *inode, struct entry *ret_entry); /* takes a reference */
-int64_t lookup_valid_ms(const struct inode *inode);                    /* its lock is held */
+/* All names in it were listed, no longer than attr_ttl before. */
+bool lookup_listed_locked(const struct inode *directory, int64_t asked_ms);
+/* Both locks. */
+int64_t lookup_valid_ms(const struct inode *inode);
+/* The directory is listed anew, behind; all of a warm one, which ends to be so. The caller has a reference. */
+void lookup_refresh_locked(struct inode *directory);
 
 #endif

@@ -159,7 +159,10 @@ static int look_for_marker(struct inode *directory, struct waiter *waiter)
     if (rc == 0 || rc == -ENOENT) {
         AFTERMATH_SCOPED(aftermath, cache);
         LOCK_SCOPED(&cache->names.lock);
-        struct observed observed = {S_IFDIR, rc == 0 ? &head.object : NULL, true, started_ms};
+        struct observed observed = {.type = S_IFDIR,
+                                    .object = rc == 0 ? &head.object : NULL,
+                                    .attributes_known = true,
+                                    .started_ms = started_ms};
         if (directory->parent)
             observed_apply_locked(cache, directory->parent, directory->name, &observed, &aftermath);
         rc = 0;

@@ -11,6 +11,7 @@
 #include "cache/aftermath.h"
 #include "cache/content.h"
 #include "cache/keepsake.h"
+#include "cache/recall.h"
 #include "cache/recording.h"
 #include "cache/veil.h"
 
@@ -95,6 +96,7 @@ int names_init(struct cache *cache)
     names->next_id = 1;
     LOCK_SCOPED(&names->lock);
     root = names->root = inode_new(cache, S_IFDIR, ROOT_NUMBER);
+    root->catalogued = cache->catalog ? CATALOG_ROOT : 0;
     add_number_locked(names, root);
     root->wanted.attributes.mode = S_IFDIR | (cache->config.dir_mode & 07777);
     root->wanted.attributes.uid = cache->config.uid;
@@ -112,6 +114,8 @@ void names_release(struct cache *cache)
     LOCK_SCOPED(&names->lock);
 
     assert(list_empty(&names->asking) && list_empty(&names->watches));
+    if (cache->catalog)
+        recall_note_below_locked(names->root);
     while (!list_empty(&names->root->children))
         names_detach_locked(container_of(names->root->children.next, struct inode, sibling), &aftermath);
     for (struct list *at; (at = list_pop(&names->doomed));) {
@@ -272,6 +276,7 @@ static void link_locked(struct names *names, struct inode *inode, struct inode *
     inode->name_key = make_name_key(parent, name, &length);
     inode->name = inode->name_key + sizeof(parent->id);
     inode->parent = inode_ref(parent);
+    inode->noted = false;
     HASH_ADD_KEYPTR(by_name, names->table, inode->name_key, length, inode);
     list_append(&parent->children, &inode->sibling);
     parent->child_count++;
@@ -320,6 +325,7 @@ static void mark_orphans_locked(struct inode *inode, bool lost)
 void names_orphan_locked(struct inode *inode, bool lost, struct aftermath *aftermath)
 {
     mark_orphans_locked(inode, lost);
+    recall_moved_locked(inode);
     names_detach_locked(inode, aftermath);
 }
 
@@ -330,6 +336,7 @@ void names_move_locked(struct inode *inode, struct inode *to_parent, const char 
 
     assert(!names_find_locked(names, to_parent, to_name));
     assert(!names_below_locked(to_parent, inode));
+    recall_moved_locked(inode);
     unlink_locked(names, inode, aftermath);
     link_locked(names, inode, to_parent, to_name);
     inode->renamed = true;
@@ -351,8 +358,12 @@ static bool forgettable_locked(struct inode *inode, bool also_renamed)
 
 static void forget_locked(struct inode *inode, struct aftermath *aftermath)
 {
-    inode->parent->listed_ms = 0;
-    inode->parent->forgotten++;
+    if (recall_note_locked(inode)) {
+        inode->parent->beyond = true;
+    } else {
+        inode->parent->listed_ms = 0;
+        inode->parent->forgotten++;
+    }
     names_detach_locked(inode, aftermath);
 }
 
@@ -494,7 +505,7 @@ void names_set_absent_locked(struct names *names, const struct inode *parent, co
     *slot = (struct names_absent){parent->id, hash, seen_ms};
 }
 
-void names_touched_locked(struct names *names, const struct inode *parent, const char *name)
+static void tell_watches_locked(struct names *names, const struct inode *parent, const char *name)
 {
     clear_absent_locked(names, parent, name);
     list_for_each (at, &names->watches) {
@@ -504,6 +515,13 @@ void names_touched_locked(struct names *names, const struct inode *parent, const
         else if (watch->parent_id == parent->id)
             note_touched(watch, name);
     }
+}
+
+void names_touched_locked(struct names *names, const struct inode *parent, const char *name)
+{
+    tell_watches_locked(names, parent, name);
+    if (!names_find_locked(names, parent, name))
+        recall_gone_locked(parent, name);
 }
 
 /* The last slash before its name, also of a marker's. */
@@ -537,16 +555,21 @@ void names_touched_key_locked(struct names *names, const char *key)
     while (inode && inode->type == S_IFDIR && *path) {
         size_t length = strcspn(path, "/");
         STRING_SCOPED *name = xstrndup(path, length);
-        names_touched_locked(names, inode, name);
-        inode = names_find_locked(names, inode, name);
+        struct inode *child = names_find_locked(names, inode, name);
         path += length;
         path += *path == '/';
+        if (!child && *path)
+            tell_watches_locked(names, inode, name); /* a directory above it, which may well be there */
+        else
+            names_touched_locked(names, inode, name);
+        inode = child;
     }
 }
 
 void names_doubt_locked(struct names *names, struct inode *parent, const char *name)
 {
     names_touched_locked(names, parent, name);
+    recall_doubt_locked(parent);
     parent->listed_ms = 0;
     parent->forgotten++;
 }
@@ -575,6 +598,7 @@ static void take_confirmed_locked(struct inode *inode, const struct confirmed *c
         content_confirmed_locked(inode, confirmed->content_version, confirmed->identity.size, elsewhere);
     remote->content_version = confirmed->content_version;
     inode->displaced = elsewhere; /* in the same hold: an fsync waits for its name */
+    inode->noted = false;
     content_arrived_locked(inode);
     inode->attributes_known = true;
     inode->late_id[0] = '\0';
@@ -599,6 +623,7 @@ void names_confirmed(struct inode *inode, const struct confirmed *confirmed)
     take_confirmed_locked(inode, confirmed, elsewhere);
     lock_drop(&inode->lock);
     veil_update_locked(inode);
+    recall_note_locked(inode);
     names_touched_key_locked(names, confirmed->key); /* it may have no name any more, or another one */
     /* Looks that began before do not know it, nor that there is a directory above it. */
     for (; inode->parent; inode = inode->parent)

@@ -92,6 +92,8 @@ void names_confirmed(struct inode *inode, const struct confirmed *confirmed);
 /* Asks the server what is under this inode's name, if that was longer than attr_ttl ago: 0 (the same, or no
  * answer needed), -ESTALE (another version: the name now has another inode), -ENOENT, -EINTR, -ETIMEDOUT ... */
 int names_revalidate(struct inode *inode, struct waiter *waiter);
+/* The same for who only looks: what an earlier mount knew will do while its directory is listed behind (recall.h). */
+int names_look_again(struct inode *inode, struct waiter *waiter);
 /* Something ended (the last close, an upload) of an inode whose name is gone: if nothing is at work any more its object is
  * deleted, behind. */
 void names_delete_behind(struct inode *inode);

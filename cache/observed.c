@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "cache/asking.h"
 #include "cache/content.h"
+#include "cache/recall.h"
 #include "cache/server.h"
 
 static struct attr_defaults get_defaults(const struct cache *cache)
@@ -29,7 +30,10 @@ struct observed observed_file(struct cache *cache, const struct store_object *ob
     struct attributes attributes;
 
     read_attributes(cache, object, &attributes);
-    return (struct observed){attributes.mode & S_IFMT, object, true, started_ms};
+    return (struct observed){.type = attributes.mode & S_IFMT,
+                             .object = object,
+                             .attributes_known = true,
+                             .started_ms = started_ms};
 }
 
 /* ---- One inode takes what was seen. ---- */
@@ -43,6 +47,7 @@ static void take_remote_locked(struct inode *inode, const struct store_object *o
         remote->key = xstrdup(object->key);
     }
     remote->exists = true;
+    inode->noted = false;
     server_identity(object, &remote->identity);
     store_fields_copy(&remote->meta, &object->meta);
     remote->headers_known = object->headers.count > 0;
@@ -80,6 +85,7 @@ static void drop_marker_locked(struct inode *inode)
     free(inode->remote.key);
     inode->remote.key = NULL;
     inode->remote.exists = false;
+    inode->noted = false;
     inode->remote.identity = (struct identity){0};
 }
 
@@ -94,6 +100,7 @@ static void take_directory_locked(struct inode *inode, const struct observed *ob
     inode->remote.confirmed_ms = observed->started_ms;
     if (!observed->attributes_known || inode_dirty_locked(inode))
         return;
+    inode->noted = inode->noted && inode->attributes_known;
     inode->attributes_known = true;
     if (!object) {
         if (inode->remote.exists)
@@ -241,26 +248,47 @@ static struct inode *apply_directory_locked(struct cache *cache, struct inode *i
     return inode;
 }
 
-struct inode *observed_apply_locked(struct cache *cache, struct inode *parent, const char *name,
-                                    const struct observed *observed, struct aftermath *aftermath)
+static struct inode *lay_over_locked(struct cache *cache, struct inode *parent, const char *name,
+                                     struct inode *inode, const struct observed *observed,
+                                     struct aftermath *aftermath)
 {
     struct names *names = &cache->names;
-    struct inode *inode = names_find_locked(names, parent, name);
 
-    assert(parent == names->root || parent->parent);
     if (!observed->type) {
         STRING_SCOPED *kept = xstrdup(name); /* may be the inode's own */
         if (inode && !in_use_locked(inode)) {
             lose_name_locked(inode, aftermath);
             inode = NULL;
         }
-        if (!inode)
-            names_set_absent_locked(names, parent, kept, observed->started_ms);
-        return inode;
+        if (inode)
+            return inode;
+        names_set_absent_locked(names, parent, kept, observed->started_ms);
+        recall_gone_locked(parent, kept);
+        return NULL;
     }
-    if (!inode)
-        return make_inode_locked(cache, parent, name, observed, 0, aftermath);
+    if (!inode) {
+        bool free = names_number_free_locked(names, observed->number);
+        return make_inode_locked(cache, parent, name, observed, free ? observed->number : 0, aftermath);
+    }
     if (observed->type == S_IFDIR)
         return apply_directory_locked(cache, inode, observed, aftermath);
     return apply_file_locked(cache, inode, observed, aftermath);
+}
+
+struct inode *observed_apply_locked(struct cache *cache, struct inode *parent, const char *name,
+                                    const struct observed *observed, struct aftermath *aftermath)
+{
+    struct inode *known = names_find_locked(&cache->names, parent, name);
+
+    assert(parent == cache->names.root || parent->parent);
+    struct inode *inode = lay_over_locked(cache, parent, name, known, observed, aftermath);
+    if (!inode)
+        return NULL;
+    if (inode->type == S_IFDIR && !inode->catalogued)
+        inode->catalogued = observed->directory;
+    if (observed->recalled && !known)
+        inode->noted = true;
+    else
+        recall_note_locked(inode);
+    return inode;
 }

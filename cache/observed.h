@@ -27,6 +27,9 @@ struct observed {
         *object;           /* NULL: a directory without a marker, or one that nobody has looked at */
     bool attributes_known; /* the metadata were read, or are not wanted */
     int64_t started_ms;    /* when the server was asked */
+    uint64_t number;       /* st_ino of a new inode; 0: its own */
+    uint64_t directory;    /* its number in the catalog; 0: not known */
+    bool recalled;         /* the catalog said so, as the server did then */
 };
 
 /* The file or symlink of an object whose metadata are known. */

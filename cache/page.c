@@ -19,6 +19,7 @@ void page_place_release(struct page_place *place)
     free(place->prefix);
     free(place->token);
     free(place->last);
+    page_call_free(place->ahead);
     *place = (struct page_place){0};
 }
 
@@ -33,7 +34,8 @@ void page_release(struct page *page)
 {
     free_entries(page->entries, page->count);
     free_entries(page->extras, page->extra_count);
-    store_call_release(&page->call);
+    page_call_free(page->asked);
+    free(page->recalled);
 }
 
 static struct page_entry *add_entry(struct page_entry **entries, size_t *count, size_t *room)
@@ -99,14 +101,15 @@ static void take_own_marker_locked(struct page *page, const struct store_object 
                                    struct aftermath *aftermath)
 {
     struct inode *directory = page->directory;
-    struct observed observed = {S_IFDIR, object, true, started_ms};
+    struct observed observed = {
+        .type = S_IFDIR, .object = object, .attributes_known = true, .started_ms = started_ms};
 
     if (object->meta_known && directory->parent)
         observed_apply_locked(page->cache, directory->parent, directory->name, &observed, aftermath);
 }
 
 static void take_name_locked(struct page *page, const char *key, size_t length,
-                             const struct store_object *object)
+                             const struct store_object *object, const struct recalled *recalled)
 {
     STRING_SCOPED *name = xstrndup(key + strlen(page->place->prefix), length);
     struct page_entry *entry;
@@ -120,13 +123,14 @@ static void take_name_locked(struct page *page, const char *key, size_t length,
     entry->name = name;
     name = NULL;
     entry->object = object;
+    entry->recalled = *recalled;
     entry->folder = !object;
     entry->type = object ? 0 : S_IFDIR;
 }
 
 static void read_answer_locked(struct page *page, int64_t started_ms, struct aftermath *aftermath)
 {
-    const struct store_call *call = &page->call;
+    const struct store_call *call = &page->asked->call;
     size_t skip = strlen(page->place->prefix);
 
     for (size_t i = 0; i < call->object_count; i++) {
@@ -135,13 +139,14 @@ static void read_answer_locked(struct page *page, int64_t started_ms, struct aft
         if (!*rest)
             take_own_marker_locked(page, object, started_ms, aftermath);
         else
-            take_name_locked(page, object->key, strlen(rest), object);
+            take_name_locked(page, object->key, strlen(rest), object, &page->recalled[i]);
     }
     for (size_t i = 0; i < call->prefix_count; i++) {
         const char *rest = call->prefixes[i] + skip;
         size_t length = strlen(rest);
         if (length)
-            take_name_locked(page, call->prefixes[i], length - 1, NULL);
+            take_name_locked(page, call->prefixes[i], length - 1, NULL,
+                             &page->recalled[call->object_count + i]);
     }
     if (page->count)
         qsort(page->entries, page->count, sizeof(*page->entries), compare_entries);
@@ -157,6 +162,7 @@ static struct inode *apply_object_locked(struct page *page, struct page_entry *e
     struct observed observed = observed_file(cache, entry->object, started_ms);
     struct identity identity;
 
+    observed.number = entry->recalled.number;
     if (entry->object->meta_known || cache->config.list_attributes_only)
         return observed_apply_locked(cache, page->directory, entry->name, &observed, aftermath);
     /* No metadata: the known version is confirmed; of another one, or a new name, somebody must ask before use. */
@@ -203,7 +209,11 @@ static void apply_entry_locked(struct page *page, struct page_entry *entry, cons
         entry->shown = !hidden || inode; /* whose own object is still to come there */
         inode = hidden ? inode : apply_object_locked(page, entry, started_ms, aftermath);
     } else {
-        struct observed observed = {S_IFDIR, NULL, cache->config.list_attributes_only, started_ms};
+        struct observed observed = {.type = S_IFDIR,
+                                    .attributes_known = cache->config.list_attributes_only,
+                                    .started_ms = started_ms,
+                                    .number = entry->recalled.number,
+                                    .directory = entry->recalled.directory};
         entry->shown = !entry->bare || (inode && inode->type == S_IFDIR);
         if (entry->shown)
             inode = observed_apply_locked(cache, page->directory, entry->name, &observed, aftermath);
@@ -298,28 +308,74 @@ static void apply_missing_locked(struct page *page, const char *from, const stru
 
 /* ---- The call. ---- */
 
-static int prepare_locked(struct page *page, struct buf *prefix, struct buf *start_after)
+/* What was asked for while nobody read on is out of date by now. */
+static bool is_stale(const struct page *page, const struct page_call *ahead)
+{
+    return ahead->made_ms + page->cache->config.attr_ttl_ms < clock_ms();
+}
+
+static int prepare_locked(struct page *page, struct page_call **ret_stale)
 {
     struct page_place *place = page->place;
-    int rc = names_key_locked(page->directory, prefix);
+    BUF_SCOPED prefix = BUF_INIT;
+    BUF_SCOPED after = BUF_INIT;
+    int rc = names_key_locked(page->directory, &prefix);
 
     if (rc < 0)
         return rc;
-    if (place->prefix && strcmp(place->prefix, prefix->bytes) != 0) {
+    bool moved = place->prefix && strcmp(place->prefix, prefix.bytes) != 0;
+    if (moved) {
         free(place->token);
         place->token = NULL;
     }
     free(place->prefix);
-    place->prefix = xstrdup(prefix->bytes);
-    page->call = server_call(page->cache, STORE_LIST, NULL);
-    page->call.prefix = place->prefix;
-    page->call.delimiter = "/";
-    page->call.token = place->token;
-    if (place->last && !place->token) {
-        buf_printf(start_after, "%s%s", place->prefix, place->last);
-        page->call.start_after = start_after->bytes;
+    place->prefix = xstrdup(prefix.bytes);
+    if (place->last && !place->token)
+        buf_printf(&after, "%s%s", place->prefix, place->last);
+    page->asked = place->ahead;
+    place->ahead = NULL;
+    if (page->asked && (moved || is_stale(page, page->asked))) {
+        *ret_stale = page->asked;
+        page->asked = NULL;
     }
+    if (!page->asked)
+        page->asked = page_call_new_locked(page->directory, place->prefix, place->token,
+                                           after.length ? after.bytes : NULL);
     return 0;
+}
+
+/* Called and returns with the lock held. */
+static void ask_ahead_locked(struct page *page)
+{
+    const char *token = page->asked->call.next_token;
+    struct page_place *place = page->place;
+    struct names *names = &page->cache->names;
+
+    if (!page->goes_on || !token)
+        return;
+    place->ahead = page_call_new_locked(page->directory, place->prefix, token, NULL);
+    lock_drop(&names->lock);
+    page_call_start(place->ahead);
+    lock_take(&names->lock);
+}
+
+static int run_call(struct page *page, struct waiter *waiter)
+{
+    int rc = catalog_wait_room(page->cache->catalog, waiter);
+
+    if (rc < 0)
+        return rc;
+    if (!page->asked->under_way)
+        page_call_start(page->asked);
+    return page_call_wait(page->asked, waiter);
+}
+
+static void recall_page(struct page *page, uint64_t catalogued)
+{
+    struct store_call *call = &page->asked->call;
+
+    page->recalled = xcalloc(call->object_count + call->prefix_count + 1, sizeof *page->recalled);
+    recall_objects(page->cache, catalogued, call, page->recalled, page->recalled + call->object_count);
 }
 
 static void move_place(struct page *page)
@@ -327,8 +383,8 @@ static void move_place(struct page *page)
     struct page_place *place = page->place;
 
     free(place->token);
-    place->token = page->call.next_token;
-    page->call.next_token = NULL;
+    place->token = page->asked->call.next_token;
+    page->asked->call.next_token = NULL;
     page->last = !place->token;
     if (!page->count)
         return;
@@ -340,30 +396,33 @@ static void move_place(struct page *page)
 int page_fetch_locked(struct page *page, struct waiter *waiter, struct aftermath *aftermath)
 {
     struct names *names = &page->cache->names;
-    BUF_SCOPED prefix = BUF_INIT;
-    BUF_SCOPED start_after = BUF_INIT;
-    struct names_watch watch;
-    int64_t started_ms = clock_ms();
+    struct page_call *stale = NULL;
     STRING_SCOPED *from = page->place->last ? xstrdup(page->place->last) : NULL;
-    int rc = prepare_locked(page, &prefix, &start_after);
+    int rc = waiter ? prepare_locked(page, &stale) : -EAGAIN;
 
     if (rc < 0)
         return rc;
-    names_watch_locked(names, &watch, page->directory, NULL);
+    uint64_t catalogued = page->directory->catalogued;
+    int64_t asked_ms = page->asked->made_ms;
+    const struct names_watch *watch = &page->asked->watch;
     lock_drop(&names->lock);
-    rc = server_wait(page->cache, "list", &page->call, 0, waiter);
+    page_call_free(stale);
+    rc = run_call(page, waiter);
     lock_take(&names->lock);
-    if (rc == 0) {
-        read_answer_locked(page, started_ms, aftermath);
-        rc = find_bare_locked(page, &watch, waiter);
-    }
-    if (rc == 0) {
-        move_place(page);
-        for (size_t i = 0; i < page->count; i++)
-            apply_entry_locked(page, &page->entries[i], from, &watch, started_ms, aftermath);
-        apply_missing_locked(page, from, &watch, started_ms, aftermath);
-    }
-    names_unwatch_locked(&watch);
+    if (rc < 0)
+        return rc;
+    ask_ahead_locked(page);
+    lock_drop(&names->lock);
+    recall_page(page, catalogued);
+    lock_take(&names->lock);
+    read_answer_locked(page, asked_ms, aftermath);
+    rc = find_bare_locked(page, watch, waiter);
+    if (rc < 0)
+        return rc;
+    move_place(page);
+    for (size_t i = 0; i < page->count; i++)
+        apply_entry_locked(page, &page->entries[i], from, watch, asked_ms, aftermath);
+    apply_missing_locked(page, from, watch, asked_ms, aftermath);
     return rc;
 }
 
@@ -376,7 +435,10 @@ static void apply_head_locked(struct cache *cache, struct inode *directory,
     struct observed observed = {.started_ms = started_ms};
 
     if (question->folder)
-        observed = (struct observed){S_IFDIR, call->rc == 0 ? &call->object : NULL, true, started_ms};
+        observed = (struct observed){.type = S_IFDIR,
+                                     .object = call->rc == 0 ? &call->object : NULL,
+                                     .attributes_known = true,
+                                     .started_ms = started_ms};
     else if (call->rc == 0)
         observed = observed_file(cache, &call->object, started_ms);
     observed_apply_locked(cache, directory, question->name, &observed, aftermath);

@@ -12,18 +12,21 @@
 #ifndef CACHE_PAGE_H
 #define CACHE_PAGE_H
 
-#include "cache/aftermath.h"
+#include "cache/page_call.h"
+#include "cache/recall.h"
 
 /* Where the next page starts. */
 struct page_place {
     char *prefix; /* the directory's key; another one now: it was renamed, and the token is worth nothing */
     char *token;
-    char *last; /* the last key of the page before, without the prefix; NULL: from the start */
+    char *last;              /* the last key of the page before, without the prefix; NULL: from the start */
+    struct page_call *ahead; /* the next page, which is asked for already; NULL */
 };
 
 /* The order of keys: the name of a folder ends in "/". */
 int page_compare(const char *a, bool a_folder, const char *b, bool b_folder);
 
+/* No lock is held. */
 void page_place_release(struct page_place *place);
 
 struct page_entry {
@@ -31,6 +34,7 @@ struct page_entry {
     const struct store_object *object; /* NULL: a directory */
     uint32_t type;                     /* 0: not known */
     uint64_t number;
+    struct recalled recalled;
     bool folder; /* its key ends in "/" */
     bool bare;   /* ... and all that stands below it is hidden */
     bool again;  /* ... and that was looked at once more, since the page was overtaken */
@@ -41,8 +45,10 @@ struct page {
     struct cache *cache;
     struct inode *directory;
     struct page_place *place;
+    bool goes_on; /* whoever lists will want the next page, too */
     /* Results. */
-    struct store_call call;
+    struct page_call *asked;
+    struct recalled *recalled;  /* of its objects, then of its prefixes */
     struct page_entry *entries; /* in the order of keys */
     size_t count, room;
     struct page_entry
@@ -51,6 +57,7 @@ struct page {
     bool last;
 };
 
+/* Ends with the lock held; page_release() without. */
 int page_fetch_locked(struct page *page, struct waiter *waiter, struct aftermath *aftermath);
 void page_release(struct page *page);
 

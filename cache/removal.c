@@ -219,7 +219,7 @@ static bool was_made_here(struct inode *directory)
 {
     struct cache *cache = directory->cache;
     LOCK_SCOPED(&cache->names.lock);
-    bool listed = directory->listed_ms && directory->listed_ms + cache->config.attr_ttl_ms > clock_ms();
+    bool listed = lookup_listed_locked(directory, clock_ms());
 
     if (!change_goes_behind(cache) || !listed || !list_empty(&directory->children))
         return false;

@@ -380,7 +380,7 @@ static int await_place(struct rename *rename, struct waiter *waiter)
 static int rename_once(struct rename *rename, unsigned flags, struct waiter *waiter)
 {
     int64_t valid_ms;
-    int rc = lookup_resolve(rename->cache, rename->from_parent, rename->from_name, waiter, &rename->inode,
+    int rc = lookup_resolve(rename->cache, rename->from_parent, rename->from_name, LOOKUP_FRESH, waiter, &rename->inode,
                             &valid_ms);
 
     if (rc < 0)

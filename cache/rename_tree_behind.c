@@ -38,7 +38,8 @@ static struct inode *take_directory_locked(struct look *look, struct inode *pare
 {
     struct names *names = &look->cache->names;
     struct inode *inode = names_find_locked(names, parent, name);
-    struct observed observed = {S_IFDIR, marker, true, look->started_ms};
+    struct observed observed = {
+        .type = S_IFDIR, .object = marker, .attributes_known = true, .started_ms = look->started_ms};
 
     if (inode && inode->type != S_IFDIR)
         return NULL;

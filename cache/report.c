@@ -1,4 +1,5 @@
 /* What `status` says of a cache. */
+#include "cache/catalog.h"
 #include "cache/core.h"
 #include "cache/journal.h"
 
@@ -59,10 +60,18 @@ static void report_journal(struct cache *cache, struct json *object)
     json_set_integer(object, "journal_checkpoints", (int64_t)journal.checkpoints);
 }
 
+static void report_catalog(struct cache *cache, struct json *object)
+{
+    struct json *catalog = json_object_new();
+    catalog_report(cache->catalog, catalog);
+    json_set(object, "catalog", &catalog);
+}
+
 void cache_report(struct cache *cache, struct json *object)
 {
     report_journal(cache, object);
     report_uploads(cache, object);
     report_blocks(cache, object);
     report_names(cache, object);
+    report_catalog(cache, object);
 }

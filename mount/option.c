@@ -88,6 +88,8 @@ static const struct option options[] = {
      "hard limit of all buffers (256M, less on small machines)"},
     {"cache_dir", PATH, AT(cache_dir), NULL, 0, 0, NULL, false,
      "where unsent data is kept (below /var/lib/skyvol or $XDG_STATE_HOME/skyvol)"},
+    {"meta_max", SIZE, AT(meta_max), "1G", 0, 1024 * GIB, NULL, false,
+     "disk for names and attributes that are remembered over mounts (0: none are)"},
     {"attr_ttl", TIME, AT(attr_ttl), "1s", 0, 365 * 86400000LL, NULL, false,
      "how long names and attributes are believed before the server is asked again"},
     {"attributes", CHOICE, AT(attributes), "all", 0, 0, attributes, false,

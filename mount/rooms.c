@@ -149,12 +149,15 @@ int rooms_open_cache(struct rooms *rooms, const struct cache_notify *notify, str
     const struct settings *settings = rooms->settings;
     rooms->memory = memory_new((size_t)settings->memory);
     read_boot(rooms->boot, sizeof rooms->boot);
+    STRING_SCOPED *catalog = xprintf("%s/catalog", rooms->home.path);
     struct cache_config caching = {
         .store = rooms->store,
         .memory = rooms->memory,
         .disk = rooms->home.disk,
         .source = rooms->home.source,
         .boot = rooms->boot,
+        .catalog = settings->meta_max ? catalog : NULL,
+        .catalog_bytes = (uint64_t)settings->meta_max,
         .durability = (enum durability)settings->durability,
         .commit_ms = settings->commit,
         .unflushed_max = (uint64_t)settings->unflushed_max,

@@ -150,8 +150,11 @@ int main(void)
     log_set_level(LOG_LEVEL_ERROR);
     room_init(&stage.room, &config);
     for (int i = 0; i < FILES; i++) {
-        char name[2] = {(char)('a' + i), 0}, key[4] = {'p', '/', (char)('a' + i), 0};
+        char key[4] = {'p', '/', (char)('a' + i), 0};
         memory_store_put(stage.room.bucket, key, bytes, BYTES, NULL, NULL);
+    }
+    for (int i = 0; i < FILES; i++) {
+        char name[2] = {(char)('a' + i), 0};
         int rc = room_open(&stage.room, name, O_RDWR, &stage.handles[i]);
         assert(rc == 0);
     }

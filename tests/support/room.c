@@ -36,6 +36,8 @@ static void open_cache(struct room *room)
         .copy_bytes_max = config->copy_bytes_max,
         .uploads_max = config->uploads_max,
     };
+    if (config->catalog)
+        cache.catalog = room->catalog_path;
     BUF_SCOPED why = BUF_INIT;
     if (cache_new(&cache, &room->cache, &why) < 0) {
         fprintf(stderr, "room: %s\n", why.bytes);
@@ -59,6 +61,11 @@ void room_init(struct room *room, const struct room_config *config)
     room->directory = room->config.disk;
     if (!room->directory)
         make_directory(room->path, &room->directory);
+    if (room->config.catalog) {
+        struct disk *made;
+        make_directory(room->catalog_path, &made);
+        disk_free(made);
+    }
     fault_disk_init(&room->disk, room->directory);
     room->disk.spared = "journal-";
     room->bucket = memory_store_new(&room->config.bucket);
@@ -210,6 +217,9 @@ void room_release(struct room *room)
     memory_free(room->memory);
     waiter_release(&room->waiter);
     remove_directory(room->directory, room->path);
+    struct disk *catalog;
+    if (*room->catalog_path && disk_open_directory(room->catalog_path, &catalog) == 0)
+        remove_directory(catalog, room->catalog_path);
 }
 
 int room_create(struct room *room, const char *name, struct handle **ret_handle)

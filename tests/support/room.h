@@ -28,6 +28,7 @@ struct room_config {
     enum conflict_rule conflict;
     struct disk *disk; /* the test's; NULL: a directory of its own */
     const char *boot;  /* of the host; NULL: not known */
+    bool catalog;      /* names are remembered over room_reopen(); needs `boot` */
 };
 
 struct room {
@@ -44,6 +45,7 @@ struct room {
     struct disk *snapshot;   /* of a crash; NULL: none */
     struct fault next_fault; /* what room_reopen()'s cache meets from its beginning; kind 0: nothing */
     char snapshot_path[64];
+    char catalog_path[64]; /* "": none */
 };
 
 void room_init(struct room *room, const struct room_config *config);

@@ -1,0 +1,324 @@
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/clock.h"
+#include "cache/catalog.h"
+#include "cache/core.h"
+#include "cache/lookup.h"
+#include "tests/support/tree.h"
+
+#define BOOT "boot-1"
+
+static const struct room_config warm = {.bucket = {.list_meta = true}, .boot = BOOT, .catalog = true};
+
+static void put_some(struct room *room)
+{
+    tree_put(room, "p/a", "aa", "mode=33184", NULL);
+    tree_put(room, "p/d/x", "x", "mode=33188", NULL);
+    tree_put(room, "p/d/y", "yy", NULL);
+    tree_put(room, "p/l", "there", "mode=41471", NULL);
+    tree_put(room, "p/m/", "", "mode=16832", NULL);
+}
+
+/* Nothing asks any more: the refresh behind has ended. */
+static bool is_cold(void *context)
+{
+    struct room *room = context;
+    LOCK_SCOPED(&room->cache->names.lock);
+    bool cold = !room->root->warm_ms && !room->root->refreshing;
+    list_for_each (at, &room->root->children) {
+        struct inode *child = container_of(at, struct inode, sibling);
+        cold = cold && !child->warm_ms && !child->refreshing;
+    }
+    return cold;
+}
+
+static void hang_lists(struct room *room)
+{
+    memory_store_fault(room->bucket, &(struct fault){.kind = FAULT_HANG, .op = STORE_LIST});
+    memory_store_fault(room->bucket, &(struct fault){.kind = FAULT_HANG, .op = STORE_HEAD});
+}
+
+Test(recall, what_an_earlier_mount_listed_is_there_at_once_while_the_server_is_still_silent)
+{
+    ROOM_SCOPED(room, &warm);
+    put_some(&room);
+    assert_list(&room, "", true, "a d/ l@ m/ ");
+    assert_list(&room, "d", true, "x y ");
+    room_close_cache(&room);
+    room_reopen(&room);
+    hang_lists(&room);
+    assert_list(&room, "", true, "a d/ l@ m/ ");
+    assert_list(&room, "d", true, "x y ");
+    struct attributes attributes;
+    cr_assert_eq(tree_stat(&room, "a", &attributes), 0);
+    cr_assert_eq(attributes.mode, S_IFREG | 0640);
+    cr_assert_eq(attributes.size, 2);
+    cr_assert_eq(tree_stat(&room, "m", &attributes), 0);
+    cr_assert_eq(attributes.mode, S_IFDIR | 0700);
+    memory_store_faults_end(room.bucket);
+    memory_store_unhang(room.bucket, 0, NULL);
+    cr_assert(room_await(is_cold, &room));
+}
+
+Test(recall, what_changed_in_the_bucket_is_seen_when_it_was_listed_behind)
+{
+    ROOM_SCOPED(room, &warm);
+    struct entry entry;
+    put_some(&room);
+    assert_list(&room, "", true, "a d/ l@ m/ ");
+    room_close_cache(&room);
+    tree_put(&room, "p/a", "longer", NULL);
+    tree_put(&room, "p/new", "n", NULL);
+    memory_store_remove(room.bucket, "p/l");
+    room_reopen(&room);
+    memory_store_fault(room.bucket, &(struct fault){.kind = FAULT_HANG, .op = STORE_LIST});
+    assert_list(&room, "", false, "a d/ l@ m/ ");
+    memory_store_faults_end(room.bucket);
+    memory_store_unhang(room.bucket, 0, NULL);
+    cr_assert(room_await(is_cold, &room));
+    assert_list(&room, "", false, "a d/ m/ new ");
+    struct attributes attributes;
+    cr_assert_eq(tree_stat(&room, "a", &attributes), 0);
+    cr_assert_eq(attributes.size, 6);
+    cr_assert_eq(tree_lookup(&room, "l", &entry), -ENOENT);
+}
+
+Test(recall, who_opens_asks_the_server_whatever_was_known)
+{
+    ROOM_SCOPED(room, &warm);
+    struct handle *handle;
+    put_some(&room);
+    assert_list(&room, "", true, "a d/ l@ m/ ");
+    room_close_cache(&room);
+    memory_store_remove(room.bucket, "p/a");
+    room_reopen(&room);
+    memory_store_fault(room.bucket, &(struct fault){.kind = FAULT_HANG, .op = STORE_LIST, .key = "p/"});
+    struct attributes attributes;
+    cr_assert_eq(tree_stat(&room, "a", &attributes), 0, "who only looks is told what was known");
+    int rc = tree_open(&room, "a", O_RDONLY, &handle);
+    cr_assert(rc == -ENOENT || rc == -ESTALE, "%d", rc);
+    memory_store_faults_end(room.bucket);
+    memory_store_unhang(room.bucket, 0, NULL);
+    cr_assert(room_await(is_cold, &room));
+}
+
+Test(recall, a_name_that_was_not_known_is_asked_for_also_in_a_warm_directory)
+{
+    ROOM_SCOPED(room, &warm);
+    struct attributes attributes;
+    put_some(&room);
+    assert_list(&room, "", true, "a d/ l@ m/ ");
+    room_close_cache(&room);
+    tree_put(&room, "p/new", "new", NULL);
+    room_reopen(&room);
+    cr_assert_eq(tree_stat(&room, "new", &attributes), 0);
+    cr_assert_eq(attributes.size, 3);
+    cr_assert(room_await(is_cold, &room));
+}
+
+Test(recall, numbers_stay_over_mounts_also_of_what_was_renamed)
+{
+    ROOM_SCOPED(room, &warm);
+    struct attributes before, after;
+    put_some(&room);
+    cr_assert_eq(tree_stat(&room, "d/x", &before), 0);
+    cr_assert_eq(tree_rename(&room, "d/x", "d/z", 0), 0);
+    room_close_cache(&room);
+    for (int mount = 0; mount < 3; mount++) {
+        room_reopen(&room);
+        cr_assert_eq(tree_stat(&room, "d/z", &after), 0);
+        cr_assert_eq(before.number, after.number, "mount %d", mount);
+        assert_list(&room, "d", true, "y z ");
+        cr_assert(room_await(is_cold, &room));
+        room_close_cache(&room);
+    }
+}
+
+Test(recall, our_own_changes_are_known_to_the_next_mount)
+{
+    ROOM_SCOPED(room, &warm);
+    put_some(&room);
+    assert_list(&room, "", true, "a d/ l@ m/ ");
+    assert_list(&room, "d", true, "x y ");
+    cr_assert_eq(tree_write(&room, "new", "12345"), 0);
+    cr_assert_eq(tree_unlink(&room, "a"), 0);
+    cr_assert_eq(tree_rename(&room, "d/x", "d/z", 0), 0);
+    cr_assert_eq(tree_mkdir(&room, "made"), 0);
+    cr_assert_eq(tree_rmdir(&room, "m"), 0);
+    room_close_cache(&room);
+    room_reopen(&room);
+    hang_lists(&room);
+    assert_list(&room, "", true, "d/ l@ made/ new ");
+    assert_list(&room, "d", true, "y z ");
+    struct attributes attributes;
+    cr_assert_eq(tree_stat(&room, "new", &attributes), 0);
+    cr_assert_eq(attributes.size, 5);
+    memory_store_faults_end(room.bucket);
+    memory_store_unhang(room.bucket, 0, NULL);
+    cr_assert(room_await(is_cold, &room));
+}
+
+Test(recall, a_renamed_directory_is_not_known_under_its_old_name)
+{
+    ROOM_SCOPED(room, &warm);
+    struct entry entry;
+    put_some(&room);
+    assert_list(&room, "", true, "a d/ l@ m/ ");
+    assert_list(&room, "d", true, "x y ");
+    cr_assert_eq(tree_rename(&room, "d", "e", 0), 0);
+    room_close_cache(&room);
+    room_reopen(&room);
+    assert_list(&room, "", true, "a e/ l@ m/ ");
+    assert_list(&room, "e", true, "x y ");
+    cr_assert_eq(tree_lookup(&room, "d", &entry), -ENOENT);
+    cr_assert(room_await(is_cold, &room));
+    assert_list(&room, "e", true, "x y ");
+}
+
+Test(recall, where_listings_carry_no_metadata_a_known_version_costs_no_HEAD_after_a_remount)
+{
+    struct room_config config = {.boot = BOOT, .catalog = true};
+    ROOM_SCOPED(room, &config);
+    struct attributes attributes;
+    put_some(&room);
+    assert_list(&room, "", true, "a d/ l@ m/ ");
+    room_close_cache(&room);
+    memory_store_log_clear(room.bucket);
+    tree_put(&room, "p/l", "elsewhere", "mode=41471", NULL);
+    room_reopen(&room);
+    assert_list(&room, "", true, "a d/ l@ m/ ");
+    cr_assert(room_await(is_cold, &room));
+    assert_list(&room, "", true, "a d/ l@ m/ ");
+    cr_assert_eq(tree_stat(&room, "a", &attributes), 0);
+    cr_assert_eq(attributes.mode, S_IFREG | 0640);
+    cr_assert_eq(memory_store_logged(room.bucket, STORE_HEAD, "p/a"), 0);
+    cr_assert_eq(memory_store_logged(room.bucket, STORE_HEAD, "p/l"), 1, "another version is asked for");
+}
+
+/* ---- More names than there is room for. ---- */
+
+#define MANY 3000
+
+static void put_many(struct room *room)
+{
+    char key[32];
+    for (int i = 0; i < MANY; i++) {
+        snprintf(key, sizeof key, "p/many/f%05d", i);
+        memory_store_put_text(room->bucket, key, "12345678");
+    }
+}
+
+static size_t count_words(const char *text)
+{
+    size_t count = 0;
+    for (; *text; text++)
+        count += *text == ' ';
+    return count;
+}
+
+Test(recall, names_that_were_forgotten_for_want_of_room_are_answered_without_a_request)
+{
+    struct room_config config = {
+        .bucket = {.list_meta = true}, .boot = BOOT, .catalog = true, .memory_bytes = (size_t)4 << 20};
+    ROOM_SCOPED(room, &config);
+    struct attributes attributes;
+    struct entry entry;
+    clock_fake_begin(INT64_C(1700000000000000000));
+    put_many(&room);
+    BUF_SCOPED list = BUF_INIT;
+    cr_assert_eq(tree_list(&room, "many", true, &list), 0);
+    cr_assert_eq(count_words(list.bytes), MANY);
+    cr_assert_lt(room.cache->names.count, MANY / 2, "%zu names are held", room.cache->names.count);
+    memory_store_log_clear(room.bucket);
+    for (int i = 0; i < MANY; i += 7) {
+        char path[32];
+        snprintf(path, sizeof path, "many/f%05d", i);
+        cr_assert_eq(tree_stat(&room, path, &attributes), 0, "%s", path);
+        cr_assert_eq(attributes.size, 8);
+        snprintf(path, sizeof path, "many/g%05d", i);
+        cr_assert_eq(tree_lookup(&room, path, &entry), -ENOENT);
+    }
+    buf_reset(&list);
+    cr_assert_eq(tree_list(&room, "many", false, &list), 0);
+    cr_assert_eq(count_words(list.bytes), MANY);
+    cr_assert_eq(memory_store_log_count(room.bucket), 0);
+    clock_fake_advance(1001);
+    memory_store_remove(room.bucket, "p/many/f00007");
+    memory_store_put_text(room.bucket, "p/many/g", "1");
+    buf_reset(&list);
+    cr_assert_eq(tree_list(&room, "many", false, &list), 0);
+    cr_assert_eq(count_words(list.bytes), MANY);
+    cr_assert_null(strstr(list.bytes, "f00007"));
+    cr_assert_eq(tree_lookup(&room, "many/f00007", &entry), -ENOENT);
+    cr_assert_eq(tree_stat(&room, "many/g", &attributes), 0);
+    clock_fake_end();
+}
+
+Test(recall, what_is_made_and_removed_among_forgotten_names_is_seen_so)
+{
+    struct room_config config = {
+        .bucket = {.list_meta = true}, .boot = BOOT, .catalog = true, .memory_bytes = (size_t)4 << 20};
+    ROOM_SCOPED(room, &config);
+    struct attributes attributes;
+    struct entry entry;
+    put_many(&room);
+    BUF_SCOPED list = BUF_INIT;
+    cr_assert_eq(tree_list(&room, "many", true, &list), 0);
+    cr_assert_eq(tree_unlink(&room, "many/f00003"), 0);
+    cr_assert_eq(tree_rename(&room, "many/f00004", "many/f00005", 0), 0);
+    cr_assert_eq(tree_write(&room, "many/h", "abc"), 0);
+    buf_reset(&list);
+    cr_assert_eq(tree_list(&room, "many", false, &list), 0);
+    cr_assert_eq(count_words(list.bytes), MANY - 1);
+    cr_assert_null(strstr(list.bytes, "f00003 "));
+    cr_assert_null(strstr(list.bytes, "f00004 "));
+    cr_assert_not_null(strstr(list.bytes, "f00005 "));
+    cr_assert_not_null(strstr(list.bytes, "h "));
+    cr_assert_eq(tree_lookup(&room, "many/f00003", &entry), -ENOENT);
+    cr_assert_eq(tree_stat(&room, "many/h", &attributes), 0);
+}
+
+/* ---- Forgetting on request. ---- */
+
+Test(recall, refresh_forgets_what_is_known_and_what_is_known_to_be_missing)
+{
+    ROOM_SCOPED(room, &warm);
+    struct entry entry;
+    struct attributes attributes;
+    clock_fake_begin(INT64_C(1700000000000000000));
+    put_some(&room);
+    assert_list(&room, "", true, "a d/ l@ m/ ");
+    assert_list(&room, "d", true, "x y ");
+    cr_assert_eq(tree_lookup(&room, "d/z", &entry), -ENOENT);
+    tree_put(&room, "p/d/z", "zzz", NULL);
+    tree_put(&room, "p/a", "longer", NULL);
+    cr_assert_eq(tree_lookup(&room, "d/z", &entry), -ENOENT, "attr_ttl has not passed");
+    cache_refresh(room.cache, "d");
+    cr_assert_eq(tree_stat(&room, "d/z", &attributes), 0);
+    cr_assert_eq(tree_stat(&room, "a", &attributes), 0);
+    cr_assert_eq(attributes.size, 2);
+    cache_refresh(room.cache, "");
+    cr_assert_eq(tree_stat(&room, "a", &attributes), 0);
+    cr_assert_eq(attributes.size, 6);
+    cache_refresh(room.cache, "no/such/name");
+    clock_fake_end();
+}
+
+Test(recall, without_a_directory_for_it_all_goes_on_as_if_nothing_had_been_known)
+{
+    struct room_config config = {.bucket = {.list_meta = true}, .boot = BOOT, .catalog = true};
+    ROOM_SCOPED(room, &config);
+    put_some(&room);
+    assert_list(&room, "", true, "a d/ l@ m/ ");
+    room_close_cache(&room);
+    snprintf(room.catalog_path, sizeof room.catalog_path, "/proc/no/such");
+    room_reopen(&room);
+    assert_list(&room, "", true, "a d/ l@ m/ ");
+    room_close_cache(&room);
+    room.catalog_path[0] = '\0';
+}
