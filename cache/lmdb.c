@@ -308,7 +308,7 @@ int lmdb_write_put(struct lmdb *lmdb, const void *key, size_t length, const stru
     if (is_behind_last(lmdb, key, length))
         return append(lmdb, &name, &new);
     int rc = mdb_cursor_get(lmdb->cursor, &name, &old, MDB_SET);
-    if (!rc && old.mv_size == new.mv_size &&memcmp(old.mv_data, new.mv_data, new.mv_size) == 0)
+    if (!rc && old.mv_size == new.mv_size && memcmp(old.mv_data, new.mv_data, new.mv_size) == 0)
         return 0;
     if (rc && rc != MDB_NOTFOUND)
         return translate(rc);

@@ -12,13 +12,15 @@
 #include "cache/catalog.h"
 
 #define THREADS 4
-#define ROUNDS  60
+#define ROUNDS  100
 #define NAMES   200
 
 struct actor {
     struct catalog *catalog;
     uint64_t directory; /* nobody else puts there */
-    uint64_t seen, answers;
+    uint64_t seen, answers, evicted;
+    uint64_t before[ROUNDS]; /* what it filled and left */
+    int count;
 };
 
 static bool count_name(void *context, const char *name, const void *facts, size_t length)
@@ -65,6 +67,17 @@ static void look_around(struct actor *actor, uint64_t last)
     }
 }
 
+/* Whole, or not known. */
+static void look_back(struct actor *actor)
+{
+    for (int i = 0; i < actor->count; i += 5) {
+        size_t count = 0;
+        int rc = catalog_walk(actor->catalog, actor->before[i], count_name, &count);
+        assert(rc == -ENODATA || count == NAMES - 1);
+        actor->evicted += rc == -ENODATA;
+    }
+}
+
 static void live_once(struct actor *actor, int round, struct waiter *waiter)
 {
     int64_t began = clock_wall_ns();
@@ -82,7 +95,10 @@ static void live_once(struct actor *actor, int round, struct waiter *waiter)
     if (round % 3 == 0) {
         catalog_remove_below(actor->catalog, actor->directory);
         assert(catalog_listed(actor->catalog, actor->directory) == 0);
+    } else {
+        actor->before[actor->count++] = actor->directory;
     }
+    look_back(actor);
     int rc = catalog_wait_room(actor->catalog, waiter);
     assert(rc == 0);
 }
@@ -111,10 +127,10 @@ int main(void)
     char root[] = "/tmp/skyvol-race-catalog.XXXXXX", path[64], command[64];
     assert(mkdtemp(root));
     snprintf(path, sizeof path, "%s/catalog", root);
-    struct catalog_config config = {.path = path, .source = "race", .boot = "boot", .bytes_max = 2 << 20};
+    struct catalog_config config = {.path = path, .source = "race", .boot = "boot", .bytes_max = 1 << 20};
     struct actor actors[THREADS];
     pthread_t threads[THREADS];
-    uint64_t seen = 0, answers = 0;
+    uint64_t seen = 0, answers = 0, evicted = 0;
     BUF_SCOPED why = BUF_INIT;
     struct catalog *catalog = catalog_new(&config, &why);
     assert(catalog);
@@ -126,11 +142,13 @@ int main(void)
         pthread_join(threads[i], NULL);
         seen += actors[i].seen;
         answers += actors[i].answers;
+        evicted += actors[i].evicted;
     }
-    assert(!is_bypassed(catalog));
+    assert(!is_bypassed(catalog) && evicted > 0);
     catalog_free(catalog);
     snprintf(command, sizeof command, "rm -r %s", root);
     assert(system(command) == 0);
-    printf("%" PRIu64 " names seen around, %" PRIu64 " found\n", seen, answers);
+    printf("%" PRIu64 " names seen around, %" PRIu64 " found, %" PRIu64 " times evicted\n", seen, answers,
+           evicted);
     return 0;
 }

@@ -123,6 +123,27 @@ static void *walk_slowly(void *context)
     return NULL;
 }
 
+static bool is_first_new(void *context, const char *name, const void *facts, size_t length)
+{
+    bool *new = context;
+    *new = strcmp(name, "0") == 0 && length == 3 && memcmp(facts, "new", 3) == 0;
+    return false;
+}
+
+/* Over what is being written as over what stands in the map. */
+static void assert_newer_counts(uint64_t directory)
+{
+    BUF_SCOPED facts = BUF_INIT;
+    bool new = false;
+
+    put(directory, "0", "new");
+    catalog_set_listed(stage.catalog, directory, (int64_t)directory);
+    cr_assert_eq(catalog_find(stage.catalog, directory, "0", &facts), 0);
+    cr_assert_str_eq(facts.bytes, "new");
+    cr_assert_eq(catalog_walk(stage.catalog, directory, is_first_new, &new), 0);
+    cr_assert(new);
+}
+
 Test(catalog_evict, a_walk_that_lasts_sees_all_of_its_moment_and_the_writer_waits_for_it_when_the_map_is_full)
 {
     pthread_t thread;
@@ -141,12 +162,34 @@ Test(catalog_evict, a_walk_that_lasts_sees_all_of_its_moment_and_the_writer_wait
     usleep(200000);
     cr_assert_not(is_reported_bypassed());
     cr_assert_gt(report("waiting"), 0); /* it is full, and the pages that were given up are still looked at */
+    for (uint64_t i = 2; i < 80; i++)
+        assert_newer_counts(i);
     sem_post(&may_end);
     pthread_join(thread, NULL);
     cr_assert_eq(seen, FULL_NAMES);
     catalog_settle(stage.catalog);
     cr_assert_not(is_reported_bypassed());
     cr_assert(is_whole(79) && !is_whole(1));
+}
+
+Test(catalog_evict, what_waits_to_be_called_listed_is_not_when_its_names_are_evicted_meanwhile)
+{
+    stage.config.bytes_max = MIB;
+    open_it();
+    for (int round = 0; round < 5; round++) {
+        fill_directory(900, 1);
+        for (uint64_t i = 2; i < 20; i++)
+            fill_directory(i, INT64_MAX - 1);
+        catalog_settle(stage.catalog);
+        catalog_set_listed(stage.catalog, 900, 2);
+        for (uint64_t i = 20; i < 40; i++)
+            fill_directory(i, INT64_MAX);
+        catalog_settle(stage.catalog);
+        is_whole(900);
+        catalog_remove_below(stage.catalog, 900);
+        for (uint64_t i = 2; i < 40; i++)
+            catalog_remove_below(stage.catalog, i);
+    }
 }
 
 Test(catalog_evict, a_map_that_is_larger_than_allowed_begins_anew)

@@ -189,6 +189,8 @@ Test(catalog_place, a_damaged_one_is_moved_aside_and_a_new_one_is_made)
         open_again();
         assert_find(1, "a", "A");
         cr_assert(exists(".damaged/lock.mdb"), "%d", i);
+        cr_assert_not(exists(".damaged/older"), "%d", i); /* one is kept: the last */
+        overwrite(".damaged/older", 0, garbage, 1);
         close_it();
         STRING_SCOPED *command = xprintf("rm -r %s", stage.path);
         cr_assert_eq(system(command), 0);
