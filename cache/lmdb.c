@@ -302,17 +302,17 @@ static int append(struct lmdb *lmdb, MDB_val *key, MDB_val *value)
 
 int lmdb_write_put(struct lmdb *lmdb, const void *key, size_t length, const struct lmdb_bytes *value)
 {
-    MDB_val name = {length, (void *)key}, new = {value->length, (void *)value->bytes}, old;
+    MDB_val name = {length, (void *)key}, wanted = {value->length, (void *)value->bytes}, old;
 
     assert(length && length <= LMDB_KEY_MAX);
     if (is_behind_last(lmdb, key, length))
-        return append(lmdb, &name, &new);
+        return append(lmdb, &name, &wanted);
     int rc = mdb_cursor_get(lmdb->cursor, &name, &old, MDB_SET);
-    if (!rc && old.mv_size == new.mv_size && memcmp(old.mv_data, new.mv_data, new.mv_size) == 0)
+    if (!rc && old.mv_size == wanted.mv_size && memcmp(old.mv_data, wanted.mv_data, wanted.mv_size) == 0)
         return 0;
     if (rc && rc != MDB_NOTFOUND)
         return translate(rc);
-    return translate(mdb_cursor_put(lmdb->cursor, &name, &new, rc ? 0 : MDB_CURRENT));
+    return translate(mdb_cursor_put(lmdb->cursor, &name, &wanted, rc ? 0 : MDB_CURRENT));
 }
 
 int lmdb_write_delete(struct lmdb *lmdb, const void *key, size_t length)

@@ -125,8 +125,8 @@ static void *walk_slowly(void *context)
 
 static bool is_first_new(void *context, const char *name, const void *facts, size_t length)
 {
-    bool *new = context;
-    *new = strcmp(name, "0") == 0 && length == 3 && memcmp(facts, "new", 3) == 0;
+    bool *is_new = context;
+    *is_new = strcmp(name, "0") == 0 && length == 3 && memcmp(facts, "new", 3) == 0;
     return false;
 }
 
