@@ -387,7 +387,7 @@ void catalog_report(struct catalog *catalog, struct json *object)
     struct lmdb_usage usage = {0};
     size_t waiting = 0;
 
-    if (catalog) {
+    if (!catalog_is_bypassed(catalog)) { /* else what is left of it goes at any moment */
         LOCK_SCOPED(&catalog->lock);
         usage = catalog->usage;
         waiting = catalog->waiting->bytes + (catalog->writing ? catalog->writing->bytes : 0);
