@@ -4,7 +4,8 @@
  *      write: begin -> put | delete | first, delete_here ... -> commit | abort        one thread
  *
  * A page of the map that the disk cannot give raises SIGBUS, and damaged pages may make LMDB abort: between begin and end this thread
- * is inside, lmdb_inside() says so.
+ * is inside, lmdb_inside() says so. Not caught: a page whose header says less than no keys (mp_lower < 16) and keys of one length
+ * (P_LEAF2), which nobody writes here: LMDB 0.9 looks for a key in it for ever.
  *
  * Written without syncs: after a power cut the file is worth nothing, unless lmdb_flush() was the last that happened to it.
  * Never MDB_WRITEMAP: a stray pointer of ours cannot reach the file. Read-ahead stays on: what is read most is whole directories.
