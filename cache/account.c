@@ -3,10 +3,37 @@
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "cache/attr.h"
+
 #define RECORD_BYTES 64 /* about: head, id and padding of one */
+
+/* ---- Kinds. ---- */
+
+bool account_kind_known(uint32_t kind)
+{
+    return kind == S_IFREG || kind == S_IFDIR || kind == S_IFLNK || attr_is_special(kind);
+}
+
+bool account_target_fits(uint32_t kind, const char *target)
+{
+    uint64_t device;
+    if (attr_is_device(kind))
+        return attr_parse_device(target, &device) == 0;
+    return kind == S_IFLNK && strlen(target) < PATH_MAX;
+}
+
+uint64_t account_device(const struct account *account)
+{
+    bool unsent = account->content_version != account->remote_content_version;
+    uint64_t device = 0;
+    if (attr_is_device(account->kind))
+        attr_parse_device(unsent ? account->target : store_fields_get(&account->meta, "rdev"), &device);
+    return device;
+}
 
 /* ---- Life. ---- */
 
@@ -331,7 +358,7 @@ static int admit_remote(const struct account *account, const struct record *reco
 static int admit_exclusive(const struct account *account, const struct record *record, struct buf *why)
 {
     (void)record;
-    if (account->kind != S_IFREG || !account->name || account->remote_content_version)
+    if (account->kind == S_IFDIR || !account->name || account->remote_content_version)
         return refuse(why, "an exclusive one that is no new file");
     return 0;
 }
@@ -475,6 +502,7 @@ size_t account_bytes(const struct account *account)
 {
     size_t bytes = RECORD_BYTES * 2;
     bytes += account->name ? strlen(account->name) : 0;
+    bytes += account->target ? strlen(account->target) : 0;
     if (account->forgotten)
         return bytes;
     bytes += RECORD_BYTES * 4 + account->meta_bytes + account->dirty.count * sizeof(struct extent);
@@ -531,11 +559,11 @@ void account_check(const struct account *account)
 {
     const struct extents *dirty = &account->dirty;
     uint64_t size = account->attributes.size;
-    assert(account->kind == S_IFREG || account->kind == S_IFDIR || account->kind == S_IFLNK);
+    assert(account_kind_known(account->kind));
     assert(account->name || !account->parent);
     assert(!account->forgotten || (account->kind == S_IFDIR && account->name && account->children));
     assert(!account->children || (account->kind == S_IFDIR && account->name));
-    assert(!account->target || account->kind == S_IFLNK);
+    assert(!account->target || account_target_fits(account->kind, account->target));
     assert(!account->attributes.mode || (account->attributes.mode & S_IFMT) == account->kind);
     assert(account->content_version >= account->remote_content_version);
     assert(account->attribute_version >= account->remote_attribute_version);

@@ -1,4 +1,5 @@
-/* account: what the journal's records add up to for one file, directory or symlink: all of it that must survive. Pure.
+/* account: what the journal's records add up to for one file, directory, symlink or special file: all of it that must
+ * survive. Pure.
  *
  *      wanted   place, attributes, size, versions             by NODE, BIRTH, ATTRIBUTES, WRITE, SIZE, EXCLUSIVE
  *      remote   key, identity, metadata, versions             by REMOTE, RESTATED
@@ -48,7 +49,8 @@ struct account {
 
     /* Set at birth. */
     uint32_t kind;
-    char *target; /* of a symlink; NULL: only the bucket knows */
+    char *
+        target; /* of a symlink, or a device's numbers; NULL: only the bucket knows. It counts while contents are unsent */
 
     struct attributes attributes; /* with the size; mode 0: not known */
     bool told;                    /* see above */
@@ -69,6 +71,13 @@ struct account {
     struct account_upload *upload; /* NULL: none */
     struct account_trying *trying; /* NULL: nothing */
 };
+
+/* Regular file, directory, symlink, fifo, socket, device. */
+bool account_kind_known(uint32_t kind);
+/* A text for `target` of this kind, short enough for a link or the numbers of a device. */
+bool account_target_fits(uint32_t kind, const char *target);
+/* st_rdev as it is known here; 0: of no device, or not known. */
+uint64_t account_device(const struct account *account);
 
 struct account *account_new(uint64_t id, uint32_t kind, const char *target);
 void account_free(struct account *account);

@@ -7,11 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #define SECOND_NS      INT64_C(1000000000)
 #define SECONDS_MAX    (INT64_C(1) << 33) /* year 2242: what fits int64 nanoseconds with room to reckon */
 #define DIRECTORY_SIZE 4096
 #define MODE_MAX       0177777u
+#define MAJOR_MAX      0xfffu
+#define MINOR_MAX      0xfffffu
 
 /* All digits of `base`, at most `max`. */
 static int parse_number(const char *text, int base, uint64_t max, uint64_t *ret_value)
@@ -81,13 +84,44 @@ static int parse_mode(const char *text, uint32_t *ret_mode)
     return rc;
 }
 
-static uint32_t choose_type(const char *key, uint32_t mode)
+int attr_parse_device(const char *text, uint64_t *ret_device)
 {
-    size_t length = key ? strlen(key) : 0;
+    char first[ATTR_DEVICE_MAX];
+    const char *colon = text ? strchr(text, ':') : NULL;
+    uint64_t major, minor;
 
-    if (length && key[length - 1] == '/')
+    if (!colon || colon - text >= (ptrdiff_t)sizeof(first))
+        return -EINVAL;
+    snprintf(first, sizeof(first), "%.*s", (int)(colon - text), text);
+    if (parse_number(first, 10, MAJOR_MAX, &major) < 0 || parse_number(colon + 1, 10, MINOR_MAX, &minor) < 0)
+        return -EINVAL;
+    *ret_device = makedev((unsigned)major, (unsigned)minor);
+    return 0;
+}
+
+void attr_print_device(uint64_t device, char out[ATTR_DEVICE_MAX])
+{
+    snprintf(out, ATTR_DEVICE_MAX, "%u:%u", major(device) & MAJOR_MAX, minor(device) & MINOR_MAX);
+}
+
+bool attr_is_device(uint32_t type)
+{
+    return type == S_IFCHR || type == S_IFBLK;
+}
+
+bool attr_is_special(uint32_t type)
+{
+    return type == S_IFIFO || type == S_IFSOCK || attr_is_device(type);
+}
+
+static uint32_t choose_type(const struct store_object *object, uint32_t mode)
+{
+    size_t length = object->key ? strlen(object->key) : 0;
+    uint32_t type = mode & S_IFMT;
+
+    if (length && object->key[length - 1] == '/')
         return S_IFDIR;
-    return (mode & S_IFMT) == S_IFLNK ? S_IFLNK : S_IFREG;
+    return type == S_IFLNK || (attr_is_special(type) && object->size == 0) ? type : S_IFREG;
 }
 
 static void take_id(const struct store_fields *meta, const char *name, uint32_t *id)
@@ -109,7 +143,7 @@ void attr_from_object(const struct store_object *object, const struct attr_defau
 {
     uint32_t mode = 0;
     bool told = parse_mode(store_fields_get(&object->meta, "mode"), &mode) == 0;
-    uint32_t type = choose_type(object->key, mode);
+    uint32_t type = choose_type(object, mode);
     uint32_t usual = type == S_IFDIR ? defaults->dir_mode : type == S_IFLNK ? 0777 : defaults->file_mode;
 
     *ret_attributes = (struct attributes){
@@ -124,6 +158,8 @@ void attr_from_object(const struct store_object *object, const struct attr_defau
     take_time(&object->meta, "mtime", &ret_attributes->mtime_ns);
     ret_attributes->ctime_ns = ret_attributes->atime_ns = ret_attributes->mtime_ns;
     take_time(&object->meta, "ctime", &ret_attributes->ctime_ns);
+    if (attr_is_device(type))
+        attr_parse_device(store_fields_get(&object->meta, "rdev"), &ret_attributes->device);
     ret_attributes->blocks = (ret_attributes->size + 511) / 512;
 }
 
@@ -139,6 +175,11 @@ void attr_to_meta(const struct attributes *attributes, bool with_mtime, struct s
     store_fields_set(meta, "gid", text);
     attr_print_time(attributes->ctime_ns, text);
     store_fields_set(meta, "ctime", text);
+    store_fields_remove(meta, "rdev");
+    if (attr_is_device(attributes->mode & S_IFMT) && attributes->device) {
+        attr_print_device(attributes->device, text);
+        store_fields_set(meta, "rdev", text);
+    }
     if (with_mtime) {
         attr_print_time(attributes->mtime_ns, text);
         store_fields_set(meta, "mtime", text);

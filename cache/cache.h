@@ -91,6 +91,7 @@ struct attributes {
     uint32_t nlink;
     uint64_t size;
     uint64_t blocks; /* of 512 bytes */
+    uint64_t device; /* st_rdev, of a device node */
     int64_t atime_ns, mtime_ns, ctime_ns;
 };
 
@@ -146,9 +147,13 @@ int cache_create(struct cache *cache, struct waiter *waiter, struct inode *paren
 /* durability=writeback, local: at once; its marker goes up behind, and so do changes of its attributes. */
 int cache_mkdir(struct cache *cache, struct waiter *waiter, struct inode *parent, const char *name,
                 const struct maker *maker, struct entry *ret_entry);
+/* durability=writeback, local: at once, and over nothing; its object goes up behind. */
 int cache_symlink(struct cache *cache, struct waiter *waiter, struct inode *parent, const char *name,
                   const char *target, const struct maker *maker, struct entry *ret_entry);
-/* Malloc'ed. */
+/* The same of a fifo, a socket or a device node (type: S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK; else -EINVAL). */
+int cache_mknod(struct cache *cache, struct waiter *waiter, struct inode *parent, const char *name,
+                uint32_t type, uint64_t device, const struct maker *maker, struct entry *ret_entry);
+/* Malloc'ed. -EIO: what another client stored there is no target: nothing, over PATH_MAX, or with a NUL in it. */
 int cache_readlink(struct cache *cache, struct waiter *waiter, struct inode *inode, char **ret_target);
 /* durability=writeback, local: the name goes at once, the object is deleted behind (cache_drain() waits for that), also after a
  * crash; one that another client put there meanwhile stays. */

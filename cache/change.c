@@ -108,7 +108,8 @@ int change_commit_gone(struct cache *cache)
 
 /* ---- Making. ---- */
 
-static void set_maker(struct inode *inode, const struct maker *maker, uint64_t size)
+static void set_maker(const struct change *change, struct inode *inode, const struct maker *maker,
+                      uint64_t size)
 {
     struct attributes *attributes = &inode->wanted.attributes;
 
@@ -116,10 +117,11 @@ static void set_maker(struct inode *inode, const struct maker *maker, uint64_t s
     attributes->uid = maker->uid;
     attributes->gid = maker->gid;
     attributes->size = size;
+    attributes->device = change->device;
     attributes->atime_ns = attributes->mtime_ns = attributes->ctime_ns = clock_wall_ns();
 }
 
-/* Into the tree: what stands on the server already, or a new file that nobody has sent yet (identity NULL). */
+/* Into the tree: what stands on the server already, or what is new and nobody has sent yet (identity NULL). */
 static int plant(struct change *change, uint32_t type, const struct maker *maker, uint64_t size,
                  const char *key, const struct identity *identity, const struct store_fields *meta,
                  struct entry *ret_entry)
@@ -131,7 +133,8 @@ static int plant(struct change *change, uint32_t type, const struct maker *maker
     int rc = 0;
 
     lock_take(&inode->lock);
-    set_maker(inode, maker, size);
+    set_maker(change, inode, maker, size);
+    names_set_target_locked(inode, change->target);
     inode->attributes_known = true;
     if (identity) {
         inode->remote.exists = true;
@@ -190,17 +193,18 @@ static int put_exclusive(struct change *change, const char *what, struct server_
     return server_put_small(change->cache, what, small, ret_identity, waiter);
 }
 
-/* A small object that carries everything: a directory's marker, a symlink, a file that is to be ours alone. exclusive: it
+/* A small object that carries everything: a directory's marker, a symlink, a special file, a file that is to be ours alone. exclusive: it
  * overwrites nothing, by a condition that the endpoint honours. */
-static int make_object(struct change *change, const char *what, uint32_t type, const char *bytes,
-                       const struct maker *maker, bool exclusive, struct waiter *waiter,
-                       struct entry *ret_entry)
+static int make_object(struct change *change, const char *what, uint32_t type, const struct maker *maker,
+                       bool exclusive, struct waiter *waiter, struct entry *ret_entry)
 {
+    const char *bytes = change->target ? change->target : "";
     struct store_fields meta = {0};
     int64_t now_ns = clock_wall_ns();
     struct attributes attributes = {.mode = type | (maker->mode & 07777),
                                     .uid = maker->uid,
                                     .gid = maker->gid,
+                                    .device = change->device,
                                     .mtime_ns = now_ns,
                                     .ctime_ns = now_ns};
     struct identity identity;
@@ -259,7 +263,7 @@ static int open_existing(struct change *change, struct inode *inode, int flags, 
     if (inode->type == S_IFDIR)
         return -EISDIR;
     if (inode->type != S_IFREG)
-        return -ESTALE; /* a symlink that the kernel has not seen: it looks again and follows */
+        return -ESTALE; /* a symlink or fifo that the kernel has not seen: it looks again, and does it itself */
     rc = flags & O_TRUNC ? content_truncate(inode, waiter, 0) : 0;
     if (rc == 0)
         rc = content_open(inode, flags & ~O_TRUNC, maker->process, ret_handle, &opened);
@@ -281,7 +285,7 @@ static int make_file(struct change *change, bool exclusive, const struct maker *
     int honoured = server_conditions(change->cache, waiter); /* else find_existing() has just asked */
     if (honoured < 0)
         return honoured;
-    return make_object(change, "create", S_IFREG, "", maker, honoured, waiter, ret_entry);
+    return make_object(change, "create", S_IFREG, maker, honoured, waiter, ret_entry);
 }
 
 int cache_create(struct cache *cache, struct waiter *waiter, struct inode *parent, const char *name,
@@ -323,7 +327,7 @@ int cache_create(struct cache *cache, struct waiter *waiter, struct inode *paren
     return rc;
 }
 
-/* ---- mkdir, symlink. ---- */
+/* ---- mkdir. ---- */
 
 /* `now`: by the server's word of this moment. */
 static int check_free(struct change *change, bool now, struct waiter *waiter)
@@ -376,7 +380,58 @@ int cache_mkdir(struct cache *cache, struct waiter *waiter, struct inode *parent
         rc = keepsake_make_way(cache, change.key.bytes, waiter);
     if (rc == 0)
         rc = behind ? make_directory(&change, maker, ret_entry)
-                    : make_object(&change, "mkdir", S_IFDIR, "", maker, false, waiter, ret_entry);
+                    : make_object(&change, "mkdir", S_IFDIR, maker, false, waiter, ret_entry);
+    change_end(&change);
+    if (rc == 0)
+        rc = change_commit(cache);
+    if (rc < 0) {
+        inode_unref(ret_entry->inode);
+        *ret_entry = (struct entry){0};
+    }
+    return rc;
+}
+
+/* ---- symlink, mknod. ---- */
+
+struct special { /* what has no bytes that can be written */
+    const char *what;
+    uint32_t type;
+    const char *target;
+    uint64_t device;
+};
+
+/* Its object goes up behind. */
+static int make_behind(struct change *change, const struct special *special, const struct maker *maker,
+                       struct entry *ret_entry)
+{
+    uint64_t size = special->target ? strlen(special->target) : 0;
+    int rc = plant(change, special->type, maker, size, NULL, NULL, NULL, ret_entry);
+    if (rc == 0)
+        uploader_publish(ret_entry->inode);
+    return rc;
+}
+
+static int make_special(struct cache *cache, struct waiter *waiter, struct inode *parent, const char *name,
+                        const struct special *special, const struct maker *maker, struct entry *ret_entry)
+{
+    struct change change;
+    bool behind = change_goes_behind(cache);
+    int rc, honoured = 0;
+
+    *ret_entry = (struct entry){0};
+    if (!waiter && (!behind || change_must_wait(cache, waiter)))
+        return cache->config.read_only ? -EROFS : -EAGAIN;
+    rc = change_begin(&change, cache, parent, name, behind, waiter);
+    change.target = special->target;
+    change.device = special->device;
+    change.exclusive = behind;
+    if (rc == 0 && !behind)
+        honoured = rc = server_conditions(cache, waiter);
+    if (rc >= 0)
+        rc = check_free(&change, !behind && !honoured, waiter);
+    if (rc == 0)
+        rc = behind ? make_behind(&change, special, maker, ret_entry)
+                    : make_object(&change, special->what, special->type, maker, honoured, waiter, ret_entry);
     change_end(&change);
     if (rc == 0)
         rc = change_commit(cache);
@@ -390,81 +445,25 @@ int cache_mkdir(struct cache *cache, struct waiter *waiter, struct inode *parent
 int cache_symlink(struct cache *cache, struct waiter *waiter, struct inode *parent, const char *name,
                   const char *target, const struct maker *maker, struct entry *ret_entry)
 {
+    struct special special = {.what = "symlink", .type = S_IFLNK, .target = target};
     struct maker open_maker = *maker;
-    struct change change;
-    int rc, honoured = 0;
 
     *ret_entry = (struct entry){0};
     if (!*target)
         return -ENOENT;
     if (strlen(target) >= PATH_MAX)
         return -ENAMETOOLONG;
-    if (!waiter)
-        return cache->config.read_only ? -EROFS : -EAGAIN;
     open_maker.mode = 0777;
-    rc = change_await_deletes(cache, parent, name, false, waiter);
-    if (rc < 0)
-        return rc;
-    rc = change_begin(&change, cache, parent, name, false, waiter);
-    if (rc == 0)
-        honoured = rc = server_conditions(cache, waiter);
-    if (rc >= 0)
-        rc = check_free(&change, !honoured, waiter);
-    if (rc == 0)
-        rc = make_object(&change, "symlink", S_IFLNK, target, &open_maker, honoured, waiter, ret_entry);
-    change_end(&change);
-    return rc;
+    return make_special(cache, waiter, parent, name, &special, &open_maker, ret_entry);
 }
 
-/* ---- readlink. ---- */
-
-static int get_target(struct inode *inode, struct waiter *waiter, char **ret_target)
+int cache_mknod(struct cache *cache, struct waiter *waiter, struct inode *parent, const char *name,
+                uint32_t type, uint64_t device, const struct maker *maker, struct entry *ret_entry)
 {
-    struct cache *cache = inode->cache;
-    struct store_call call;
-    struct identity identity;
-    STRING_SCOPED *key = NULL;
-    struct iovec piece;
-    int rc;
+    struct special special = {.what = "mknod", .type = type, .device = attr_is_device(type) ? device : 0};
 
-    lock_take(&inode->lock);
-    key = inode->remote.key ? xstrdup(inode->remote.key) : NULL;
-    identity = inode->remote.identity;
-    lock_drop(&inode->lock);
-    if (!key)
-        return -ENOENT;
-    if (identity.size >= PATH_MAX || identity.size == 0)
-        return -EIO;
-    piece = (struct iovec){xcalloc(1, identity.size + 1), identity.size};
-    call = server_call(cache, STORE_GET, key);
-    call.if_match = identity.etag;
-    call.length = identity.size;
-    call.into = &piece;
-    call.into_count = 1;
-    rc = server_wait(cache, "readlink", &call, -ESTALE, waiter);
-    if (rc == 0 && call.received == identity.size)
-        *ret_target = piece.iov_base;
-    else
-        free(piece.iov_base);
-    if (rc == 0 && call.received != identity.size)
-        rc = -EIO;
-    store_call_release(&call);
-    if (rc == -ESTALE) { /* replaced by another client: asked anew at the next lookup */
-        LOCK_SCOPED(&inode->lock);
-        inode->remote.confirmed_ms = 0;
-    }
-    return rc;
-}
-
-int cache_readlink(struct cache *cache, struct waiter *waiter, struct inode *inode, char **ret_target)
-{
-    int rc;
-
-    (void)cache;
-    if (inode->type != S_IFLNK)
+    *ret_entry = (struct entry){0};
+    if (!attr_is_special(type))
         return -EINVAL;
-    if (!waiter)
-        return -EAGAIN;
-    rc = names_revalidate(inode, waiter);
-    return rc < 0 ? rc : get_target(inode, waiter, ret_target);
+    return make_special(cache, waiter, parent, name, &special, maker, ret_entry);
 }

@@ -12,8 +12,10 @@ struct change {
     struct inode *parent;
     const char *name;
     struct asking *asking;
-    struct buf key; /* "p/a" */
-    bool exclusive; /* what is made overwrites nothing, when it goes up */
+    struct buf key;     /* "p/a" */
+    bool exclusive;     /* what is made overwrites nothing, when it goes up */
+    const char *target; /* of the symlink that is made, else NULL */
+    uint64_t device;    /* of the device node that is made, else 0 */
 };
 
 /* Names of files change at once, and what follows from that is sent behind. */

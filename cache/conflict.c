@@ -278,7 +278,7 @@ static int part(struct inode *inode)
         names_leave_locked(inode, &aftermath);
 
     lock_take(&inode->lock);
-    bool whole = inode->type == S_IFDIR || (inode->type == S_IFREG && !content_gaps_locked(inode));
+    bool whole = !content_gaps_locked(inode);
     if (whole) {
         log_warn("%s: " CHANGED ", under its old name: what is here goes up under its new one",
                  inode->remote.key);

@@ -423,6 +423,8 @@ int content_write(struct inode *inode, struct waiter *waiter, const void *bytes,
 
 bool content_gaps_locked(const struct inode *inode)
 {
+    if (inode->type != S_IFREG)
+        return inode->type == S_IFLNK && !inode->target;
     return !extents_cover(&inode->present, 0, smaller(inode->base_size, inode->wanted.attributes.size));
 }
 

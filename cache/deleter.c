@@ -229,7 +229,7 @@ static struct inode *find_user_locked(struct names *names, const struct inode *i
 static bool is_outdated(struct inode *user, const struct identity *ours)
 {
     LOCK_SCOPED(&user->lock);
-    return user->type == S_IFREG && user->remote.exists && !inode_overlays_locked(user) &&
+    return user->type != S_IFDIR && user->remote.exists && !inode_overlays_locked(user) &&
            !identity_equal(&user->remote.identity, ours);
 }
 

@@ -69,6 +69,7 @@ static void free_inode(struct inode *inode)
     if (inode->charged)
         memory_give(inode->cache->config.memory, inode->charged, SHARE_NAMES);
     free(inode->name);
+    free(inode->target);
     free(inode->remote.key);
     free(inode->maybe_key);
     free(inode->told_upload);
@@ -114,6 +115,13 @@ bool inode_dirty_locked(const struct inode *inode)
            inode->wanted.attribute_version != inode->remote.attribute_version || inode->displaced;
 }
 
+uint64_t inode_body_bytes_locked(const struct inode *inode)
+{
+    if (inode->type == S_IFREG)
+        return inode->wanted.attributes.size;
+    return inode->target ? strlen(inode->target) : 0;
+}
+
 bool inode_follows_locked(const struct inode *inode)
 {
     bool own =
@@ -154,6 +162,7 @@ void inode_check_locked(const struct inode *inode)
     assert(inode->write_opens <= inode->opens && inode->closing_opens <= inode->write_opens);
     assert(inode->holds >= 0);
     assert(!inode->whole_replacement || inode->base_size == 0);
+    assert(!inode->target || inode->type == S_IFLNK);
     if (inode->type != S_IFREG)
         return;
     assert(inode->base_size <= size);

@@ -1,4 +1,4 @@
-/* inode: one file, directory or symlink: what is wanted of it, and what the bucket is known to hold.
+/* inode: one file, directory, symlink or special file: what is wanted of it, and what the bucket is known to hold.
  *
  *      wanted {parent, name, attributes, size, version}          changed by operations, under `lock`
  *      remote {key, ETag, modified, size, version}               changed by listings, HEADs and confirmed uploads
@@ -120,6 +120,7 @@ struct inode {
     struct gate changed; /* opened when a held writer may go on, an upload ended, a hold was dropped */
     struct wanted wanted;
     struct remote remote;
+    char *target; /* of a symlink that was made here: the body of its object; NULL: the bucket has it */
     bool attributes_known; /* false: of a listing, and nobody has looked at its metadata: not given out yet */
     struct disk_file *local; /* NULL: no local bytes */
     char local_name[32];
@@ -204,6 +205,8 @@ void inode_set_maybe_locked(struct inode *inode, const char *key, const char *id
 bool inode_dirty_locked(const struct inode *inode); /* content, attributes or place differ from remote */
 /* Displaced, and what stands under the old key is of this very file: not what it took over from one that had its name before. */
 bool inode_follows_locked(const struct inode *inode);
+/* What its object holds: a file's bytes, a symlink's target, nothing of others. */
+uint64_t inode_body_bytes_locked(const struct inode *inode);
 /* The overlay: what is wanted here is the truth, whatever the server says: unsent, being sent, or open for writing. */
 bool inode_overlays_locked(const struct inode *inode);
 void inode_attributes_locked(const struct inode *inode, struct attributes *ret_attributes);

@@ -250,11 +250,11 @@ static int admit_place(const struct ledger *ledger, const struct record *record,
 static int admit_node(const struct ledger *ledger, const struct account *account, const struct record *record,
                       struct buf *why)
 {
-    bool known = record->kind == S_IFREG || record->kind == S_IFDIR || record->kind == S_IFLNK;
-    if (record->id == 0 || record->id == UINT64_MAX || !known || (account && account->kind != record->kind))
+    if (record->id == 0 || record->id == UINT64_MAX || !account_kind_known(record->kind) ||
+        (account && account->kind != record->kind))
         return refuse(why, "an id or a type that cannot be");
-    if (has_text(record->target) && record->kind != S_IFLNK)
-        return refuse(why, "a target of what is no symlink");
+    if (has_text(record->target) && !account_target_fits(record->kind, record->target))
+        return refuse(why, "a target of what is no symlink, or numbers of no device");
     if (record->forgotten && (account || record->kind != S_IFDIR || !has_text(record->name)))
         return refuse(why, "a forgotten account that is no new directory");
     if (has_text(record->name))
@@ -270,6 +270,8 @@ static int admit_birth(const struct ledger *ledger, const struct account *accoun
     const struct account unborn = {.kind = record->kind};
     if (account || !has_text(record->name))
         return refuse(why, "a birth of what is there, or without a name");
+    if (record->kind == S_IFLNK && !has_text(record->target))
+        return refuse(why, "a symlink without a target");
     int rc = admit_node(ledger, NULL, record, why);
     if (rc == 0 && record->size > OBJECT_BYTES_MAX)
         return refuse(why, "a size over 5 TiB");

@@ -402,6 +402,16 @@ static bool charge_locked(struct inode *inode)
     return inode->charged != 0;
 }
 
+void names_set_target_locked(struct inode *inode, const char *target)
+{
+    size_t cost = target ? strlen(target) + 1 : 0;
+
+    free(inode->target);
+    inode->target = target ? xstrdup(target) : NULL;
+    if (inode->charged && cost && memory_try(inode->cache->config.memory, cost, SHARE_NAMES))
+        inode->charged += cost; /* until it is forgotten: memory is not given back under a lock */
+}
+
 void names_used_locked(struct inode *inode)
 {
     if (!inode->parent)

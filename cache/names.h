@@ -127,6 +127,8 @@ int names_child_key_locked(const struct inode *parent, const char *name, struct 
 int names_key_locked(const struct inode *inode, struct buf *ret_key);
 bool names_below_locked(const struct inode *inode,
                         const struct inode *directory); /* or the directory itself */
+/* A symlink's target is this from here on, NULL: what the bucket has; its memory is charged with the name's. Both locks. */
+void names_set_target_locked(struct inode *inode, const char *target);
 /* The inode was used: it will be forgotten later than others. */
 void names_used_locked(struct inode *inode);
 void names_watch_locked(struct names *names, struct names_watch *watch, const struct inode *parent,

@@ -58,6 +58,7 @@ static void take_file_locked(struct inode *inode, const struct observed *observe
 {
     read_attributes(inode->cache, observed->object, &inode->wanted.attributes);
     take_remote_locked(inode, observed->object);
+    names_set_target_locked(inode, NULL);
     inode->wanted.content_version++;
     inode->remote.content_version = inode->wanted.content_version;
     inode->remote.attribute_version = inode->wanted.attribute_version;

@@ -32,7 +32,7 @@ struct observed {
     bool recalled;         /* the catalog said so, as the server did then */
 };
 
-/* The file or symlink of an object whose metadata are known. */
+/* The file, symlink or special file of an object whose metadata are known. */
 struct observed observed_file(struct cache *cache, const struct store_object *object, int64_t started_ms);
 /* Returns the inode under the name afterwards (borrowed), NULL when there is none. */
 struct inode *observed_apply_locked(struct cache *cache, struct inode *parent, const char *name,

@@ -67,8 +67,8 @@ struct record {
     /* NODE, BIRTH */
     uint64_t parent;
     const char *name;   /* "": none (NODE) */
-    uint32_t kind;      /* S_IFMT bits: file, directory or symlink */
-    const char *target; /* of a symlink; "" where only the bucket knows it */
+    uint32_t kind;      /* S_IFMT bits */
+    const char *target; /* of a symlink, or "major:minor" of a device; "" where only the bucket knows it */
     uint64_t
         replaced; /* NODE: who had the name until now and has none any more, in the same moment; 0: nobody */
     bool forgotten; /* NODE of a checkpoint: kept for what is below it only */

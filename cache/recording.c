@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "cache/attr.h"
 
 /* ---- Saying. ---- */
 
@@ -31,14 +32,25 @@ static void give_number(struct inode *inode)
         inode->account = journal_new_id(inode->cache->journal);
 }
 
+/* What is no attribute, and cannot be told from the bucket while nothing of it stands there: `room` is for a device's numbers. */
+static const char *body_of(const struct inode *inode, char room[ATTR_DEVICE_MAX])
+{
+    if (!attr_is_device(inode->type) || !inode->wanted.attributes.device)
+        return inode->target;
+    attr_print_device(inode->wanted.attributes.device, room);
+    return room;
+}
+
 static int say_place(struct inode *inode, const struct inode *parent, const char *name, uint64_t replaced,
                      bool forgotten)
 {
+    char room[ATTR_DEVICE_MAX];
     struct record record = {.type = RECORD_NODE,
                             .id = inode->account,
                             .parent = parent ? account_of(parent) : 0,
                             .name = name,
                             .kind = inode->type,
+                            .target = body_of(inode, room),
                             .replaced = replaced,
                             .forgotten = forgotten};
     return say(inode, &record, NULL);
@@ -182,11 +194,14 @@ int recording_born_locked(struct inode *inode)
     if (rc < 0)
         return rc;
     give_number(inode);
+    char room[ATTR_DEVICE_MAX];
     struct record record = {.type = RECORD_BIRTH,
                             .id = inode->account,
                             .parent = account_of(inode->parent),
                             .name = inode->name,
                             .kind = inode->type,
+                            .target = body_of(inode, room),
+                            .size = inode_body_bytes_locked(inode),
                             .attributes = inode->wanted.attributes,
                             .attribute_version = inode->wanted.attribute_version,
                             .content_version = inode->wanted.content_version};

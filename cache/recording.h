@@ -4,7 +4,7 @@
  *                                                       |    ^
  *         a note of the uploader could not be written   '----'  debt: the account is told anew before its next record
  *
- * inode->account is the number there, given once. A file, or symlink, has an account while `recorded`; a directory while its marker is
+ * inode->account is the number there, given once. What is no directory has an account while `recorded`; a directory while its marker is
  * unsent. Else it has one as long as something below has one, and it says its place only: the ledger drops it with its last child.
  *
  * Records of what a user did (born, content, attributes, moved, doomed) come before the change: if one fails, nothing

@@ -48,7 +48,7 @@ int rename_edge_locked(struct rename *rename, struct aftermath *aftermath)
     return 0;
 }
 
-/* ---- A file, or a symlink. ---- */
+/* ---- What is no directory. ---- */
 
 struct moved {
     char *from_key; /* goes at the end; NULL: nothing does */

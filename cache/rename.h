@@ -52,7 +52,7 @@ struct rename {
 /* The edge of the tree, under the lock: the target loses its name, the inode gets it. -errno: it cannot be recorded, and nothing
  * has changed. */
 int rename_edge_locked(struct rename *rename, struct aftermath *aftermath);
-/* A file or symlink; the markers are held. (rename_behind.c) */
+/* What is no directory; the markers are held. (rename_behind.c) */
 int rename_file_behind(struct rename *rename, struct waiter *waiter);
 /* Each has an account where it stands, so that one record moves the one and takes the name of the other. NULL is nobody. Lock of names. */
 int rename_open_account_locked(struct inode *inode);

@@ -58,13 +58,13 @@ static int await_circle(struct rename *rename, struct waiter *waiter)
     return rc == -ETIMEDOUT ? -EIO : rc;
 }
 
-/* ---- A file, or a symlink. ---- */
+/* ---- What is no directory. ---- */
 
 /* Another client's object is in the place of what it was made from. 1: it is; -ESTALE: and parts of ours are nowhere else. */
 static int find_conflict_locked(struct inode *inode)
 {
     LOCK_SCOPED(&inode->lock);
-    bool whole = inode->type == S_IFREG && !content_gaps_locked(inode);
+    bool whole = !content_gaps_locked(inode);
 
     if (!inode_conflicts_locked(inode))
         return 0;

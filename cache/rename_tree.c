@@ -66,7 +66,7 @@ static void add_held(struct tree *tree, struct inode *inode)
 
 static void collect_locked(struct tree *tree, struct inode *inode)
 {
-    if (inode->type == S_IFREG || inode->type == S_IFLNK) {
+    if (inode->type != S_IFDIR) {
         lock_take(&inode->lock);
         bool live = inode_dirty_locked(inode) || inode->opens || inode->upload;
         lock_drop(&inode->lock);

@@ -82,6 +82,9 @@ static void fill_wanted_locked(struct inode *inode, const struct account *accoun
     inode->whole_replacement = account->whole_replacement;
     inode->exclusive = account->exclusive;
     inode->base_size = inode->type == S_IFREG ? account->base_size : 0;
+    wanted->attributes.device = account_device(account);
+    if (inode->type == S_IFLNK && account->content_version != account->remote_content_version)
+        names_set_target_locked(inode, account->target);
     inode->attributes_known = true;
 }
 

@@ -429,6 +429,20 @@ void sending_complete(struct upload *upload)
 
 /* ---- One PUT. ---- */
 
+/* A symlink's body. -ENODATA: the bucket alone had it. */
+static int read_target(struct inode *inode, struct errand *errand, uint64_t *ret_length)
+{
+    LOCK_SCOPED(&inode->lock);
+    *ret_length = 0;
+    if (!inode->target)
+        return -ENODATA;
+    size_t length = strlen(inode->target);
+    assert(length <= PAGE_BYTES && errand->page_count == 1);
+    memcpy(errand->pieces[0].iov_base, inode->target, length);
+    *ret_length = length;
+    return 0;
+}
+
 /* Reads the whole file, of one version: if it changes under the reading, writers wait for the second one. */
 static int read_whole(struct upload *upload, struct errand *errand, struct attributes *ret_attributes,
                       bool *ret_fits)
@@ -440,8 +454,10 @@ static int read_whole(struct upload *upload, struct errand *errand, struct attri
         if (inode->type == S_IFREG)
             rc = content_read_local(inode, 0, UINT64_MAX, errand->pieces, errand->page_count, &length,
                                     &version);
+        else if (inode->type == S_IFLNK)
+            rc = read_target(inode, errand, &length);
         LOCK_SCOPED(&inode->lock);
-        uint64_t size = inode->type == S_IFREG ? inode->wanted.attributes.size : 0;
+        uint64_t size = inode_body_bytes_locked(inode);
         bool same = size == length && !extents_touch(&inode->unread, 0, UINT64_MAX);
         if (upload_gives_way_locked(upload)) {
             *ret_fits = false;
@@ -484,7 +500,7 @@ void sending_start_whole(struct upload *upload)
 {
     struct errand *errand = errand_new_call(upload, STORE_PUT, true);
     lock_take(&upload->inode->lock);
-    uint64_t size = upload->inode->type == S_IFREG ? upload->inode->wanted.attributes.size : 0;
+    uint64_t size = inode_body_bytes_locked(upload->inode);
     lock_drop(&upload->inode->lock);
     int rc = 0;
     if (size > 0 && size <= upload->plan.bytes)

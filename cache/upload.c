@@ -393,7 +393,7 @@ void upload_take_version_locked(struct upload *upload, bool with_attributes,
     struct inode *inode = upload->inode;
     upload->versioned = true;
     upload->content_version = inode->wanted.content_version;
-    upload->size = inode->type == S_IFREG ? inode->wanted.attributes.size : 0;
+    upload->size = inode_body_bytes_locked(inode);
     upload->conditional = upload->conditional && !inode->whole_replacement;
     if (!upload->copying) /* a copy sends what the bucket has, whatever was cut off here since */
         inode->upload_floor = UINT64_MAX;
@@ -642,7 +642,7 @@ static void advance(struct upload *upload)
         return;
     }
     lock_take(&inode->lock);
-    upload->size = inode->type == S_IFREG ? inode->wanted.attributes.size : 0;
+    upload->size = inode_body_bytes_locked(inode);
     int rc = upload->copying ? 0 : plan_parts_locked(upload);
     bool gaps = !upload->copying && inode->type == S_IFREG && content_lacks_locked(inode, &upload->copied);
     lock_drop(&inode->lock);

@@ -86,6 +86,7 @@ void stat_from_attributes(const struct attributes *attributes, struct stat *ret_
         .st_size = (off_t)attributes->size,
         .st_blocks = (blkcnt_t)attributes->blocks,
         .st_blksize = BLOCK_BYTES,
+        .st_rdev = (dev_t)attributes->device,
     };
     timespec_from_ns(attributes->atime_ns, &ret_stat->st_atim);
     timespec_from_ns(attributes->mtime_ns, &ret_stat->st_mtim);

@@ -88,21 +88,27 @@ static int run_mknod(struct request *request, struct waiter *waiter)
     return 0;
 }
 
+static int run_mknod_special(struct request *request, struct waiter *waiter)
+{
+    struct entry entry = {0};
+    const struct attributes *asked = &request->attributes;
+    int rc = cache_mknod(request->fs->cache, waiter, request->inode, request->name, asked->mode & S_IFMT,
+                         asked->device, &request->maker, &entry);
+    if (rc == 0)
+        reply_entry(request, &entry);
+    return rc;
+}
+
 void ask_mknod(fuse_req_t fuse, fuse_ino_t parent, const char *name, mode_t mode, dev_t device)
 {
-    static const struct operation operation = {"MKNOD", run_mknod};
+    static const struct operation operation = {"MKNOD", run_mknod}, special = {"MKNOD", run_mknod_special};
     struct request request;
-    (void)device;
-    if (!ask_begin(&request, fuse, parent, &operation))
+    if (!ask_begin(&request, fuse, parent, S_ISREG(mode) ? &operation : &special))
         return;
     request.name = name;
+    request.attributes = (struct attributes){.mode = mode, .device = device};
     maker_from(fuse, mode, &request.maker);
-    if (S_ISREG(mode)) {
-        request_start(&request);
-        return;
-    }
-    request_error(&request, -EPERM); /* a bucket holds no devices, pipes or sockets */
-    inode_unref(request.inode);
+    request_start(&request);
 }
 
 static int run_symlink(struct request *request, struct waiter *waiter)

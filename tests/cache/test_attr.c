@@ -83,7 +83,7 @@ Test(attr, modes_hostile_and_not)
         {"a/", "16832", S_IFDIR | 0700}, {"a/", NULL, S_IFDIR | 0755},
         {"a", NULL, S_IFREG | 0644},     {"a", "35309", S_IFREG | 0755},  /* setuid is stripped */
         {"a", "16877", S_IFREG | 0755},                                   /* no directory without a slash */
-        {"a", "24576", S_IFREG | 0000},                                   /* no block device */
+        {"a", "24576", S_IFREG | 0000},                                   /* no device has bytes */
         {"a/", "33188", S_IFDIR | 0644}, {"a", "100644", S_IFREG | 0644}, /* octal, as rclone writes it */
         {"a", "-1", S_IFREG | 0644},     {"a", "99999999999999999999", S_IFREG | 0644},
         {"a", "x", S_IFREG | 0644},      {"a", "", S_IFREG | 0644},
@@ -91,6 +91,65 @@ Test(attr, modes_hostile_and_not)
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         cr_assert_eq(read_object(rows[i].key, rows[i].mode, NULL, NULL).mode, rows[i].expected, "%s %s",
                      rows[i].key, rows[i].mode ? rows[i].mode : "-");
+}
+
+static struct attributes read_empty(const char *key, const char *mode, const char *device)
+{
+    struct store_object object = {.key = (char *)(uintptr_t)key};
+    struct attributes attributes;
+
+    store_fields_add(&object.meta, "mode", mode);
+    if (device)
+        store_fields_add(&object.meta, "rdev", device);
+    attr_from_object(&object, &defaults, &attributes);
+    store_fields_release(&object.meta);
+    return attributes;
+}
+
+Test(attr, empty_objects_are_of_the_kind_that_their_mode_says)
+{
+    static const struct {
+        const char *key, *mode, *device;
+        uint32_t expected;
+        uint64_t number;
+    } rows[] = {
+        {"a", "4516", NULL, S_IFIFO | 0644, 0},
+        {"a", "49645", NULL, S_IFSOCK | 0755, 0},
+        {"a", "8630", "1:3", S_IFCHR | 0666, 0x103},
+        {"a", "25008", "8:1", S_IFBLK | 0660, 0x801},
+        {"a", "8630", NULL, S_IFCHR | 0666, 0},
+        {"a", "4516", "1:3", S_IFIFO | 0644, 0},
+        {"a", "25008", "8", S_IFBLK | 0660, 0},
+        {"a", "25008", "4096:1", S_IFBLK | 0660, 0},
+        {"a", "25008", "8:1:1", S_IFBLK | 0660, 0},
+        {"a", "25008", "4095:1048575", S_IFBLK | 0660, 0xffffffff},
+        {"a", "25008", "99999999999999999999:1", S_IFBLK | 0660, 0},
+        {"a/", "4516", NULL, S_IFDIR | 0644, 0},
+        {"a", "16877", NULL, S_IFREG | 0755, 0},
+        {"a", "53668", NULL, S_IFREG | 0644, 0},
+        {"a", "12708", NULL, S_IFREG | 0644, 0},
+        {"a", "8198", "1:3", S_IFCHR | 0006, 0x103},
+        {"a", "12036", NULL, S_IFCHR | 0404, 0},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct attributes read = read_empty(rows[i].key, rows[i].mode, rows[i].device);
+        cr_assert_eq(read.mode, rows[i].expected, "%s: %o", rows[i].mode, read.mode);
+        cr_assert_eq(read.device, rows[i].number, "%s: %lx", rows[i].mode, (unsigned long)read.device);
+    }
+}
+
+Test(attr, the_numbers_of_a_device_are_written_and_go_with_it)
+{
+    struct attributes written = {.mode = S_IFBLK | 0600, .device = 0xabcdef12}, read;
+    struct store_object object = {.key = (char *)(uintptr_t) "a"};
+    attr_to_meta(&written, true, &object.meta);
+    cr_assert_str_eq(store_fields_get(&object.meta, "rdev"), "3567:703506");
+    attr_from_object(&object, &defaults, &read);
+    cr_assert_eq(read.device, written.device);
+    written.mode = S_IFREG | 0600;
+    attr_to_meta(&written, true, &object.meta);
+    cr_assert_null(store_fields_get(&object.meta, "rdev"));
+    store_fields_release(&object.meta);
 }
 
 Test(attr, what_cannot_be_read_counts_as_missing)

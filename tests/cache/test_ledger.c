@@ -6,9 +6,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sysmacros.h>
 #include <time.h>
 
 #include "tests/support/ledger_text.h"
+
+#define UNKNOWN_KIND 0150000u /* S_IFMT bits of nothing */
 
 /* ---- Hands. ---- */
 
@@ -195,6 +198,34 @@ Test(ledger, names_and_types_are_those_of_files)
         APPLY(&ledger, .type = RECORD_NODE, .id = 2, .name = "s", .kind = S_IFLNK, .target = "over there"),
         0);
     cr_assert_str_eq(ledger_find(&ledger, 2)->target, "over there");
+    same_after_dump(&ledger);
+}
+
+static int add_kind(struct ledger *ledger, uint64_t id, const char *name, uint32_t kind, const char *target)
+{
+    return APPLY(ledger, .type = RECORD_BIRTH, .id = id, .name = name, .kind = kind, .target = target,
+                 .attributes = {.mode = kind | 0600}, .attribute_version = 1, .content_version = 1);
+}
+
+Test(ledger, special_files_are_kinds_of_their_own_and_unknown_ones_are_refused)
+{
+    LEDGER_SCOPED(ledger);
+    static const uint32_t kinds[] = {S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK};
+    static const char *const none[] = {"8", "8:", ":1", "8:1 ", "4096:0", "0:1048576", "a:b", "-1:2"};
+    for (uint64_t i = 0; i < 4; i++) {
+        char name[2] = {(char)('a' + i), 0};
+        bool device = kinds[i] == S_IFCHR || kinds[i] == S_IFBLK;
+        cr_assert_eq(add_kind(&ledger, i + 1, name, kinds[i], device ? "8:1" : ""), 0);
+        cr_assert_eq(APPLY(&ledger, .type = RECORD_EXCLUSIVE, .id = i + 1), 0);
+        cr_assert_eq(write_file(&ledger, i + 1, 5, 0, 10, 10), -EBADMSG, "they have no bytes");
+        cr_assert_eq(account_device(ledger_find(&ledger, i + 1)), device ? makedev(8, 1) : 0);
+    }
+    cr_assert_eq(add_kind(&ledger, 9, "x", UNKNOWN_KIND, ""), -EBADMSG);
+    cr_assert_eq(add_kind(&ledger, 9, "x", 0, ""), -EBADMSG);
+    cr_assert_eq(add_kind(&ledger, 9, "x", S_IFIFO, "8:1"), -EBADMSG, "a fifo is no device");
+    cr_assert_eq(add_kind(&ledger, 9, "x", S_IFLNK, ""), -EBADMSG, "a link to nowhere");
+    for (size_t i = 0; i < sizeof none / sizeof none[0]; i++)
+        cr_assert_eq(add_kind(&ledger, 9, "x", S_IFBLK, none[i]), -EBADMSG, "%s", none[i]);
     same_after_dump(&ledger);
 }
 
@@ -452,6 +483,7 @@ struct plain {
     uint64_t parent;
     char name[2];
     uint32_t kind, mode;
+    const char *target;
     uint64_t size, version, attribute_version, remote_version, part[SPACE / PART], part_version[SPACE / PART];
     bool dirty[SPACE];
     char key[4], trying[4];
@@ -509,10 +541,21 @@ static void lose_name(struct plain *plain)
     plain->exclusive = false;
 }
 
+static bool target_fits(const struct record *record)
+{
+    bool told = record->target && *record->target;
+    if (record->kind == S_IFLNK)
+        return told || record->type != RECORD_BIRTH;
+    return !told ||
+           ((record->kind == S_IFCHR || record->kind == S_IFBLK) && strcmp(record->target, "8:1") == 0);
+}
+
 static bool model_node(struct model *model, const struct record *record)
 {
     struct plain *plain = &model->all[record->id];
     bool named = record->name && *record->name;
+    if (record->kind == UNKNOWN_KIND || !target_fits(record))
+        return false;
     if (plain->there && (plain->kind != record->kind || record->type == RECORD_BIRTH))
         return false;
     if (!named) {
@@ -530,6 +573,8 @@ static bool model_node(struct model *model, const struct record *record)
         if (record->replaced && count_children(model, record->replaced))
             return false;
     }
+    if (!plain->there)
+        plain->target = record->target ? record->target : "";
     plain->there = true;
     plain->forgotten = false;
     plain->kind = record->kind;
@@ -605,7 +650,8 @@ static bool model_forget(struct model *model, uint64_t id)
                           .forgotten = true,
                           .named = plain->named,
                           .parent = plain->parent,
-                          .kind = plain->kind};
+                          .kind = plain->kind,
+                          .target = ""};
     strcpy(place.name, plain->name);
     *plain = count_children(model, id) ? place : (struct plain){0};
     sweep(model);
@@ -655,7 +701,7 @@ static bool model_apply(struct model *model, const struct record *record)
     case RECORD_RESTATED:
         return model_remote(plain, record);
     case RECORD_EXCLUSIVE:
-        if (plain->kind != S_IFREG || !plain->named || plain->remote_version)
+        if (plain->kind == S_IFDIR || !plain->named || plain->remote_version)
             return false;
         plain->exclusive = true;
         return true;
@@ -675,6 +721,7 @@ static bool model_apply(struct model *model, const struct record *record)
 static void compare_account(const struct account *account, const struct plain *plain)
 {
     cr_assert_eq(account->kind, plain->kind);
+    cr_assert_str_eq(account->target ? account->target : "", plain->target);
     cr_assert_eq(account->parent ? account->parent->id : 0, plain->parent);
     cr_assert_str_eq(account->name ? account->name : "", plain->name);
     cr_assert_eq(account->forgotten, plain->forgotten);
@@ -719,12 +766,24 @@ struct words {
     char name[2], key[4], trying[4];
 };
 
+/* What no kind has, and what one may have, as likely. */
+static void make_target(struct record *record)
+{
+    static const char *const targets[] = {"", "over/there", "8:1", "8:1x"};
+    bool linked = record->kind == S_IFLNK, device = record->kind == S_IFCHR || record->kind == S_IFBLK;
+    record->target = linked || device ? targets[below(4)] : below(20) ? "" : "8:1";
+    if (linked && below(4))
+        record->target = "over/there";
+}
+
 static void make_place(const struct model *model, struct record *record, struct words *words)
 {
-    static const uint32_t kinds[] = {S_IFREG, S_IFDIR, S_IFDIR, S_IFLNK};
+    static const uint32_t kinds[] = {S_IFREG, S_IFREG, S_IFDIR, S_IFDIR,  S_IFDIR, S_IFDIR,
+                                     S_IFLNK, S_IFIFO, S_IFCHR, S_IFSOCK, S_IFBLK, UNKNOWN_KIND};
     const struct plain *plain = &model->all[record->id];
     record->parent = below(4) ? below(IDS + 1) : 0;
-    record->kind = plain->there && below(8) ? plain->kind : kinds[below(4)];
+    record->kind = plain->there && below(8) ? plain->kind : kinds[below(sizeof kinds / sizeof kinds[0])];
+    make_target(record);
     words->name[0] = below(8) ? (char)('a' + below(3)) : 0;
     record->name = words->name;
     uint64_t there = who_is_at(model, record->parent, words->name);

@@ -10,8 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/sysmacros.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -327,6 +330,47 @@ Test(session, names_are_made_moved_and_removed)
     cr_expect_eq(rmdir(path_of("e")), 0);
     cr_expect_eq(unlink(path_of("link")), 0);
     cr_expect_eq(memory_store_object_count(bucket), 0);
+}
+
+/* Opening is the kernel's: it asks us nothing. */
+Test(session, fifos_sockets_and_devices_are_what_they_are)
+{
+    struct stat at;
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    char byte = 0;
+    cr_assert_eq(mknod(path_of("fifo"), S_IFIFO | 0640, 0), 0);
+    cr_expect_eq(mkfifo(path_of("fifo"), 0600), -1);
+    cr_expect_eq(errno, EEXIST);
+    int fd = open(path_of("fifo"), O_RDWR | O_NONBLOCK);
+    cr_assert_geq(fd, 0);
+    cr_expect_eq(write(fd, "x", 1), 1);
+    cr_expect_eq(read(fd, &byte, 1), 1);
+    cr_expect_eq(byte, 'x');
+    close(fd);
+    cr_expect(memory_store_has(bucket, "p/fifo"));
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", path_of("socket"));
+    int server = socket(AF_UNIX, SOCK_STREAM, 0), client = socket(AF_UNIX, SOCK_STREAM, 0);
+    cr_assert_eq(bind(server, (struct sockaddr *)&address, sizeof address), 0);
+    cr_assert_eq(listen(server, 1), 0);
+    cr_expect_eq(connect(client, (struct sockaddr *)&address, sizeof address), 0);
+    close(client);
+    close(server);
+    cr_assert_eq(lstat(path_of("socket"), &at), 0);
+    cr_expect(S_ISSOCK(at.st_mode));
+    char fifo[256];
+    snprintf(fifo, sizeof fifo, "%s", path_of("fifo"));
+    cr_expect_eq(link(fifo, path_of("hard")), -1);
+    cr_expect_eq(errno, EPERM);
+    if (geteuid() != 0)
+        return; /* devices are root's */
+    cr_assert_eq(mknod(path_of("null"), S_IFCHR | 0666, makedev(1, 3)), 0);
+    cr_assert_eq(mknod(path_of("disk"), S_IFBLK | 0600, makedev(4095, 1048575)), 0);
+    cr_assert_eq(stat(path_of("null"), &at), 0);
+    cr_expect(S_ISCHR(at.st_mode) && at.st_rdev == makedev(1, 3));
+    cr_assert_eq(stat(path_of("disk"), &at), 0);
+    cr_expect(S_ISBLK(at.st_mode) && at.st_rdev == makedev(4095, 1048575));
+    cr_expect_eq(open(path_of("null"), O_RDWR), -1);
+    cr_expect_eq(errno, EACCES, "mounts are nodev");
 }
 
 Test(session, a_rename_that_must_not_replace_does_not)

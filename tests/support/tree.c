@@ -120,6 +120,34 @@ int tree_symlink(struct room *room, const char *path, const char *target)
     return rc;
 }
 
+int tree_mknod(struct room *room, const char *path, uint32_t type, uint64_t device)
+{
+    struct maker maker = {.uid = 1, .gid = 2, .mode = 0640, .process = ROOM_PROCESS};
+    struct inode *parent;
+    struct entry entry;
+    char name[256];
+    int rc = walk(room, path, &parent, name);
+
+    if (rc < 0)
+        return rc;
+    rc = cache_mknod(room->cache, &room->waiter, parent, name, type, device, &maker, &entry);
+    inode_unref(entry.inode);
+    inode_unref(parent);
+    return rc;
+}
+
+int tree_readlink(struct room *room, const char *path, char **ret_target)
+{
+    struct entry entry;
+    int rc = tree_lookup(room, path, &entry);
+
+    *ret_target = NULL;
+    if (rc == 0)
+        rc = cache_readlink(room->cache, &room->waiter, entry.inode, ret_target);
+    inode_unref(entry.inode);
+    return rc;
+}
+
 static int remove_by(struct room *room, const char *path,
                      int (*remove)(struct cache *, struct waiter *, struct inode *, const char *))
 {
@@ -171,6 +199,7 @@ static bool print_name(void *context, struct listed *listed)
                listed->type == S_IFDIR   ? "/"
                : listed->type == S_IFLNK ? "@"
                : listed->type == S_IFREG ? ""
+               : listed->type            ? "|"
                                          : "?");
     inode_unref(listed->entry.inode);
     return true;

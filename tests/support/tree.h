@@ -16,10 +16,14 @@ int tree_write(struct room *room, const char *path, const char *text);
 int tree_open(struct room *room, const char *path, int flags, struct handle **ret_handle);
 int tree_mkdir(struct room *room, const char *path);
 int tree_symlink(struct room *room, const char *path, const char *target);
+/* type: S_IFIFO ... */
+int tree_mknod(struct room *room, const char *path, uint32_t type, uint64_t device);
+/* Malloc'ed. */
+int tree_readlink(struct room *room, const char *path, char **ret_target);
 int tree_unlink(struct room *room, const char *path);
 int tree_rmdir(struct room *room, const char *path);
 int tree_rename(struct room *room, const char *from, const char *to, unsigned flags);
-/* "a b/ c@ " in the order of the listing, "?" behind a name whose type is not known; without the dots. */
+/* "a b/ c@ d| " in the order of the listing, "|" behind a special file, "?" behind a name whose type is not known; without the dots. */
 int tree_list(struct room *room, const char *path, bool with_entries, struct buf *out);
 /* All keys of the bucket, "p/a p/b/ ", in order. */
 void tree_keys(struct room *room, struct buf *out);
