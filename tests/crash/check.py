@@ -6,7 +6,7 @@ import stat
 import threading
 
 from content import difference, torn
-from model import Directory, File
+from model import Directory, File, Special
 
 MOST = 6  # differences that are told
 DEFAULT_MODES = {"file": 0o644, "directory": 0o755}  # of what does not say it
@@ -19,14 +19,23 @@ class Finding(Exception):
 class Found:
     """One name as somebody sees it. mode, mtime_ns: None when not told."""
 
-    def __init__(self, kind, mode=None, mtime_ns=None, read=None, target=None):
-        self.kind, self.mode, self.mtime_ns, self.target = kind, mode, mtime_ns, target
+    def __init__(self, kind, mode=None, mtime_ns=None, read=None, target=None, device=None):
+        self.kind, self.mode, self.mtime_ns, self.target, self.device = kind, mode, mtime_ns, target, device
         self.reader, self.bytes = read, None
 
     def read(self):
         if self.bytes is None:
             self.bytes = self.reader()
         return self.bytes
+
+
+def special(mode, size, device):
+    """Found, or None: it is none of these."""
+    kinds = {stat.S_IFIFO: "fifo", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device"}
+    kind = kinds.get(stat.S_IFMT(mode))
+    if kind is None:
+        return None
+    return Found(kind if size == 0 else f"{kind} with bytes", stat.S_IMODE(mode), device=device if kind == "device" else None)
 
 
 def nanoseconds(text):
@@ -59,6 +68,10 @@ class Server:
             read = lambda: self.s3.get(self.bucket, f"{self.prefix}/{path}")
             if stat.S_ISLNK(mode):
                 return Found("symlink", target=read().decode())
+            device = tuple(int(number) for number in head.get("x-amz-meta-rdev", "0:0").split(":"))
+            found = special(mode, self.objects[path][0], device)
+            if found:
+                return found
             return Found("file", stat.S_IMODE(mode) if mode else None, nanoseconds(mtime) if mtime else None, read)
         if path not in self.names:
             return None
@@ -115,6 +128,9 @@ class Mounted:
             return None
         if stat.S_ISLNK(status.st_mode):
             return Found("symlink", target=os.readlink(whole))
+        found = special(status.st_mode, status.st_size, (os.major(status.st_rdev), os.minor(status.st_rdev)))
+        if found:
+            return found
         kind = "directory" if stat.S_ISDIR(status.st_mode) else "file"
         return Found(kind, stat.S_IMODE(status.st_mode), status.st_mtime_ns, lambda: read_file(whole))
 
@@ -165,6 +181,8 @@ def compare_found(view, path, node):
     mode = DEFAULT_MODES[node.kind] if found.mode is None else found.mode
     if node.mode is not None and mode != node.mode:
         return f"expected {node}, found mode {mode:o}"
+    if isinstance(node, Special):
+        return None if found.device == node.device else f"expected {node}, found device {found.device}"
     if node.kind == "directory":
         return None
     if node.mtime_ns is not None and found.mtime_ns != node.mtime_ns:

@@ -42,6 +42,17 @@ class Symlink(Node):
         return f"symlink {self.id} to {self.target}"
 
 
+class Special(Node):
+    KINDS = ["fifo", "socket", "device"]
+
+    def __init__(self, kind, mode, device):
+        super().__init__(mode)
+        self.kind, self.device = kind, device  # (major, minor) of a device, else None
+
+    def __str__(self):
+        return f"{self.kind} {self.id}, mode {self.mode:o}" + (f", device {self.device}" if self.device else "")
+
+
 class File(Node):
     kind = "file"
 
@@ -117,8 +128,8 @@ class Tree:
     def is_free(self, path):
         return not any(doubt.touches(path) for doubt in self.doubts)
 
-    def pick(self, kind):
-        return [path for path, node in self.nodes.items() if node.kind == kind and self.is_free(path)]
+    def pick(self, *kinds):
+        return [path for path, node in self.nodes.items() if node.kind in kinds and self.is_free(path)]
 
     def doubt(self, what, outcomes, renames=None):
         copies = [{path: node.copy() if node else None for path, node in outcome.items()} for outcome in outcomes]

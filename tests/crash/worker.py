@@ -8,11 +8,12 @@ import errno
 import http.client
 import os
 import random
+import stat
 import threading
 import time
 
 from content import Content, difference, pattern
-from model import Directory, File, Symlink
+from model import Directory, File, Special, Symlink
 from s3 import S3Error
 
 MIB = 1 << 20
@@ -205,6 +206,14 @@ class Worker(threading.Thread):
                   lambda: [{path: None}, {path: node}])
         self.tree.add(path, node)
 
+    def mknod(self, path, kind, mode):
+        node = Special(kind, mode, (self.random.randrange(1, 4096), self.random.randrange(1 << 20)) if kind == "device" else None)
+        kinds = {"fifo": stat.S_IFIFO, "socket": stat.S_IFSOCK, "device": stat.S_IFCHR}
+        self.call(f"mknod {path} = {node}", [node, path],
+                  lambda: os.mknod(self.path(path), kinds[kind] | mode, os.makedev(*node.device) if node.device else 0),
+                  lambda: [{path: None}, {path: node}])
+        self.tree.add(path, node)
+
     def changed_to(self, node, change):
         """A copy of node with the change made; outcomes of a call that has one."""
         after = node.copy()
@@ -378,12 +387,12 @@ class Worker(threading.Thread):
             node.landed = landed and self.options.durability == "sync" and "late-attributes" not in self.tree.tolerate
 
     def op_rename(self):
-        kind = self.random.choice(["file", "file", "file", "symlink"])
-        paths = self.tree.pick(kind)
+        kinds = self.random.choice([["file"], ["file"], ["file"], ["symlink"], Special.KINDS])
+        paths = self.tree.pick(*kinds)
         if not paths:
             return
         old = self.random.choice(paths)
-        others = [path for path in self.tree.pick("file") if path != old]
+        others = [path for path in self.tree.pick("file", "symlink", *Special.KINDS) if path != old]
         over = others and self.random.random() < 0.4
         new = self.random.choice(others) if over else self.new_name()
         self.spare(new)
@@ -391,7 +400,7 @@ class Worker(threading.Thread):
 
     def spare(self, path):
         """A rename that is killed loses what its target had unsent, as long as that is a known fault: it is sent before."""
-        if "both-names" in self.tree.tolerate and path in self.tree.nodes:
+        if "both-names" in self.tree.tolerate and path in self.tree.nodes and self.tree.nodes[path].kind == "file":
             handle = self.open(path, os.O_RDONLY)
             self.fsync(handle)
             self.close(handle)
@@ -405,7 +414,7 @@ class Worker(threading.Thread):
         self.rename(old, self.new_name(self.random.choice(targets)))
 
     def op_unlink(self):
-        paths = self.tree.pick("file") + self.tree.pick("symlink")
+        paths = self.tree.pick("file", "symlink", *Special.KINDS)
         if len(paths) > 4:
             self.unlink(self.random.choice(paths))
 
@@ -422,8 +431,12 @@ class Worker(threading.Thread):
         if len(self.tree.pick("symlink")) < 4:
             self.symlink(self.new_name(), self.random.choice(["a1", "../x", "nowhere/" + "n" * 200]))
 
+    def op_mknod(self):
+        if len(self.tree.pick(*Special.KINDS)) < 4:
+            self.mknod(self.new_name(), self.random.choice(Special.KINDS), self.mode())
+
     def op_chmod(self):
-        paths = self.tree.pick("file") + [path for path in self.directories() if path]
+        paths = self.tree.pick("file", *Special.KINDS) + [path for path in self.directories() if path]
         if paths:
             path = self.random.choice(paths)
             self.chmod(path, self.random.choice([0o700, 0o750, 0o755]) if self.tree.nodes[path].kind == "directory"
@@ -496,7 +509,7 @@ class Worker(threading.Thread):
                 os.close(handle.fd)
 
     OPERATIONS = {"op_create": 14, "op_overwrite": 8, "op_patch": 10, "op_append": 10, "op_truncate": 5, "op_rename": 10,
-                  "op_rename_directory": 2, "op_unlink": 5, "op_mkdir": 3, "op_rmdir": 1, "op_symlink": 2, "op_chmod": 4,
+                  "op_rename_directory": 2, "op_unlink": 5, "op_mkdir": 3, "op_rmdir": 1, "op_symlink": 2, "op_mknod": 2, "op_chmod": 4,
                   "op_utimens": 4, "op_replace": 6, "op_held": 12, "op_big": 1, "op_read": 6}
 
 
