@@ -41,6 +41,8 @@ static void record(struct inode *inode, const struct store_object *object)
     lock_drop(&inode->lock);
     if (elsewhere)
         names_leave_locked(inode, &aftermath); /* what it had under another name goes too */
+    if (ours) /* what stood there before is no more, and nobody's to take over */
+        names_undoom_locked(&inode->cache->names, object->key, inode, &aftermath);
     lock_take(&inode->lock);
     if (ours)
         take_ours_locked(inode, object);

@@ -768,6 +768,13 @@ static int claim_key(struct upload *upload)
     return rc;
 }
 
+/* Since the try was taken up. */
+static bool is_removed(struct inode *inode)
+{
+    LOCK_SCOPED(&inode->lock);
+    return inode->orphan && !inode->lost;
+}
+
 static void begin(struct upload *upload)
 {
     bool again = upload->state == UPLOAD_PARKED;
@@ -788,7 +795,9 @@ static void begin(struct upload *upload)
     if (upload->lost)
         upload_drop_multipart(upload);
     bool resume = rc == 0 && resumes(upload);
-    if (rc < 0)
+    if (rc == -ENOENT && is_removed(upload->inode))
+        upload_rest(upload);
+    else if (rc < 0)
         upload_fail(upload, rc == -ENOENT ? -ESTALE : rc,
                     rc == -ENOENT ? "its name is gone" : "the name has no key");
     else if (upload->unsettled)

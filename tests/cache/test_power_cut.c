@@ -33,6 +33,7 @@
 struct state { /* of one name, after one step */
     long step;
     unsigned node; /* which file; 0: none */
+    bool link;     /* it is a symlink, and the bytes are its target */
     size_t size;
     char *bytes;
 };
@@ -49,7 +50,8 @@ struct known { /* at one moment */
 };
 
 struct story {
-    bool sync; /* durability=sync: close, unlink and rename are in the bucket when they return */
+    bool sync;           /* durability=sync: close, unlink and rename are in the bucket when they return */
+    bool renames, links; /* such steps are among them */
     struct room room;
     struct power_disk *power;
     unsigned seed, random, nodes;
@@ -190,13 +192,13 @@ static void change_it(struct story *story, struct place *place, struct handle *h
 
 static void change(struct story *story, struct place *place)
 {
-    struct handle *handle = open_it(story, place);
+    struct handle *handle = now(place)->link ? NULL : open_it(story, place);
     if (!handle)
         return;
     for (unsigned i = choose(story, 3); i < 3; i++)
         change_it(story, place, handle);
     long step = atomic_load(&story->begun);
-    if (choose(story, 3) == 0) {
+    if (choose(story, 3) == 0 && !atomic_load(&story->cutting)) { /* after the cut nobody answers it */
         int rc = room_fsync(&story->room, handle);
         end_step(story, "fsync", rc);
         if (rc == 0)
@@ -221,6 +223,20 @@ static void remove_it(struct story *story, struct place *place)
         atomic_store(&place->sent, step);
 }
 
+static void link_it(struct story *story, struct place *place)
+{
+    remove_it(story, place);
+    long step = begin_step(story);
+    struct state *made = add_state(place, step, ++story->nodes);
+    made->link = true;
+    made->size = (size_t)snprintf(made->bytes, SIZE_MAX_OF_STORY, "../to/%ld", step);
+    tell_step(story, step);
+    int rc = tree_symlink(&story->room, place->path, made->bytes);
+    end_step(story, "symlink", rc);
+    if (rc == 0 && story->sync)
+        atomic_store(&place->sent, step);
+}
+
 static void rename_it(struct story *story, struct place *from, struct place *to)
 {
     if (!now(from)->node || from == to)
@@ -228,6 +244,7 @@ static void rename_it(struct story *story, struct place *from, struct place *to)
     long step = begin_step(story);
     struct state *moved = add_state(to, step, now(from)->node);
     moved->size = now(from)->size;
+    moved->link = now(from)->link;
     memcpy(moved->bytes, now(from)->bytes, SIZE_MAX_OF_STORY);
     add_state(from, step, 0);
     tell_step(story, step);
@@ -256,15 +273,17 @@ static void look_at_status(struct story *story)
         atomic_store(&story->flushed, step);
 }
 
-static void take_step(struct story *story, bool renames)
+static void take_step(struct story *story)
 {
     struct place *place = &story->places[choose(story, NAMES)];
     unsigned kind = choose(story, 12);
-    if (kind < 7)
+    if (kind < 4 && story->links)
+        link_it(story, place);
+    else if (kind < 7)
         change(story, place);
     else if (kind == 7)
         remove_it(story, place);
-    else if (kind == 8 && renames)
+    else if (kind == 8 && story->renames)
         rename_it(story, place, &story->places[choose(story, NAMES)]);
     else if (kind == 9)
         flush(story);
@@ -291,12 +310,14 @@ static void cut_power(void *context, long nth)
     atomic_store(&story->cut, true);
 }
 
-static void begin_story(struct story *story, unsigned seed, bool sync, long cut_at)
+static void begin_story(struct story *story, const struct story *usual, unsigned seed, long cut_at)
 {
     static const char *const paths[NAMES] = {"a", "b", "d/x", "d/y"};
-    *story = (struct story){.sync = sync, .seed = seed, .random = seed, .cut_at = cut_at};
+    *story = *usual;
+    story->seed = story->random = seed;
+    story->cut_at = cut_at;
     story->power = power_disk_new();
-    struct room_config config = {.durability = sync ? DURABILITY_SYNC : DURABILITY_WRITEBACK,
+    struct room_config config = {.durability = story->sync ? DURABILITY_SYNC : DURABILITY_WRITEBACK,
                                  .commit_ms = seed % 2 ? 1 : 3600000,
                                  .disk = power_disk_disk(story->power),
                                  .boot = "first"};
@@ -309,11 +330,11 @@ static void begin_story(struct story *story, unsigned seed, bool sync, long cut_
     power_disk_watch(story->power, cut_power, story);
 }
 
-static void run_story(struct story *story, bool renames)
+static void run_story(struct story *story)
 {
     size_t unsent;
     for (int i = 0; i < STEPS && !atomic_load(&story->cutting); i++)
-        take_step(story, renames);
+        take_step(story);
     /* In short waits: after the cut the bucket fails for good. */
     for (int i = 0; i < 500 && !atomic_load(&story->cutting); i++)
         if (cache_drain(story->room.cache, &story->room.waiter, clock_ms() + 20, &unsent) == 0 && !unsent)
@@ -545,11 +566,11 @@ static bool check_story(struct story *story)
 }
 
 /* False: the story ended before the cut. */
-static bool try_cut(unsigned seed, bool sync, bool renames, long cut_at, long *ret_wrong)
+static bool try_cut(const struct story *usual, unsigned seed, long cut_at, long *ret_wrong)
 {
     struct story story;
-    begin_story(&story, seed, sync, cut_at);
-    run_story(&story, renames);
+    begin_story(&story, usual, seed, cut_at);
+    run_story(&story);
     bool cut = atomic_load(&story.cut);
     if (cut)
         *ret_wrong += !check_story(&story);
@@ -557,34 +578,40 @@ static bool try_cut(unsigned seed, bool sync, bool renames, long cut_at, long *r
     return cut;
 }
 
-static long try_all_cuts(unsigned seed, bool sync, bool renames)
+static long try_all_cuts(const struct story *usual, unsigned seed)
 {
     const char *only = getenv("SKYVOL_CUT");
     long wrong = 0, first = only ? atol(only) : 1;
-    for (long nth = first; try_cut(seed, sync, renames, nth, &wrong) && !only && wrong < 5; nth++)
+    for (long nth = first; try_cut(usual, seed, nth, &wrong) && !only && wrong < 5; nth++)
         ;
     return wrong;
 }
 
-static void try_story(unsigned usual, bool sync, bool renames)
+/* `usual`: seed, and what kind of story. */
+static void try_story(const struct story *usual)
 {
     const char *given = getenv("SKYVOL_SEED");
-    unsigned seed = given ? (unsigned)strtoul(given, NULL, 10) : usual;
+    unsigned seed = given ? (unsigned)strtoul(given, NULL, 10) : usual->seed;
     log_set_level(LOG_LEVEL_ERROR);
-    cr_assert_eq(try_all_cuts(seed, sync, renames), 0, "SKYVOL_SEED=%u", seed);
+    cr_assert_eq(try_all_cuts(usual, seed), 0, "SKYVOL_SEED=%u", seed);
 }
 
 Test(power_cut, what_was_flushed_or_sent_is_in_the_bucket_after_it, .timeout = 120)
 {
-    try_story(6, false, false);
+    try_story(&(struct story){.seed = 6});
 }
 
 Test(power_cut, in_sync_nothing_that_was_answered_is_undone_by_it, .timeout = 120)
 {
-    try_story(1, true, false);
+    try_story(&(struct story){.seed = 1, .sync = true});
 }
 
 Test(power_cut, a_renamed_file_has_one_of_its_names, .timeout = 120)
 {
-    try_story(1, false, true);
+    try_story(&(struct story){.seed = 1, .renames = true});
+}
+
+Test(power_cut, a_symlink_is_there_with_its_target_or_not_at_all, .timeout = 120)
+{
+    try_story(&(struct story){.seed = 2, .renames = true, .links = true});
 }

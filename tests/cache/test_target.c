@@ -208,6 +208,34 @@ Test(target, another_clients_object_is_not_overwritten_and_ours_is_kept_beside_i
     }
 }
 
+static bool second_stands(void *context)
+{
+    return tree_holds(context, "p/l", "second");
+}
+
+/* The first one's object was overwritten by the second's, which nobody answered: the third must not take itself for that one's heir. */
+Test(target, over_one_of_two_that_were_removed_before_a_kill)
+{
+    ROOM_SCOPED(room, &behind);
+    cr_assert_eq(tree_symlink(&room, "l", "first"), 0);
+    assert_drained(&room);
+    int away = memory_store_fault(room.bucket, &(struct fault){.kind = FAULT_FAIL, .op = STORE_DELETE});
+    memory_store_fault(room.bucket, &(struct fault){.kind = FAULT_FAIL, .op = STORE_DELETE_MANY});
+    memory_store_fault(room.bucket, &(struct fault){.kind = FAULT_HANG_REPLY, .op = STORE_PUT});
+    cr_assert_eq(tree_unlink(&room, "l"), 0);
+    while (!memory_store_fault_struck(room.bucket, away))
+        usleep(1000);
+    cr_assert_eq(tree_symlink(&room, "l", "second"), 0);
+    cr_assert(room_await(second_stands, &room));
+    cr_assert_eq(tree_unlink(&room, "l"), 0);
+    cr_assert_eq(tree_symlink(&room, "l", "third"), 0);
+    room_crash(&room);
+    room_reopen(&room);
+    assert_drained(&room);
+    assert_keys(&room, "p/l ");
+    expect_link(&room, "p/l", "third");
+}
+
 Test(target, one_whose_object_went_while_its_name_moved_is_made_anew)
 {
     ROOM_SCOPED(room, &behind);
