@@ -109,7 +109,8 @@ void resuming_adopt_locked(struct upload *upload)
     snprintf(upload->base_key, sizeof upload->base_key, "%s", inode->remote.exists ? inode->remote.key : "");
     upload->exclusive = inode->exclusive && !upload->copying;
     upload->asked = true;
-    inode->upload_floor = UINT64_MAX;
+    if (!inode->maybe_inherited) /* restore.c says what was cut off behind what may have arrived */
+        inode->upload_floor = UINT64_MAX;
     rebuild_meta(upload);
     free(resumed);
 }

@@ -428,6 +428,30 @@ Test(restore, what_was_written_after_a_put_that_arrived_is_not_taken_for_sent)
     cr_assert(room_object_holds(&room, "p/a", 600, 1000, 1));
 }
 
+/* Its parts, which the next process takes over, say nothing of what happened to the file since. */
+Test(restore, what_was_cut_off_after_a_complete_that_arrived_does_not_come_back)
+{
+    ROOM_SCOPED(room, NULL);
+    struct handle *handle;
+    struct room_sync sync;
+    memory_store_fault(room.bucket,
+                       &(struct fault){.kind = FAULT_HANG_REPLY, .op = STORE_COMPLETE, .times = 1});
+    cr_assert_eq(room_create(&room, "a", &handle), 0);
+    cr_assert_eq(room_write(&room, handle, 0, 20 * MIB, 1), 0);
+    room_fsync_begin(&room, handle, &sync);
+    for (int i = 0; i < 2000 && !memory_store_has(room.bucket, "p/a"); i++)
+        usleep(5000);
+    cr_assert_eq(room_truncate(&room, handle, 1000), 0);
+    cr_assert_eq(room_truncate(&room, handle, 15 * MIB), 0);
+    room_crash(&room);
+    cr_assert(cache_sync_interrupt(room.cache, &sync.sync));
+    cache_release(room.cache, handle);
+    room_reopen(&room);
+    assert_drained(&room);
+    cr_assert(room_object_holds(&room, "p/a", 0, 1000, 1));
+    cr_assert(room_object_holds(&room, "p/a", 1000, 15 * MIB, 0));
+}
+
 /* The move to a larger local file speaks of what is dirty, and of no outcome. */
 Test(restore, a_put_that_arrived_is_known_though_its_file_grew_out_of_its_slot_meanwhile)
 {
