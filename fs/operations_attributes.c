@@ -4,7 +4,9 @@
 
 #include "fs/operations.h"
 
-#define SPACE_BLOCK 4096
+/* Counted in these, a bucket's size fits into 31 bits, for programs that count blocks, or files, in an int. */
+#define SPACE_BLOCK ((uint64_t)1 << 20)
+#define SPACE_FILES ((uint64_t)1 << 30)
 
 static int run_getattr(struct request *request, struct waiter *waiter)
 {
@@ -133,6 +135,9 @@ void ask_statfs(fuse_req_t fuse, fuse_ino_t id)
         .f_blocks = space.total_bytes / SPACE_BLOCK,
         .f_bfree = space.free_bytes / SPACE_BLOCK,
         .f_bavail = space.free_bytes / SPACE_BLOCK,
+        .f_files = SPACE_FILES,
+        .f_ffree = SPACE_FILES,
+        .f_favail = SPACE_FILES,
         .f_namemax = 255,
     };
     request_reply_space(&request, &answer);
