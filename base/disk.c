@@ -190,6 +190,15 @@ static void trim_file(struct disk_file *file)
         truncate_file(file, size);
 }
 
+static int allocate_file(struct disk_file *file, uint64_t offset, uint64_t size)
+{
+    int rc;
+    do {
+        rc = fallocate(fd_of(file), FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)size);
+    } while (rc < 0 && errno == EINTR);
+    return rc < 0 ? -errno : 0;
+}
+
 /* ---- names ---- */
 
 static int rename_name(struct disk *disk, const char *from, const char *to)
@@ -338,6 +347,7 @@ static const struct disk_ops directory_ops = {
     .flush = flush_file,
     .reserve = reserve_space,
     .trim = trim_file,
+    .allocate = allocate_file,
     .size = measure_file,
     .rename = rename_name,
     .remove = remove_name,

@@ -10,6 +10,7 @@
 #ifndef BASE_DISK_H
 #define BASE_DISK_H
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -34,6 +35,9 @@ struct disk_ops {
      * meanwhile. */
     void (*reserve)(struct disk_file *file, uint64_t offset, uint64_t size);
     void (*trim)(struct disk_file *file);
+    /* Blocks for all of these bytes, which can then be written though the disk is full; the size stays. -ENOSPC; NULL, or -EOPNOTSUPP:
+     * this disk promises nothing. */
+    int (*allocate)(struct disk_file *file, uint64_t offset, uint64_t size);
     int (*size)(struct disk_file *file, uint64_t *ret_size);
     int (*rename)(struct disk *disk, const char *from, const char *to);
     int (*remove)(struct disk *disk, const char *name);
@@ -110,6 +114,11 @@ static inline void disk_trim(struct disk_file *file)
 {
     if (file->disk->ops->trim)
         file->disk->ops->trim(file);
+}
+
+static inline int disk_allocate(struct disk_file *file, uint64_t offset, uint64_t size)
+{
+    return file->disk->ops->allocate ? file->disk->ops->allocate(file, offset, size) : -EOPNOTSUPP;
 }
 
 static inline int disk_size(struct disk_file *file, uint64_t *ret_size)

@@ -208,9 +208,21 @@ void cache_read(struct cache *cache, struct cache_read *read);
 void cache_read_interrupt(struct cache *cache, struct cache_read *read);
 void cache_read_release(struct cache *cache, struct cache_read *read);
 
-/* All or nothing: 0 means all `size` bytes are taken. */
+/* All or nothing: 0 means all `size` bytes are taken. As the handle's flags say: at the end of the file (O_APPEND), and with O_SYNC or
+ * O_DSYNC as by cache_fsync(). -EFBIG: it would be larger than an object may be. */
 int cache_write(struct cache *cache, struct waiter *waiter, struct handle *handle, const void *bytes,
                 size_t size, uint64_t offset);
+/* The same of what was stored into a mapping: it stands where it stands, whatever handle the kernel chose for it. */
+int cache_write_back(struct cache *cache, struct waiter *waiter, struct handle *handle, const void *bytes,
+                     size_t size, uint64_t offset);
+/* O_APPEND, O_SYNC and O_DSYNC as they are now (fcntl). */
+void cache_set_flags(struct handle *handle, int flags);
+/* mode as fallocate(2): 0 or FALLOC_FL_KEEP_SIZE, with FALLOC_FL_ZERO_RANGE too; PUNCH_HOLE | KEEP_SIZE. Others: -EOPNOTSUPP. What is
+ * allocated (not: zeroed) can be written though the local disk fills up, until it has gone up; -ENOSPC: that cannot be promised. */
+int cache_allocate(struct cache *cache, struct waiter *waiter, struct handle *handle, int mode,
+                   uint64_t offset, uint64_t length);
+/* lseek(2) with SEEK_DATA or SEEK_HOLE: hole.h. -ENXIO. */
+int cache_seek(struct cache *cache, struct handle *handle, int whence, uint64_t offset, uint64_t *ret_offset);
 
 /* flush (close) and fsync end by done(), possibly before the call returns. */
 struct cache_sync {

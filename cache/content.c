@@ -358,7 +358,26 @@ void content_trim_locked(struct inode *inode)
     inode->reserved_end = 0;
 }
 
-static int write_locked(struct inode *inode, const void *bytes, size_t size, uint64_t offset)
+/* So that what is here up to `end` is no short read. */
+static int lengthen_local_locked(struct inode *inode, uint64_t end)
+{
+    uint64_t size;
+    int rc = disk_size(inode->local, &size);
+    return rc == 0 && size < end ? disk_truncate(inode->local, end) : rc;
+}
+
+/* A hole of the local file reads as they do; but a slot has no end of its own, and what it is in may end within it. */
+static int put_zeros_locked(struct inode *inode, uint64_t start, uint64_t end)
+{
+    static const char zeros[SLAB_SLOT_MAX];
+    if (slab_room(inode->cache->slabs, inode->local) <= SLAB_SLOT_MAX)
+        return disk_write(inode->local, zeros, end - start, start);
+    int rc = lengthen_local_locked(inode, end);
+    return rc < 0 ? rc : disk_punch(inode->local, start, end - start);
+}
+
+/* Without bytes: zeros, within the size. */
+static int write_locked(struct inode *inode, const void *bytes, uint64_t size, uint64_t offset)
 {
     uint64_t end = offset + size, old = inode->wanted.attributes.size;
     struct content_change change = {.start = offset,
@@ -369,7 +388,7 @@ static int write_locked(struct inode *inode, const void *bytes, size_t size, uin
                                     .whole_replacement = inode->whole_replacement,
                                     .now_ns = clock_wall_ns()};
     reserve_locked(inode, offset, end);
-    int rc = disk_write(inode->local, bytes, size, offset);
+    int rc = bytes ? disk_write(inode->local, bytes, size, offset) : put_zeros_locked(inode, offset, end);
     if (rc == 0)
         rc = record_write_locked(inode, &change);
     if (rc < 0) {
@@ -417,6 +436,112 @@ int content_write(struct inode *inode, struct waiter *waiter, const void *bytes,
         if (rc < 0)
             return rc;
     }
+}
+
+/* ---- Zeros, and room for what is to come. ---- */
+
+/* What an upload has read of the file may become its base, whatever was punched meanwhile: there zeros have to stand here. */
+static bool may_become_base_locked(const struct inode *inode)
+{
+    return inode->upload || inode->upload_busy || inode->resumed || inode->told_upload || inode->maybe_key ||
+           inode->late_id[0];
+}
+
+/* Behind the base, where nothing is present, zeros are what is read anyway. The size is recorded since the times are others; what is
+ * dirty no more, when it is so: a journal that has not heard of that finds zeros in the local file as well. */
+static int zero_own_locked(struct inode *inode, uint64_t start, uint64_t end)
+{
+    struct content_change same = {.size = inode->wanted.attributes.size,
+                                  .base_size = inode->base_size,
+                                  .whole_replacement = inode->whole_replacement,
+                                  .now_ns = clock_wall_ns()};
+    struct extent run;
+    int rc = recording_content_locked(inode, &same);
+    if (rc < 0)
+        return rc;
+    note_change_locked(inode, start, start, same.now_ns);
+    if (may_become_base_locked(inode) || inode->dirty.count == EXTENTS_MAX) {
+        for (uint64_t at = start; rc == 0 && extents_next(&inode->present, at, end, &run); at = run.end)
+            rc = write_locked(inode, NULL, run.end - run.start, run.start);
+        return rc;
+    }
+    if (!extents_touch(&inode->present, start, end))
+        return 0;
+    rc = disk_punch(inode->local, start, smaller(end, slab_room(inode->cache->slabs, inode->local)) - start);
+    if (rc < 0)
+        return rc;
+    extents_remove(&inode->present, start, end);
+    extents_remove(&inode->dirty, start, end);
+    content_count_dirty_locked(inode);
+    recording_remote_locked(inode); /* a failure is paid for later */
+    return 0;
+}
+
+static int zero_taken(struct inode *inode, uint64_t start, uint64_t end)
+{
+    uint64_t base = smaller(end, inode->base_size);
+    int rc = make_room_locked(inode);
+    if (rc == 0 && start < base) {
+        rc = open_local_locked(inode, base);
+        if (rc == 0)
+            rc = write_locked(inode, NULL, base - start, start);
+    }
+    start = larger(start, base);
+    return rc == 0 && start < end ? zero_own_locked(inode, start, end) : rc;
+}
+
+static int zero_once(struct inode *inode, struct waiter *waiter, uint64_t start, uint64_t end, bool grow)
+{
+    int rc = take_for_change(inode, waiter);
+    if (rc < 0)
+        return rc;
+    uint64_t size = inode->wanted.attributes.size;
+    rc = inode->lost ? -ESTALE : 0;
+    if (rc == 0 && start < smaller(end, size))
+        rc = zero_taken(inode, start, smaller(end, size));
+    if (rc == 0 && grow && end > size)
+        rc = truncate_locked(inode, end);
+    inode_check_locked(inode);
+    lock_drop(&inode->lock);
+    return rc;
+}
+
+int content_zero(struct inode *inode, struct waiter *waiter, uint64_t start, uint64_t end, bool grow)
+{
+    for (;;) {
+        int rc = zero_once(inode, waiter, start, end, grow);
+        if (rc != -EAGAIN || !waiter)
+            return rc;
+        rc = content_fill(inode, NULL, waiter);
+        if (rc < 0)
+            return rc;
+    }
+}
+
+static int reserve_step(struct inode *inode, struct waiter *waiter, uint64_t start, uint64_t end)
+{
+    int rc = take_for_change(inode, waiter);
+    if (rc < 0)
+        return rc;
+    rc = inode->lost ? -ESTALE : open_local_locked(inode, end);
+    if (rc == 0)
+        rc = disk_allocate(inode->local, start, end - start);
+    if (rc == -EOPNOTSUPP)
+        rc = 0;
+    if (rc == 0)
+        rc = lengthen_local_locked(inode, end); /* content_trim_locked() leaves it */
+    lock_drop(&inode->lock);
+    return rc;
+}
+
+int content_reserve(struct inode *inode, struct waiter *waiter, uint64_t start, uint64_t end)
+{
+    int rc = 0;
+    for (uint64_t at = start, step; rc == 0 && at < end; at = step) {
+        step = smaller(end, at + RESERVE_MAX);
+        rc = waiter && waiter_interrupted(waiter) ? -EINTR : reserve_step(inode, waiter, at, step);
+    }
+    return rc;
 }
 
 /* ---- The base. ---- */
@@ -807,13 +932,14 @@ int content_open(struct inode *inode, int flags, pid_t process, struct handle **
     }
     inode->opens++;
     inode->write_opens += wants_write(flags);
+    inode->mapping_opens += (flags & O_ACCMODE) == O_RDWR;
     *ret_opened = (struct opened){.keep_cache = pages_current_locked(inode)};
     inode->cached_version = inode->wanted.content_version;
     inode->cached_identity = inode->remote.identity;
     lock_drop(&inode->lock);
     struct handle *handle = xcalloc(1, sizeof *handle);
     handle->inode = inode_ref(inode);
-    handle->flags = flags & ~(O_TRUNC | O_CREAT | O_EXCL);
+    atomic_init(&handle->flags, flags & ~(O_TRUNC | O_CREAT | O_EXCL));
     handle->process = process;
     lock_init(&handle->lock, LOCK_LEAF, "handle");
     prefetch_init(&handle->prefetch);

@@ -16,7 +16,7 @@
 
 struct handle {
     struct inode *inode; /* a reference */
-    int flags;           /* O_ACCMODE, O_APPEND, O_SYNC */
+    atomic_int flags;    /* O_ACCMODE, O_APPEND, O_SYNC, O_DSYNC */
     pid_t process;       /* thread group that opened it */
     atomic_bool closing; /* set under the inode's lock: counted in closing_opens */
     struct lock lock;    /* LOCK_LEAF, around prefetch */
@@ -32,6 +32,12 @@ int content_truncate(struct inode *inode, struct waiter *waiter, uint64_t size);
 /* All or nothing, as cache_write(); append: at the size as it stands, whatever `offset` says. */
 int content_write(struct inode *inode, struct waiter *waiter, const void *bytes, size_t size, uint64_t offset,
                   bool append);
+/* [start, end) reads as zeros; what is behind the size does so anyway, and with `grow` it reaches to `end`. Nothing is written for that:
+ * it becomes a hole, or, where the base would show through, a hole of the local file that goes up as zeros. */
+int content_zero(struct inode *inode, struct waiter *waiter, uint64_t start, uint64_t end, bool grow);
+/* The local file gets the blocks of [start, end), where its disk gives any. In steps, each of which can be interrupted. -ENOSPC: some may
+ * stay until it is closed and has gone up. */
+int content_reserve(struct inode *inode, struct waiter *waiter, uint64_t start, uint64_t end);
 /* Its close is being answered, or it is written again (a duplicate of it stayed open). */
 void content_set_closing(struct handle *handle, bool closing);
 /* Brings bytes of the base that are not present into the local file (before a patched file goes up): all, but for those that

@@ -7,9 +7,11 @@
 #include <string.h>
 
 #include "cache/content.h"
+#include "cache/hole.h"
 #include "cache/resuming.h"
 
-#define SECOND_NS INT64_C(1000000000)
+#define SECOND_NS  INT64_C(1000000000)
+#define UNIT_BYTES 512 /* of st_blocks */
 
 bool identity_equal(const struct identity *a, const struct identity *b)
 {
@@ -140,13 +142,24 @@ bool inode_conflicts_locked(const struct inode *inode)
     return differs && inode->parked_rc == -ESTALE;
 }
 
+/* Never none where there are bytes: programs take that for a file that is one hole, and do not look. */
+static uint64_t count_blocks_locked(const struct inode *inode)
+{
+    uint64_t bytes = hole_data_bytes_locked(inode);
+    if (bytes == 0 && inode->wanted.attributes.size > 0)
+        bytes = 1;
+    return (bytes + UNIT_BYTES - 1) / UNIT_BYTES;
+}
+
 void inode_attributes_locked(const struct inode *inode, struct attributes *ret_attributes)
 {
     *ret_attributes = inode->wanted.attributes;
     ret_attributes->number = inode->number;
     ret_attributes->mode = inode->type | (inode->wanted.attributes.mode & 07777);
     ret_attributes->nlink = inode->orphan ? 0 : 1;
-    ret_attributes->blocks = (ret_attributes->size + 511) / 512;
+    ret_attributes->blocks = (ret_attributes->size + UNIT_BYTES - 1) / UNIT_BYTES;
+    if (inode->type == S_IFREG)
+        ret_attributes->blocks = count_blocks_locked(inode);
 }
 
 void inode_check_locked(const struct inode *inode)

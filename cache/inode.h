@@ -138,6 +138,7 @@ struct inode {
     int64_t changed_ms; /* when contents or attributes last changed */
     uint64_t base_size; /* bytes of the remote object that are still part of this file (truncate lowers it) */
     uint32_t opens, write_opens;
+    uint32_t mapping_opens; /* of write_opens: for reading too, so that a shared mapping may be stored into */
     uint32_t closing_opens; /* of write_opens: their close was answered, and nothing was written since */
     bool
         whole_replacement; /* created, O_TRUNC or truncate(0): nothing of the base remains, last writer wins */

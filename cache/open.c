@@ -1,8 +1,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "cache/content.h"
+#include "cache/hole.h"
 #include "cache/keepsake.h"
 #include "cache/recording.h"
 #include "cache/syncing.h"
@@ -92,6 +94,7 @@ void cache_release(struct cache *cache, struct handle *handle)
     lock_take(&inode->lock);
     inode->opens--;
     inode->write_opens -= (handle->flags & O_ACCMODE) != O_RDONLY;
+    inode->mapping_opens -= (handle->flags & O_ACCMODE) == O_RDWR;
     bool last = inode->opens == 0;
     if (inode->write_opens == 0)
         content_trim_locked(inode);
@@ -113,6 +116,21 @@ void cache_release(struct cache *cache, struct handle *handle)
     lock_release(&handle->lock);
     free(handle);
     inode_unref(inode);
+}
+
+int cache_seek(struct cache *cache, struct handle *handle, int whence, uint64_t offset, uint64_t *ret_offset)
+{
+    struct inode *inode = handle->inode;
+    (void)cache;
+    if (whence != SEEK_DATA && whence != SEEK_HOLE)
+        return -EINVAL;
+    LOCK_SCOPED(&inode->lock);
+    int64_t found =
+        whence == SEEK_DATA ? hole_next_data_locked(inode, offset) : hole_next_locked(inode, offset);
+    if (found < 0)
+        return (int)found;
+    *ret_offset = (uint64_t)found;
+    return 0;
 }
 
 void cache_statfs(struct cache *cache, struct cache_space *ret_space)

@@ -239,6 +239,24 @@ static int sleep_a_moment(struct pressure *pressure, struct waiter *waiter)
     return rc == -ETIMEDOUT ? 0 : rc;
 }
 
+int pressure_await_space(struct pressure *pressure, uint64_t bytes, struct waiter *waiter)
+{
+    struct progress progress = {.since_ms = clock_ms()};
+    for (;;) {
+        uint64_t space = ask_disk(pressure), dirty = pressure_dirty(pressure);
+        if (bytes <= (space > dirty ? space - dirty : 0))
+            return 0;
+        if (bytes > space)
+            return -ENOSPC;
+        if (!waiter)
+            return -EAGAIN;
+        int rc = freed_just_now(pressure) ? sleep_a_moment(pressure, waiter)
+                                          : wait_for_less(pressure, &progress, waiter);
+        if (rc < 0)
+            return rc;
+    }
+}
+
 int pressure_await_room(struct pressure *pressure, struct waiter *waiter)
 {
     struct progress progress = {.since_ms = clock_ms()};

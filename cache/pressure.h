@@ -25,6 +25,8 @@ void pressure_note(struct pressure *pressure, int64_t bytes);
 uint64_t pressure_dirty(const struct pressure *pressure);
 /* Before `size` bytes are written. 0, -EAGAIN (no waiter), -EINTR, -ENOSPC. */
 int pressure_wait(struct pressure *pressure, size_t size, struct waiter *waiter);
+/* Before so many bytes of the disk are reserved: waits while what goes up makes room. 0, -EAGAIN, -EINTR, -ENOSPC: nor will it then. */
+int pressure_await_space(struct pressure *pressure, uint64_t bytes, struct waiter *waiter);
 /* The disk has little room for so many bytes more. */
 bool pressure_is_near(struct pressure *pressure, size_t size);
 /* It was given some back. */

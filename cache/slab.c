@@ -434,6 +434,12 @@ static int punch_slot(struct disk_file *file, uint64_t offset, uint64_t size)
     return rc;
 }
 
+static int allocate_slot(struct disk_file *file, uint64_t offset, uint64_t size)
+{
+    struct slot *slot = slot_of(file);
+    return fits(slot, offset, size) ? disk_allocate(slot->slab->file, slot->offset + offset, size) : -EFBIG;
+}
+
 static void raise_flushed(struct slab *slab, uint64_t to)
 {
     uint_fast64_t flushed = atomic_load(&slab->flushed);
@@ -478,6 +484,7 @@ static const struct disk_ops slab_ops = {
     .write = write_slot,
     .truncate = truncate_slot,
     .punch = punch_slot,
+    .allocate = allocate_slot,
     .flush = flush_slot,
     .size = measure_slot,
     .rename = rename_name,

@@ -17,7 +17,7 @@ static void ask_init(void *userdata, struct fuse_conn_info *info)
 }
 
 /* Missing ones are answered with ENOSYS by libfuse, and the kernel remembers: xattrs are then "not supported", locks are
- * the kernel's own, copies and fallocate are done by writing. */
+ * the kernel's own, copies are done by reading and writing. */
 const struct fuse_lowlevel_ops session_operations = {
     .init = ask_init,
     .lookup = ask_lookup,
@@ -37,6 +37,8 @@ const struct fuse_lowlevel_ops session_operations = {
     .create = ask_create,
     .read = ask_read,
     .write = ask_write,
+    .fallocate = ask_fallocate,
+    .lseek = ask_lseek,
     .flush = ask_flush,
     .fsync = ask_fsync,
     .release = ask_release,

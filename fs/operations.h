@@ -49,6 +49,9 @@ void ask_create(fuse_req_t fuse, fuse_ino_t parent, const char *name, mode_t mod
 void ask_read(fuse_req_t fuse, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *file);
 void ask_write(fuse_req_t fuse, fuse_ino_t id, const char *bytes, size_t size, off_t offset,
                struct fuse_file_info *file);
+void ask_fallocate(fuse_req_t fuse, fuse_ino_t id, int mode, off_t offset, off_t length,
+                   struct fuse_file_info *file);
+void ask_lseek(fuse_req_t fuse, fuse_ino_t id, off_t offset, int whence, struct fuse_file_info *file);
 void ask_flush(fuse_req_t fuse, fuse_ino_t id, struct fuse_file_info *file);
 void ask_fsync(fuse_req_t fuse, fuse_ino_t id, int data_only, struct fuse_file_info *file);
 void ask_release(fuse_req_t fuse, fuse_ino_t id, struct fuse_file_info *file);

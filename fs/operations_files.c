@@ -125,14 +125,16 @@ void ask_read(fuse_req_t fuse, fuse_ino_t id, size_t size, off_t offset, struct 
 static int run_write(struct request *request, struct waiter *waiter)
 {
     struct handle *handle = file_of(request->file.fh)->handle;
-    int rc = cache_write(request->fs->cache, waiter, handle, request->bytes, request->size, request->offset);
+    int rc = (request->file.writepage ? cache_write_back : cache_write)(
+        request->fs->cache, waiter, handle, request->bytes, request->size, request->offset);
     if (rc < 0)
         return rc;
     request_reply_written(request, request->size);
     return 0;
 }
 
-/* The bytes are read where libfuse received them; only a write that has to wait is copied. */
+/* The bytes are read where libfuse received them; only a write that has to wait is copied. Each carries the handle's flags as they
+ * are; but what was stored into a mapping comes by any handle that can write, without flags. */
 void ask_write(fuse_req_t fuse, fuse_ino_t id, const char *bytes, size_t size, off_t offset,
                struct fuse_file_info *file)
 {
@@ -142,6 +144,58 @@ void ask_write(fuse_req_t fuse, fuse_ino_t id, const char *bytes, size_t size, o
     request_init(&request, fs_of(fuse), fuse, &operation);
     request.bytes = bytes;
     request.size = size;
+    request.offset = (uint64_t)offset;
+    request.file = *file;
+    if (!file->writepage)
+        cache_set_flags(file_of(file->fh)->handle, file->flags);
+    request_start(&request);
+}
+
+/* ---- fallocate, lseek. ---- */
+
+static int run_fallocate(struct request *request, struct waiter *waiter)
+{
+    struct handle *handle = file_of(request->file.fh)->handle;
+    int rc = cache_allocate(request->fs->cache, waiter, handle, (int)request->flags, request->offset,
+                            request->size);
+    if (rc == 0)
+        request_error(request, 0);
+    return rc;
+}
+
+void ask_fallocate(fuse_req_t fuse, fuse_ino_t id, int mode, off_t offset, off_t length,
+                   struct fuse_file_info *file)
+{
+    static const struct operation operation = {"FALLOCATE", run_fallocate};
+    struct request request;
+    (void)id;
+    request_init(&request, fs_of(fuse), fuse, &operation);
+    request.flags = (unsigned)mode;
+    request.offset = (uint64_t)offset;
+    request.size = (size_t)length;
+    request.file = *file;
+    request_start(&request);
+}
+
+static int run_lseek(struct request *request, struct waiter *waiter)
+{
+    struct handle *handle = file_of(request->file.fh)->handle;
+    uint64_t found;
+    (void)waiter;
+    int rc = cache_seek(request->fs->cache, handle, (int)request->flags, request->offset, &found);
+    if (rc == 0)
+        request_reply_offset(request, found);
+    return rc;
+}
+
+/* The kernel asks for SEEK_DATA and SEEK_HOLE only. */
+void ask_lseek(fuse_req_t fuse, fuse_ino_t id, off_t offset, int whence, struct fuse_file_info *file)
+{
+    static const struct operation operation = {"LSEEK", run_lseek};
+    struct request request;
+    (void)id;
+    request_init(&request, fs_of(fuse), fuse, &operation);
+    request.flags = (unsigned)whence;
     request.offset = (uint64_t)offset;
     request.file = *file;
     request_start(&request);

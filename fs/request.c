@@ -373,6 +373,11 @@ int request_reply_written(struct request *request, size_t size)
     return fuse_reply_write(take_reply(request), size);
 }
 
+int request_reply_offset(struct request *request, uint64_t offset)
+{
+    return fuse_reply_lseek(take_reply(request), (off_t)offset);
+}
+
 int request_reply_bytes(struct request *request, const void *bytes, size_t size)
 {
     return fuse_reply_buf(take_reply(request), bytes, size);

@@ -70,7 +70,7 @@ struct request {
     uint64_t offset;
     struct fuse_file_info file;
     bool has_file;
-    unsigned flags; /* of rename; attribute mask of setattr */
+    unsigned flags; /* of rename; attribute mask of setattr; mode of fallocate; whence of lseek */
     struct attributes attributes;
     struct maker maker;
 
@@ -124,6 +124,7 @@ int request_reply_open(struct request *request);
 int request_reply_attributes(struct request *request, const struct stat *stat, double valid_s);
 int request_reply_link(struct request *request, const char *target);
 int request_reply_written(struct request *request, size_t size);
+int request_reply_offset(struct request *request, uint64_t offset);
 int request_reply_bytes(struct request *request, const void *bytes, size_t size);
 int request_reply_pieces(struct request *request, const struct iovec *pieces, size_t count);
 int request_reply_space(struct request *request, const struct statvfs *space);

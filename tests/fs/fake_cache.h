@@ -432,6 +432,39 @@ int cache_write(struct cache *cache, struct waiter *waiter, struct handle *handl
     return offset >= FAKE_SLOW_OFFSET && !waiter ? -EAGAIN : 0;
 }
 
+int cache_write_back(struct cache *cache, struct waiter *waiter, struct handle *handle, const void *bytes,
+                     size_t size, uint64_t offset)
+{
+    return cache_write(cache, waiter, handle, bytes, size, offset);
+}
+
+void cache_set_flags(struct handle *handle, int flags)
+{
+    (void)handle;
+    (void)flags;
+}
+
+int cache_allocate(struct cache *cache, struct waiter *waiter, struct handle *handle, int mode,
+                   uint64_t offset, uint64_t length)
+{
+    (void)cache;
+    (void)waiter;
+    (void)handle;
+    (void)mode;
+    (void)offset;
+    (void)length;
+    return -EOPNOTSUPP;
+}
+
+int cache_seek(struct cache *cache, struct handle *handle, int whence, uint64_t offset, uint64_t *ret_offset)
+{
+    (void)cache;
+    (void)handle;
+    (void)whence;
+    *ret_offset = offset;
+    return 0;
+}
+
 /* version: 1 while in the list. */
 static void fake_sync(struct cache_sync *sync)
 {

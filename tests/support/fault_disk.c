@@ -148,6 +148,11 @@ static void reserve_space(struct disk_file *file, uint64_t offset, uint64_t size
     disk_reserve(under_of(file), offset, size);
 }
 
+static int allocate_file(struct disk_file *file, uint64_t offset, uint64_t size)
+{
+    return disk_allocate(under_of(file), offset, size);
+}
+
 static void trim_file(struct disk_file *file)
 {
     disk_trim(under_of(file));
@@ -182,6 +187,7 @@ void fault_disk_init(struct fault_disk *disk, struct disk *under)
         .flush = flush_file,
         .reserve = reserve_space,
         .trim = trim_file,
+        .allocate = allocate_file,
         .size = tell_size,
         .rename = rename_name,
         .remove = remove_name,
