@@ -114,6 +114,26 @@ static uint64_t blocks_of(const char *name)
     return (uint64_t)st.st_blocks * 512;
 }
 
+Test(disk, what_is_allocated_takes_blocks_and_leaves_the_size_and_the_bytes)
+{
+    struct disk_file *file = open_file("f", DISK_CREATE);
+    uint64_t total, space, size;
+    char bytes[8];
+    cr_assert_eq(disk_write(file, "hello", 5, 0), 0);
+    int rc = disk_allocate(file, 2, 8 << 20);
+    cr_assert(rc == 0 || rc == -EOPNOTSUPP);
+    if (rc == 0)
+        cr_assert_geq(blocks_of("f"), 8 << 20);
+    cr_assert_eq(disk->ops->space(disk, &total, &space), 0);
+    rc = disk_allocate(file, 0, 2 * total);
+    cr_assert(rc == -ENOSPC || rc == -EFBIG || rc == -EOPNOTSUPP);
+    cr_assert_eq(disk->ops->size(file, &size), 0);
+    cr_assert_eq(size, 5);
+    cr_assert_eq(disk_read(file, bytes, 8, 0), 5);
+    cr_assert_eq(memcmp(bytes, "hello", 5), 0);
+    disk_close(file);
+}
+
 /* Where reserving is worth nothing it does nothing, and the rest holds all the same. */
 Test(disk, what_is_reserved_behind_the_end_goes_back_and_the_size_and_the_bytes_stay)
 {

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -259,7 +260,7 @@ Test(hole, allocated_is_zeros_that_take_blocks_of_the_disk_and_no_bytes)
     cr_assert_eq(room_close(&room, handle), 0);
 }
 
-Test(hole, a_full_disk_gives_what_can_be_promised_when_uploads_made_room)
+Test(hole, what_the_disk_cannot_hold_is_not_promised)
 {
     ROOM_SCOPED(room, &writeback);
     struct handle *handle;
@@ -268,6 +269,39 @@ Test(hole, a_full_disk_gives_what_can_be_promised_when_uploads_made_room)
     cr_assert_eq(room_create(&room, "a", &handle), 0);
     cr_assert_eq(allocate(&room, handle, 0, 0, space), -ENOSPC);
     cr_assert_eq(stat_of(&room, handle).size, 0);
+    room.disk.full = true;
+    cr_assert_eq(allocate(&room, handle, 0, 0, MIB), -ENOSPC);
+    room.disk.full = false;
+    cr_assert_eq(stat_of(&room, handle).size, 0);
+    cr_assert_eq(room_close(&room, handle), 0);
+}
+
+static void *make_room_soon(void *context)
+{
+    struct room *room = context;
+    usleep(200000);
+    room->disk.free_bytes = 60 * MIB;
+    room_start_server(room);
+    return NULL;
+}
+
+Test(hole, what_is_promised_waits_for_room_while_uploads_make_some)
+{
+    struct room_config config = {.durability = DURABILITY_WRITEBACK, .io_timeout_ms = 20000};
+    ROOM_SCOPED(room, &config);
+    struct handle *handle, *other;
+    pthread_t thread;
+    room.disk.free_bytes = 40 * MIB;
+    room_stop_server(&room);
+    cr_assert_eq(room_create(&room, "other", &other), 0);
+    cr_assert_eq(room_write(&room, other, 0, 10 * MIB, 1), 0);
+    cr_assert_eq(room_close(&room, other), 0);
+    cr_assert_eq(room_create(&room, "a", &handle), 0);
+    cr_assert_eq(allocate(&room, handle, 0, 0, 50 * MIB), -ENOSPC, "more than there will ever be");
+    pthread_create(&thread, NULL, make_room_soon, &room);
+    cr_assert_eq(allocate(&room, handle, 0, 0, 40 * MIB), 0);
+    pthread_join(thread, NULL);
+    cr_assert(room_object_holds(&room, "p/other", 0, 10 * MIB, 1));
     cr_assert_eq(room_close(&room, handle), 0);
 }
 

@@ -263,6 +263,18 @@ Test(slab, a_file_that_is_still_open_outlives_its_slot)
     power_disk_free(power);
 }
 
+Test(slab, a_slot_allocates_within_itself)
+{
+    struct power_disk *power = power_disk_new();
+    struct slabs *slabs = slabs_new(power_disk_disk(power));
+    struct slot slot = claim(slabs, 1);
+    cr_assert_eq(disk_allocate(slot.file, 0, 4 * KIB), -EOPNOTSUPP, "that disk promises nothing");
+    cr_assert_eq(disk_allocate(slot.file, 1, 4 * KIB), -EFBIG);
+    drop(slabs, &slot);
+    slabs_free(slabs);
+    power_disk_free(power);
+}
+
 Test(slab, names_are_those_of_slabs_and_slots_and_nothing_else)
 {
     static const struct {

@@ -4,6 +4,7 @@ A call that returned is a promise. A call that failed because the daemon is gone
 that failed while the server was away is a doubt too, and the thread goes on with other names. Any other error is a finding.
 """
 
+import ctypes
 import errno
 import http.client
 import os
@@ -22,6 +23,12 @@ AWAY = {errno.EIO, errno.ETIMEDOUT, errno.EINTR, errno.ESTALE}  # what a call ma
 SIZES = [0, 1, 100, 4095, 4096, 4097, 12288, 32768, 32769, 40000, 65536, 131072, 200000, 600000]
 FILES_MAX, DIRECTORIES_MAX, BIG_MAX, HANDLES_MAX = 24, 6, 2, 3
 BIG = 16 * MIB
+PUNCH_KEEPING_SIZE = 3
+
+
+def punch_hole(fd, start, length):
+    if ctypes.CDLL(None, use_errno=True).fallocate(fd, PUNCH_KEEPING_SIZE, ctypes.c_long(start), ctypes.c_long(length)) < 0:
+        raise OSError(ctypes.get_errno(), "fallocate")
 
 
 class Gone(Exception):
@@ -280,6 +287,20 @@ class Worker(threading.Thread):
             node.mtime_ns = None
             start += done
 
+    def punch(self, handle, start, length):
+        node = handle.node
+        end = min(start + length, node.content.size)
+        if start >= end:
+            return
+        after = node.copy()
+        after.content.write(start, end, 0)
+        after.before, after.mtime_ns = node.content.copy(), None
+        self.call(f"punch file {node.id} at [{start}, {end})", [node], lambda: punch_hole(handle.fd, start, end - start),
+                  (lambda: [{node.path: after}]) if node.path is not None else None)
+        self.unland(node)
+        node.content.write(start, end, 0)
+        node.mtime_ns = None
+
     def truncate(self, node, size, fd=None):
         def cut(file):
             file.content.cut(size)
@@ -367,6 +388,8 @@ class Worker(threading.Thread):
             handle = self.open(path, os.O_RDWR)
             for _ in range(self.random.randrange(1, 4)):
                 start = self.random.randrange(handle.node.content.size + 5000)
+                if self.random.random() < 0.25:
+                    self.punch(handle, start, self.random.choice([1, 4096, 70000, BIG]))
                 self.write(handle, start, self.random.choice([1, 100, 4096, 10000, 70000]))
             self.end(handle)
 
@@ -475,6 +498,8 @@ class Worker(threading.Thread):
             self.write(handle, self.random.randrange(size + 1), self.size() or 1)
         elif dice < 0.5 and not handle.append:
             self.truncate(handle.node, self.random.randrange(size + 1), handle.fd)
+        elif dice < 0.55:
+            self.punch(handle, self.random.randrange(size + 1), self.size())
         elif dice < 0.6:
             self.fsync(handle)
         elif dice < 0.7:

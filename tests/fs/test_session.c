@@ -434,6 +434,8 @@ Test(session, what_there_is_no_xattr_lock_or_space_for)
     cr_expect_eq(statvfs(directory, &space), 0);
     cr_expect_gt(space.f_blocks, 0);
     cr_expect_eq(space.f_namemax, 255);
+    cr_expect(space.f_files > 0 && space.f_favail > 0);
+    cr_expect_lt(space.f_blocks, (fsblkcnt_t)1 << 31);
 }
 
 /* ---- Whose close publishes. ---- */

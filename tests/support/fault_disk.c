@@ -148,20 +148,25 @@ static void reserve_space(struct disk_file *file, uint64_t offset, uint64_t size
     disk_reserve(under_of(file), offset, size);
 }
 
-static int allocate_file(struct disk_file *file, uint64_t offset, uint64_t size)
-{
-    return disk_allocate(under_of(file), offset, size);
-}
-
 static void trim_file(struct disk_file *file)
 {
     disk_trim(under_of(file));
 }
 
+static int allocate_file(struct disk_file *file, uint64_t offset, uint64_t size)
+{
+    int rc = atomic_load(&disk_of(file->disk)->full) ? -ENOSPC : strike(file->disk);
+    return rc < 0 ? rc : disk_allocate(under_of(file), offset, size);
+}
+
 static int tell_space(struct disk *disk, uint64_t *ret_total, uint64_t *ret_free)
 {
     struct disk *under = disk_of(disk)->under;
-    return under->ops->space(under, ret_total, ret_free);
+    int rc = under->ops->space(under, ret_total, ret_free);
+    uint64_t told = atomic_load(&disk_of(disk)->free_bytes);
+    if (rc == 0 && told)
+        *ret_total = *ret_free = told;
+    return rc;
 }
 
 static int refuse_subdisk(struct disk *disk, const char *name, struct disk **ret_disk)

@@ -10,11 +10,12 @@
 
 struct fault_disk {
     struct disk disk;
-    struct disk *under;  /* not owned */
-    atomic_int write_rc; /* not 0: writes fail so, after half of their bytes were written */
-    atomic_bool full;    /* as a write_rc of -ENOSPC, until a file is removed */
-    const char *spared;  /* files whose names begin so have room kept for them, and are spared; NULL: none */
-    atomic_int read_rc;  /* not 0: reads fail so */
+    struct disk *under;              /* not owned */
+    atomic_int write_rc;             /* not 0: writes fail so, after half of their bytes were written */
+    atomic_bool full;                /* as a write_rc of -ENOSPC, until a file is removed */
+    atomic_uint_fast64_t free_bytes; /* not 0: so many are told to be free, of as many */
+    const char *spared; /* files whose names begin so have room kept for them, and are spared; NULL: none */
+    atomic_int read_rc; /* not 0: reads fail so */
     atomic_int open_rc;
     atomic_int rename_rc; /* not 0: renames fail so, after they happened */
     atomic_int flush_rc;  /* not 0: flushes of files fail so */
