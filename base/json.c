@@ -228,3 +228,12 @@ bool json_get_bool(const struct json *object, const char *name, bool *ret_value)
     *ret_value = json_is_true(value);
     return true;
 }
+
+void json_each_string(const struct json *object,
+                      void (*each)(void *context, const char *name, const char *value), void *context)
+{
+    const char *name;
+    json_t *value;
+    json_object_foreach(reveal(object), name, value) if (json_is_string(value))
+        each(context, name, json_string_value(value));
+}

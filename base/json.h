@@ -41,5 +41,8 @@ size_t json_count(const struct json *array);
 const char *json_get_string(const struct json *object, const char *name);
 bool json_get_integer(const struct json *object, const char *name, int64_t *ret_value);
 bool json_get_bool(const struct json *object, const char *name, bool *ret_value);
+/* Each member of an object whose value is text, in order; of anything else none. */
+void json_each_string(const struct json *object,
+                      void (*each)(void *context, const char *name, const char *value), void *context);
 
 #endif

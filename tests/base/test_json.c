@@ -129,3 +129,22 @@ Test(json, depth_and_size_have_an_end)
         buf_add(&text, "                ", 16);
     cr_assert_eq(json_parse(text.bytes, text.length, &json, NULL), -EBADMSG);
 }
+
+static void note_string(void *context, const char *name, const char *value)
+{
+    buf_printf(context, "%s=%s ", name, value);
+}
+
+Test(json, tells_each_text_of_an_object)
+{
+    const char *text = "{\"b\":\"1\",\"n\":5,\"\":\"2\",\"o\":{\"x\":\"y\"},\"a\":\"\",\"b\":\"3\"}";
+    struct json *json;
+    BUF_SCOPED told = BUF_INIT;
+    cr_assert_eq(json_parse(text, strlen(text), &json, NULL), 0);
+    json_each_string(json, note_string, &told);
+    cr_assert_str_eq(told.bytes, "b=3 =2 a= ");
+    json_each_string(json_get(json, "o"), note_string, &told);
+    json_each_string(json_get(json, "n"), note_string, &told);
+    cr_assert_str_eq(told.bytes, "b=3 =2 a= x=y ");
+    json_free(json);
+}
