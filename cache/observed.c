@@ -38,6 +38,29 @@ struct observed observed_file(struct cache *cache, const struct store_object *ob
 
 /* ---- One inode takes what was seen. ---- */
 
+static bool same_fields(const struct store_fields *a, const struct store_fields *b)
+{
+    bool same = a->count == b->count;
+
+    for (size_t i = 0; same && i < a->count; i++) {
+        const char *value = store_fields_get(b, a->all[i].name);
+        same = value && strcmp(value, a->all[i].value) == 0;
+    }
+    return same;
+}
+
+/* An object of the same bytes and id, but of another time, or of one that is not known yet: what we wrote says no time. */
+static bool is_rewritten_locked(const struct inode *inode, const struct store_object *object)
+{
+    const struct remote *remote = &inode->remote;
+    struct identity identity;
+
+    server_identity(object, &identity);
+    bool timed = remote->identity.modified_ns && identity_equal(&identity, &remote->identity);
+    return !timed && object->meta_known && !inode->cache->config.list_attributes_only &&
+           !same_fields(&object->meta, &remote->meta);
+}
+
 static void take_remote_locked(struct inode *inode, const struct store_object *object)
 {
     struct remote *remote = &inode->remote;
@@ -109,8 +132,12 @@ static void take_directory_locked(struct inode *inode, const struct observed *ob
         return;
     }
     server_identity(object, &identity);
-    if (!fresh && inode->remote.exists && identity_equal(&identity, &inode->remote.identity))
+    if (!fresh && inode->remote.exists && identity_equal(&identity, &inode->remote.identity) &&
+        !is_rewritten_locked(inode, object)) {
+        inode->noted = inode->noted && inode->remote.identity.modified_ns;
+        inode->remote.identity.modified_ns = identity.modified_ns;
         return;
+    }
     read_attributes(inode->cache, object, &inode->wanted.attributes);
     take_remote_locked(inode, object);
 }
@@ -189,6 +216,16 @@ static void take_time_locked(struct inode *inode, const struct identity *seen)
     inode->remote.identity.modified_ns = seen->modified_ns;
 }
 
+/* Another program changed the metadata alone: a copy onto itself, as s3fs makes it, keeps our id. */
+static void take_metadata_locked(struct inode *inode, const struct store_object *object)
+{
+    read_attributes(inode->cache, object, &inode->wanted.attributes);
+    store_fields_copy(&inode->remote.meta, &object->meta);
+    inode->wanted.mtime_explicit = false;
+    inode->record_debt = inode->recorded;
+    inode->noted = false;
+}
+
 static enum verdict judge_file_locked(struct inode *inode, const struct observed *observed)
 {
     struct identity identity;
@@ -205,6 +242,8 @@ static enum verdict judge_file_locked(struct inode *inode, const struct observed
     server_identity(observed->object, &identity);
     const char *id = store_fields_get(&inode->remote.meta, SERVER_ID_FIELD);
     if (inode->remote.exists && server_is_version(observed->object, &inode->remote.identity, id)) {
+        if (is_rewritten_locked(inode, observed->object))
+            take_metadata_locked(inode, observed->object);
         take_time_locked(inode, &identity);
         if (!inode->remote.headers_known && observed->object->headers.count) {
             store_fields_copy(&inode->remote.headers, &observed->object->headers);

@@ -170,6 +170,40 @@ Test(attributes, a_change_that_meets_a_foreign_version_goes_onto_it)
     cr_assert_eq(unsent, 0);
 }
 
+/* As s3fs does it: a copy onto itself, which keeps the ETag and our id. */
+static void change_as_s3fs(struct room *room, const char *key, const char *name, const char *value)
+{
+    struct store_object object;
+    BUF_SCOPED bytes = BUF_INIT;
+    cr_assert(memory_store_peek(room->bucket, key, &object, &bytes));
+    store_fields_set(&object.meta, name, value);
+    memory_store_put(room->bucket, key, bytes.bytes, bytes.length, &object.meta, NULL);
+    store_object_release(&object);
+}
+
+Test(attributes, that_another_program_changed_on_an_object_of_ours_are_seen)
+{
+    struct room_config config = {.bucket.list_meta = true};
+    ROOM_SCOPED(room, &config);
+    struct attributes now;
+    BUF_SCOPED listed = BUF_INIT;
+    clock_fake_begin(INT64_C(1700000000000000000));
+    cr_assert_eq(tree_write(&room, "f", "x"), 0);
+    cr_assert_eq(tree_mkdir(&room, "d"), 0);
+    for (int i = 0; i < 3; i++) { /* at first no look has told the time of what we wrote */
+        clock_fake_advance(1500);
+        change_as_s3fs(&room, "p/f", "mode", i % 2 ? "33206" : "33152");
+        change_as_s3fs(&room, "p/d/", "mode", i % 2 ? "16895" : "16832");
+        clock_fake_advance(1500);
+        cr_assert_eq(tree_stat(&room, "f", &now), 0);
+        cr_expect_eq(now.mode, S_IFREG | (i % 2 ? 0666 : 0600), "%d: %o", i, now.mode);
+        cr_assert_eq(tree_list(&room, "d", true, &listed), 0); /* what its marker says is seen then */
+        cr_assert_eq(tree_stat(&room, "d", &now), 0);
+        cr_expect_eq(now.mode, S_IFDIR | (i % 2 ? 0777 : 0700), "%d: %o", i, now.mode);
+    }
+    clock_fake_end();
+}
+
 struct change_mode {
     struct room *room;
     struct inode *inode;
