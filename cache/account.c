@@ -69,6 +69,7 @@ void account_clear(struct account *account)
     store_fields_release(&account->meta);
     store_fields_release(&account->headers);
     free(account->key);
+    free(account->xattrs);
     /* All from `attributes` on is of zeros at birth. */
     memset(&account->attributes, 0, sizeof *account - offsetof(struct account, attributes));
 }
@@ -125,6 +126,20 @@ static void apply_attributes(struct account *account, const struct record *recor
     account->attributes.blocks = 0;
     account->attribute_version = record->attribute_version;
     account->mtime_explicit = record->mtime_explicit;
+}
+
+static void drop_xattrs(struct account *account)
+{
+    free(account->xattrs);
+    account->xattrs = NULL;
+}
+
+static void apply_xattrs(struct account *account, const struct record *record)
+{
+    drop_xattrs(account);
+    account->xattrs = xstrdup(record->xattrs ? record->xattrs : "");
+    account->attributes.ctime_ns = record->attributes.ctime_ns;
+    account->attribute_version = record->attribute_version;
 }
 
 static void apply_birth(struct account *account, const struct record *record)
@@ -211,6 +226,8 @@ static void apply_restated(struct account *account, const struct record *record)
     account->headers_known = record->headers_known;
     account->remote_content_version = record->remote_content_version;
     account->remote_attribute_version = record->remote_attribute_version;
+    if (account->attribute_version == account->remote_attribute_version)
+        drop_xattrs(account); /* what the object has of them */
     account->exclusive = account->exclusive && !account->remote_content_version;
 }
 
@@ -263,7 +280,7 @@ void account_apply(struct account *account, const struct record *record)
         [RECORD_REMOTE] = apply_remote,       [RECORD_UPLOAD] = apply_upload,
         [RECORD_PART] = apply_part,           [RECORD_UPLOAD_END] = apply_upload_end,
         [RECORD_TRYING] = apply_trying,       [RECORD_RESTATED] = apply_restated,
-        [RECORD_EXCLUSIVE] = apply_exclusive,
+        [RECORD_EXCLUSIVE] = apply_exclusive, [RECORD_XATTRS] = apply_xattrs,
     };
     if (apply[record->type])
         apply[record->type](account, record);
@@ -290,6 +307,17 @@ static int admit_attributes(const struct account *account, const struct record *
         return refuse(why, "a mode of another type");
     if (record->attribute_version < account->attribute_version)
         return refuse(why, "attributes of an older version");
+    return 0;
+}
+
+/* Newer than what the bucket has, else nobody would send it. */
+static int admit_xattrs(const struct account *account, const struct record *record, struct buf *why)
+{
+    if (account->kind != S_IFREG && account->kind != S_IFDIR)
+        return refuse(why, "extended attributes of what has none");
+    if (record->attribute_version < account->attribute_version ||
+        record->attribute_version <= account->remote_attribute_version)
+        return refuse(why, "extended attributes of an older version");
     return 0;
 }
 
@@ -413,6 +441,7 @@ int account_admits(const struct account *account, const struct record *record, s
         [RECORD_UPLOAD] = admit_upload,         [RECORD_PART] = admit_part,
         [RECORD_UPLOAD_END] = admit_upload_end, [RECORD_TRYING] = admit_trying,
         [RECORD_RESTATED] = admit_remote,       [RECORD_EXCLUSIVE] = admit_exclusive,
+        [RECORD_XATTRS] = admit_xattrs,
     };
     return admit[record->type] ? admit[record->type](account, record, why) : 0;
 }
@@ -448,6 +477,17 @@ static void dump_remote(const struct account *account, void (*each)(void *, cons
                             .headers_known = account->headers_known,
                             .remote_content_version = account->remote_content_version,
                             .remote_attribute_version = account->remote_attribute_version};
+    each(context, &record);
+}
+
+static void dump_xattrs(const struct account *account, void (*each)(void *, const struct record *),
+                        void *context)
+{
+    struct record record = {.type = RECORD_XATTRS,
+                            .id = account->id,
+                            .xattrs = account->xattrs,
+                            .attributes.ctime_ns = account->attributes.ctime_ns,
+                            .attribute_version = account->attribute_version};
     each(context, &record);
 }
 
@@ -490,6 +530,8 @@ void account_dump(const struct account *account, void (*each)(void *context, con
         dump_attributes(account, each, context);
     if (account->told)
         dump_remote(account, each, context);
+    if (account->xattrs)
+        dump_xattrs(account, each, context);
     if (account->exclusive)
         each(context, &(struct record){.type = RECORD_EXCLUSIVE, .id = account->id});
     if (account->upload)
@@ -507,6 +549,7 @@ size_t account_bytes(const struct account *account)
         return bytes;
     bytes += RECORD_BYTES * 4 + account->meta_bytes + account->dirty.count * sizeof(struct extent);
     bytes += account->exclusive ? RECORD_BYTES : 0;
+    bytes += account->xattrs ? RECORD_BYTES + strlen(account->xattrs) : 0;
     bytes += account->key ? strlen(account->key) : 0;
     bytes += account->upload ? RECORD_BYTES * 4 + account->upload->part_count * 2 * RECORD_BYTES : 0;
     return bytes + (account->trying ? RECORD_BYTES * 2 : 0);
@@ -567,6 +610,7 @@ void account_check(const struct account *account)
     assert(!account->attributes.mode || (account->attributes.mode & S_IFMT) == account->kind);
     assert(account->content_version >= account->remote_content_version);
     assert(account->attribute_version >= account->remote_attribute_version);
+    assert(!account->xattrs || account->attribute_version > account->remote_attribute_version);
     assert(!account->whole_replacement || account->base_size == 0);
     assert(account->kind != S_IFREG || account->base_size <= size);
     assert(dirty->count == 0 || (account->name && account->local[0] && account->kind == S_IFREG));

@@ -1,7 +1,7 @@
 /* account: what the journal's records add up to for one file, directory, symlink or special file: all of it that must
  * survive. Pure.
  *
- *      wanted   place, attributes, size, versions             by NODE, BIRTH, ATTRIBUTES, WRITE, SIZE, EXCLUSIVE
+ *      wanted   place, attributes, size, versions             by NODE, BIRTH, ATTRIBUTES, WRITE, SIZE, EXCLUSIVE, XATTRS
  *      remote   key, identity, metadata, versions             by REMOTE, RESTATED
  *      dirty    ranges of the local file that the bucket has not got     by WRITE, cut by SIZE, set by REMOTE, RESTATED
  *      upload   id, plan, parts                               by UPLOAD, PART, until UPLOAD_END
@@ -56,6 +56,7 @@ struct account {
     bool told;                    /* see above */
     uint64_t content_version, attribute_version;
     bool mtime_explicit, whole_replacement;
+    char *xattrs;   /* as wanted.xattrs: NULL where attribute_version is in the bucket */
     bool exclusive; /* nothing of it was sent, and it overwrites nothing */
     uint64_t base_size;
     char local[ACCOUNT_LOCAL_MAX]; /* "" none */

@@ -1,5 +1,6 @@
 /* Attributes asked for and set (cache.h). */
-#include <assert.h>
+#include "cache/attributes.h"
+
 #include <errno.h>
 #include <string.h>
 
@@ -46,11 +47,21 @@ int cache_attributes(struct cache *cache, struct waiter *waiter, struct inode *i
 #define SET_SENT                                                                                             \
     (SET_MODE | SET_UID | SET_GID | SET_TIMES) /* what rides in the metadata: access times do not */
 
-static void apply(struct wanted *to, unsigned mask, const struct attributes *wanted)
+struct setting { /* one cache_set_attributes() */
+    const struct handle *handle;
+    unsigned mask;
+    const struct attributes *wanted;
+};
+
+static int apply_setting(void *context, const struct inode *inode, struct wanted *next)
 {
-    struct attributes *now = &to->attributes;
+    const struct setting *setting = context;
+    unsigned mask = setting->mask;
+    const struct attributes *wanted = setting->wanted;
+    struct attributes *now = &next->attributes;
     int64_t now_ns = clock_wall_ns();
 
+    (void)inode;
     if (mask & SET_MODE)
         now->mode = (now->mode & S_IFMT) | (wanted->mode & 07777);
     if (mask & SET_UID)
@@ -66,19 +77,27 @@ static void apply(struct wanted *to, unsigned mask, const struct attributes *wan
     if (mask & SET_MTIME_NOW)
         now->mtime_ns = now_ns;
     if (mask & (SET_MTIME | SET_MTIME_NOW))
-        to->mtime_explicit = true;
+        next->mtime_explicit = true;
     now->ctime_ns = mask & SET_CTIME ? wanted->ctime_ns : now_ns;
-    to->attribute_version++;
+    return 0;
+}
+
+static int prepare(const struct inode *inode, attributes_apply *apply, void *context, struct wanted *next)
+{
+    wanted_copy(next, &inode->wanted);
+    next->attribute_version++;
+    return apply(context, inode, next);
 }
 
 /* A directory's attributes ride on its marker. The root's stay in memory where it has no key. After a failure they are
  * what they were. */
-static int set_on_directory(struct inode *inode, unsigned mask, const struct attributes *wanted,
-                            struct waiter *waiter)
+static int change_directory(struct inode *inode, struct waiter *waiter, attributes_apply *apply,
+                            void *context)
 {
     struct cache *cache = inode->cache;
     struct asking *asking = NULL;
-    struct wanted before;
+    WANTED_SCOPED before = {0};
+    WANTED_SCOPED next = {0};
     AFTERMATH_SCOPED(aftermath, cache);
     int rc = 0;
 
@@ -89,15 +108,20 @@ static int set_on_directory(struct inode *inode, unsigned mask, const struct att
     if (rc < 0)
         return rc;
     lock_take(&inode->lock);
-    before = inode->wanted;
-    apply(&inode->wanted, mask, wanted);
+    rc = prepare(inode, apply, context, &next);
+    bool changed = rc == 0;
+    if (changed) {
+        wanted_copy(&before, &inode->wanted);
+        wanted_move(&inode->wanted, &next);
+    }
     lock_drop(&inode->lock);
-    if (inode != cache->names.root)
+    if (changed && inode != cache->names.root)
         rc = marker_write(inode, "set attributes", waiter);
     lock_take(&inode->lock);
-    if (rc < 0)
-        inode->wanted = before;
-    inode->remote.attribute_version = inode->wanted.attribute_version;
+    if (changed && rc < 0)
+        wanted_move(&inode->wanted, &before);
+    else if (changed)
+        inode_attributes_sent_locked(inode, inode->wanted.attribute_version);
     lock_drop(&inode->lock);
     lock_take(&cache->names.lock);
     asking_drop_locked(&cache->names, asking, &aftermath);
@@ -106,19 +130,20 @@ static int set_on_directory(struct inode *inode, unsigned mask, const struct att
 }
 
 /* Its marker goes up behind. */
-static int set_on_directory_behind(struct inode *inode, unsigned mask, const struct attributes *wanted)
+static int change_directory_behind(struct inode *inode, attributes_apply *apply, void *context)
 {
     {
+        WANTED_SCOPED next = {0};
         LOCK_SCOPED(&inode->cache->names.lock);
         LOCK_SCOPED(&inode->lock);
         int rc = recording_open_locked(inode);
-        struct wanted next = inode->wanted;
-        apply(&next, mask, wanted);
+        if (rc == 0)
+            rc = prepare(inode, apply, context, &next);
         if (rc == 0)
             rc = recording_attributes_locked(inode, &next);
         if (rc < 0)
             return rc;
-        inode->wanted = next;
+        wanted_move(&inode->wanted, &next);
         if (!inode->orphan)
             uploader_note_dirty_locked(inode);
     }
@@ -140,26 +165,34 @@ static int send(struct inode *inode, struct waiter *waiter)
     return 0;
 }
 
-static int set_on_file(struct inode *inode, unsigned mask, const struct attributes *wanted,
-                       struct waiter *waiter)
+static int change_file(struct inode *inode, struct waiter *waiter, attributes_apply *apply, void *context)
 {
-    bool wait;
+    WANTED_SCOPED next = {0};
     int rc = recording_take(inode);
 
     if (rc < 0)
         return rc;
-    struct wanted next = inode->wanted;
-    apply(&next, mask, wanted);
-    rc = recording_attributes_locked(inode, &next);
+    rc = prepare(inode, apply, context, &next);
+    if (rc == 0)
+        rc = recording_attributes_locked(inode, &next);
     if (rc == 0) {
-        inode->wanted = next;
+        wanted_move(&inode->wanted, &next);
         inode->changed_ms = clock_ms();
         if (!inode->orphan)
             uploader_note_dirty_locked(inode);
     }
-    wait = !sent_later(inode);
+    bool wait = !sent_later(inode);
     lock_drop(&inode->lock);
     return rc == 0 && wait ? send(inode, waiter) : rc;
+}
+
+int attributes_change(struct inode *inode, struct waiter *waiter, attributes_apply *apply, void *context)
+{
+    if (inode->type != S_IFDIR)
+        return change_file(inode, waiter, apply, context);
+    if (change_goes_behind(inode->cache) && inode != inode->cache->names.root)
+        return change_directory_behind(inode, apply, context);
+    return change_directory(inode, waiter, apply, context);
 }
 
 static int set_size(struct inode *inode, const struct handle *handle, uint64_t size, struct waiter *waiter)
@@ -190,7 +223,7 @@ static void set_access_time(struct inode *inode, unsigned mask, const struct att
 }
 
 /* Without a waiter only what needs no request: a file that is sent later anyway. */
-static bool must_wait(struct inode *inode, unsigned mask, const struct handle *handle)
+bool attributes_must_wait(struct inode *inode, unsigned mask, const struct handle *handle)
 {
     if (inode->type == S_IFDIR)
         return inode != inode->cache->names.root &&
@@ -204,19 +237,16 @@ static bool must_wait(struct inode *inode, unsigned mask, const struct handle *h
     return (mask & SET_SENT) && !sent_later(inode);
 }
 
-/* -ESTALE: another client replaced the object in between; the next look shows what stands there. */
-static int set_once(struct inode *inode, const struct handle *handle, unsigned mask,
-                    const struct attributes *wanted, struct waiter *waiter)
+static int set_once(void *context, struct inode *inode, struct waiter *waiter)
 {
-    int rc = mask & SET_SIZE ? set_size(inode, handle, wanted->size, waiter) : 0;
+    struct setting *setting = context;
+    unsigned mask = setting->mask;
+    int rc = mask & SET_SIZE ? set_size(inode, setting->handle, setting->wanted->size, waiter) : 0;
 
-    bool behind = change_goes_behind(inode->cache) && inode != inode->cache->names.root;
     if (rc == 0 && mask & SET_SENT)
-        rc = inode->type != S_IFDIR ? set_on_file(inode, mask, wanted, waiter)
-             : behind               ? set_on_directory_behind(inode, mask, wanted)
-                                    : set_on_directory(inode, mask, wanted, waiter);
+        rc = attributes_change(inode, waiter, apply_setting, setting);
     else if (rc == 0 && mask & (SET_ATIME | SET_ATIME_NOW))
-        set_access_time(inode, mask, wanted);
+        set_access_time(inode, mask, setting->wanted);
     return rc;
 }
 
@@ -227,29 +257,37 @@ static bool outlives_name(struct inode *inode)
     return inode->opens > 0 && !inode->lost;
 }
 
-int cache_set_attributes(struct cache *cache, struct waiter *waiter, struct inode *inode,
-                         struct handle *handle, unsigned mask, const struct attributes *wanted,
-                         struct attributes *ret_attributes)
+int attributes_try(struct inode *inode, struct waiter *waiter, attributes_once *once, void *context)
 {
-    int64_t valid_ms;
-    int rc;
+    int rc = 0;
 
-    if (cache->config.read_only)
-        return -EROFS;
-    if (!waiter && !only_here(inode, mask) && must_wait(inode, mask, handle))
-        return -EAGAIN;
     for (int tries = 0; tries < SET_TRIES; tries++) {
         rc = names_revalidate(inode, waiter); /* on top of what stands there now */
         if ((rc == -ENOENT || rc == -ESTALE) && outlives_name(inode))
             rc = 0;
         if (rc == 0)
-            rc = set_once(inode, handle, mask, wanted, waiter);
+            rc = once(context, inode, waiter);
         if (rc != -ESTALE || !waiter)
             break;
         if (upload_await_end(inode, waiter) < 0)
             return -EINTR;
     }
+    return rc == -ETIMEDOUT ? -EIO : rc;
+}
+
+int cache_set_attributes(struct cache *cache, struct waiter *waiter, struct inode *inode,
+                         struct handle *handle, unsigned mask, const struct attributes *wanted,
+                         struct attributes *ret_attributes)
+{
+    struct setting setting = {handle, mask, wanted};
+    int64_t valid_ms;
+
+    if (cache->config.read_only)
+        return -EROFS;
+    if (!waiter && !only_here(inode, mask) && attributes_must_wait(inode, mask, handle))
+        return -EAGAIN;
+    int rc = attributes_try(inode, waiter, set_once, &setting);
     if (rc == 0)
         read_out(inode, ret_attributes, &valid_ms);
-    return rc == -ETIMEDOUT ? -EIO : rc;
+    return rc;
 }

@@ -134,6 +134,20 @@ int cache_set_attributes(struct cache *cache, struct waiter *waiter, struct inod
                          struct handle *handle, unsigned mask, const struct attributes *wanted,
                          struct attributes *ret_attributes);
 
+/* Extended attributes. user.* of files and directories ride in the metadata (xattr.h); user.skyvol.* is told of what has an object:
+ * etag, key, storage-class, version-id, state: read only (-EPERM), and not listed, so that nobody copies it. Of other classes there
+ * are none: -ENODATA (security.*), -EOPNOTSUPP. What is asked is answered without a look at the server, where the inode is
+ * known; storage-class and version-id ask it once. */
+int cache_xattr_get(struct cache *cache, struct waiter *waiter, struct inode *inode, const char *name,
+                    struct buf *ret_value);
+/* Appends each name and its NUL. */
+int cache_xattr_list(struct cache *cache, struct waiter *waiter, struct inode *inode, struct buf *ret_names);
+/* flags: 0, XATTR_CREATE (-EEXIST) or XATTR_REPLACE (-ENODATA). -ENOSPC: more metadata than S3 takes; -EILSEQ: the name is not
+ * UTF-8; -EOPNOTSUPP: also of the root of the mount. Durable as cache_set_attributes(). */
+int cache_xattr_set(struct cache *cache, struct waiter *waiter, struct inode *inode, const char *name,
+                    const void *value, size_t size, int flags);
+int cache_xattr_remove(struct cache *cache, struct waiter *waiter, struct inode *inode, const char *name);
+
 struct maker { /* who creates */
     uint32_t uid, gid;
     uint32_t mode; /* permission bits, umask applied */

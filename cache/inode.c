@@ -9,6 +9,7 @@
 #include "cache/content.h"
 #include "cache/hole.h"
 #include "cache/resuming.h"
+#include "cache/xattr.h"
 
 #define SECOND_NS  INT64_C(1000000000)
 #define UNIT_BYTES 512 /* of st_blocks */
@@ -51,6 +52,25 @@ struct inode *inode_new(struct cache *cache, uint32_t type, uint64_t number)
     return inode;
 }
 
+void wanted_copy(struct wanted *to, const struct wanted *from)
+{
+    *to = *from;
+    to->xattrs = from->xattrs ? xstrdup(from->xattrs) : NULL;
+}
+
+void wanted_move(struct wanted *to, struct wanted *from)
+{
+    free(to->xattrs);
+    *to = *from;
+    from->xattrs = NULL;
+}
+
+void wanted_release(struct wanted *wanted)
+{
+    free(wanted->xattrs);
+    wanted->xattrs = NULL;
+}
+
 struct inode *inode_ref(struct inode *inode)
 {
     atomic_fetch_add(&inode->references, 1);
@@ -75,6 +95,7 @@ static void free_inode(struct inode *inode)
     free(inode->remote.key);
     free(inode->maybe_key);
     free(inode->told_upload);
+    wanted_release(&inode->wanted);
     resuming_free(inode->resumed);
     store_fields_release(&inode->remote.meta);
     store_fields_release(&inode->remote.headers);
@@ -124,6 +145,18 @@ uint64_t inode_body_bytes_locked(const struct inode *inode)
     return inode->target ? strlen(inode->target) : 0;
 }
 
+void inode_attributes_sent_locked(struct inode *inode, uint64_t version)
+{
+    inode->remote.attribute_version = version;
+    if (version == inode->wanted.attribute_version)
+        wanted_release(&inode->wanted);
+}
+
+const char *inode_xattrs_locked(const struct inode *inode)
+{
+    return inode->wanted.xattrs ? inode->wanted.xattrs : store_fields_get(&inode->remote.meta, XATTR_FIELD);
+}
+
 bool inode_follows_locked(const struct inode *inode)
 {
     bool own =
@@ -171,6 +204,7 @@ void inode_check_locked(const struct inode *inode)
     assert((inode->wanted.attributes.mode & S_IFMT) == inode->type);
     assert(inode->wanted.content_version >= inode->remote.content_version);
     assert(inode->wanted.attribute_version >= inode->remote.attribute_version);
+    assert(!inode->wanted.xattrs || inode->wanted.attribute_version != inode->remote.attribute_version);
     assert(inode->remote.exists == (inode->remote.key != NULL));
     assert(inode->write_opens <= inode->opens && inode->closing_opens <= inode->write_opens);
     assert(inode->holds >= 0);

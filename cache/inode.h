@@ -56,9 +56,19 @@ bool identity_equal(const struct identity *a, const struct identity *b);
 struct wanted {
     struct attributes attributes; /* size stands here; number never changes */
     uint64_t content_version;     /* grows with every write and truncate */
-    uint64_t attribute_version;   /* grows with every chmod, chown, utimens */
+    uint64_t attribute_version;   /* grows with every chmod, chown, utimens, setxattr */
     bool mtime_explicit;          /* set by the user: must reach the bucket also after a multipart upload */
+    char *
+        xattrs; /* changed here, and not known to be in the bucket: the field as it is to be (xattr.h), "" none;
+                     NULL: as the metadata of the object have it */
 };
+
+/* Copies own their texts. */
+void wanted_copy(struct wanted *to, const struct wanted *from);
+/* `to` is what `from` was; what it was goes, and `from` owns nothing any more. */
+void wanted_move(struct wanted *to, struct wanted *from);
+void wanted_release(struct wanted *wanted);
+#define WANTED_SCOPED __attribute__((cleanup(wanted_release))) struct wanted
 
 struct remote {
     bool exists; /* an object is known under `key` */
@@ -204,6 +214,10 @@ bool inode_conflicts_locked(const struct inode *inode);
 /* NULL, NULL: nothing is in doubt. */
 void inode_set_maybe_locked(struct inode *inode, const char *key, const char *id);
 bool inode_dirty_locked(const struct inode *inode); /* content, attributes or place differ from remote */
+/* The object holds the attributes of this version; where that is the wanted one, its metadata say all of them. */
+void inode_attributes_sent_locked(struct inode *inode, uint64_t version);
+/* The field of extended attributes as it is to be; NULL or "": there are none. */
+const char *inode_xattrs_locked(const struct inode *inode);
 /* Displaced, and what stands under the old key is of this very file: not what it took over from one that had its name before. */
 bool inode_follows_locked(const struct inode *inode);
 /* What its object holds: a file's bytes, a symlink's target, nothing of others. */

@@ -11,6 +11,7 @@
 #include "cache/recording.h"
 #include "cache/server.h"
 #include "cache/veil.h"
+#include "cache/xattr.h"
 
 static void record(struct inode *directory, const char *key, const struct identity *identity,
                    const struct store_fields *meta, const struct store_fields *headers,
@@ -27,7 +28,7 @@ static void record(struct inode *directory, const char *key, const struct identi
     store_fields_copy(&directory->remote.meta, meta);
     store_fields_copy(&directory->remote.headers, headers);
     directory->remote.headers_known = true;
-    directory->remote.attribute_version = attribute_version;
+    inode_attributes_sent_locked(directory, attribute_version);
     directory->remote.confirmed_ms = clock_ms();
     directory->attributes_known = true;
     lock_drop(&directory->lock);
@@ -66,6 +67,7 @@ int marker_write(struct inode *directory, const char *what, struct waiter *waite
     struct attributes attributes;
     struct identity identity;
     BUF_SCOPED key = BUF_INIT;
+    STRING_SCOPED *xattrs = NULL;
     int rc = names_key(directory, &key);
 
     if (rc == 0 && !key.length)
@@ -77,8 +79,10 @@ int marker_write(struct inode *directory, const char *what, struct waiter *waite
     lock_take(&directory->lock);
     inode_attributes_locked(directory, &attributes);
     uint64_t version = directory->wanted.attribute_version;
+    xattrs = directory->wanted.xattrs ? xstrdup(directory->wanted.xattrs) : NULL;
     lock_drop(&directory->lock);
     attr_to_meta(&attributes, true, &meta);
+    xattr_to_meta(xattrs, &meta);
     struct server_small small = {.key = key.bytes, .bytes = "", .meta = &meta, .headers = &headers};
     if (rc == 0)
         rc = server_put_small(cache, what, &small, &identity, waiter);

@@ -598,7 +598,7 @@ static void take_confirmed_locked(struct inode *inode, const struct confirmed *c
     inode->exclusive = false;
     remote->identity = confirmed->identity;
     remote->confirmed_ms = clock_ms();
-    remote->attribute_version = confirmed->attribute_version;
+    inode_attributes_sent_locked(inode, confirmed->attribute_version);
     store_fields_copy(&remote->meta, confirmed->meta);
     store_fields_copy(&remote->headers, confirmed->headers);
     remote->headers_known = true;

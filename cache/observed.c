@@ -84,7 +84,7 @@ static void take_file_locked(struct inode *inode, const struct observed *observe
     names_set_target_locked(inode, NULL);
     inode->wanted.content_version++;
     inode->remote.content_version = inode->wanted.content_version;
-    inode->remote.attribute_version = inode->wanted.attribute_version;
+    inode_attributes_sent_locked(inode, inode->wanted.attribute_version);
     inode->wanted.mtime_explicit = false;
     inode->whole_replacement = false;
     inode->attributes_known = observed->attributes_known;

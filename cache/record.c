@@ -70,6 +70,8 @@ static const struct field layouts[RECORD_TYPE_END][FIELDS_MAX] = {
     [RECORD_FORGET] = {FIELD(U64, id)},
     [RECORD_RESTATED] = {REMOTE},
     [RECORD_EXCLUSIVE] = {FIELD(U64, id)},
+    [RECORD_XATTRS] = {FIELD(U64, id), FIELD(TEXT, xattrs), FIELD(U64, attributes.ctime_ns),
+                       FIELD(U64, attribute_version)},
 };
 
 static const char *const type_names[RECORD_TYPE_END] = {
@@ -78,7 +80,7 @@ static const char *const type_names[RECORD_TYPE_END] = {
     [RECORD_WRITE] = "WRITE",         [RECORD_SIZE] = "SIZE",     [RECORD_REMOTE] = "REMOTE",
     [RECORD_UPLOAD] = "UPLOAD",       [RECORD_PART] = "PART",     [RECORD_UPLOAD_END] = "UPLOAD_END",
     [RECORD_TRYING] = "TRYING",       [RECORD_FORGET] = "FORGET", [RECORD_RESTATED] = "RESTATED",
-    [RECORD_EXCLUSIVE] = "EXCLUSIVE",
+    [RECORD_EXCLUSIVE] = "EXCLUSIVE", [RECORD_XATTRS] = "XATTRS",
 };
 
 const char *record_type_name(enum record_type type)

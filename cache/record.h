@@ -46,6 +46,7 @@ enum record_type {
     RECORD_FORGET,     /* clean, or given up: nothing is kept of it */
     RECORD_RESTATED,   /* as REMOTE, but says nothing of what is tried: TRYING stays */
     RECORD_EXCLUSIVE, /* made where nothing was to be (O_EXCL): until it was sent, or got another name or directory itself, it overwrites nothing */
+    RECORD_XATTRS, /* wanted extended attributes: the whole set, as the field of metadata has it (xattr.h) */
     RECORD_TYPE_END,
 };
 
@@ -75,6 +76,7 @@ struct record {
     /* ATTRIBUTES, BIRTH: number, mode (0: not known), uid, gid and times */
     struct attributes attributes;
     uint64_t attribute_version; /* UPLOAD, TRYING: that it carries */
+    const char *xattrs;         /* XATTRS, beside ctime and attribute_version; "": none */
     bool mtime_explicit;        /* UPLOAD: it carries an mtime, mtime_ns */
     /* WRITE, SIZE, REMOTE and RESTATED, BIRTH */
     uint64_t start, end;

@@ -67,6 +67,16 @@ static int say_attributes(struct inode *inode, const struct wanted *wanted)
     return say(inode, &record, NULL);
 }
 
+static int say_xattrs(struct inode *inode, const struct wanted *wanted)
+{
+    struct record record = {.type = RECORD_XATTRS,
+                            .id = inode->account,
+                            .xattrs = wanted->xattrs,
+                            .attributes.ctime_ns = wanted->attributes.ctime_ns,
+                            .attribute_version = wanted->attribute_version};
+    return say(inode, &record, NULL);
+}
+
 /* `file`: its dirty bytes were copied there, NULL: they stand where they stood. */
 static int say_remote_in(struct inode *inode, enum record_type type, struct disk_file *file,
                          const char *local)
@@ -110,6 +120,8 @@ static int pay_locked(struct inode *inode)
     rc = say_attributes(inode, &inode->wanted);
     if (rc == 0)
         rc = say_remote(inode, RECORD_RESTATED);
+    if (rc == 0 && inode->wanted.xattrs)
+        rc = say_xattrs(inode, &inode->wanted);
     inode->record_debt = rc < 0;
     return rc;
 }
@@ -301,7 +313,11 @@ int recording_attributes_locked(struct inode *inode, const struct wanted *wanted
     if (!survives_locked(inode))
         return 0;
     int rc = pay_locked(inode);
-    return rc < 0 ? rc : say_attributes(inode, wanted);
+    if (rc < 0)
+        return rc;
+    bool same =
+        !wanted->xattrs || (inode->wanted.xattrs && strcmp(wanted->xattrs, inode->wanted.xattrs) == 0);
+    return same ? say_attributes(inode, wanted) : say_xattrs(inode, wanted);
 }
 
 /* A directory that has an account says its place; with nothing unsent of its own it goes on saying nothing else. */

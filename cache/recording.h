@@ -42,7 +42,7 @@ struct content_change {
 int recording_content_locked(struct inode *inode, const struct content_change *change);
 /* What is dirty stands in this file already, and no longer where it stood. */
 int recording_local_locked(struct inode *inode, struct disk_file *file, const char *name);
-/* wanted.attributes, as they stand, are to become what `wanted` says. */
+/* The attributes are to become what `wanted` says; or, where those differ, the extended attributes and the time of that. */
 int recording_attributes_locked(struct inode *inode, const struct wanted *wanted);
 /* The inode, or directory, is about to get this place; `replaced` loses it in the same moment, NULL: it is free. Lock of names. */
 int recording_moved_locked(struct inode *inode, struct inode *to_parent, const char *to_name,

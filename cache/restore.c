@@ -79,6 +79,7 @@ static void fill_wanted_locked(struct inode *inode, const struct account *accoun
     wanted->content_version = account->content_version;
     wanted->attribute_version = account->attribute_version;
     wanted->mtime_explicit = account->mtime_explicit;
+    wanted->xattrs = account->xattrs ? xstrdup(account->xattrs) : NULL;
     inode->whole_replacement = account->whole_replacement;
     inode->exclusive = account->exclusive;
     inode->base_size = inode->type == S_IFREG ? account->base_size : 0;

@@ -10,6 +10,7 @@
 #include "cache/attr.h"
 #include "cache/mosaic.h"
 #include "cache/server.h"
+#include "cache/xattr.h"
 
 /* ---- What the journal knew. ---- */
 
@@ -81,6 +82,7 @@ static void rebuild_meta(struct upload *upload)
     store_fields_copy(&upload->meta, &inode->remote.meta);
     store_fields_remove(&upload->meta, "mtime");
     attr_to_meta(&attributes, upload->mtime_sent, &upload->meta);
+    xattr_to_meta(inode->wanted.xattrs, &upload->meta);
     store_fields_set(&upload->meta, SERVER_ID_FIELD, upload->id);
 }
 

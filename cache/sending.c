@@ -22,8 +22,7 @@ void sending_create(struct upload *upload)
     struct attributes attributes;
     upload_set_state(upload, UPLOAD_CREATING);
     lock_take(&inode->lock);
-    inode_attributes_locked(inode, &attributes);
-    upload->attribute_version = inode->wanted.attribute_version;
+    upload_take_attributes_locked(upload, &attributes);
     upload->mtime_sent = upload->copying || inode->wanted.mtime_explicit;
     lock_drop(&inode->lock);
     upload->mtime_ns = attributes.mtime_ns;

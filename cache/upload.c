@@ -20,6 +20,7 @@
 #include "cache/server.h"
 #include "cache/slab.h"
 #include "cache/veil.h"
+#include "cache/xattr.h"
 
 #define UPLOAD_RECUTS_MAX 2 /* before a writer is held from the cut on */
 #define QUIET_ATTEMPTS    4 /* tries whose outcome was "not done" before waiters hear of it */
@@ -373,6 +374,7 @@ void upload_build_meta(struct upload *upload, const struct attributes *attribute
     store_fields_copy(&upload->meta, &upload->base_meta);
     store_fields_remove(&upload->meta, "mtime");
     attr_to_meta(attributes, with_mtime, &upload->meta);
+    xattr_to_meta(upload->xattrs, &upload->meta);
     store_fields_set(&upload->meta, SERVER_ID_FIELD, upload->id);
 }
 
@@ -386,6 +388,15 @@ void upload_take_fields(struct upload *upload, const struct store_fields *meta,
     store_fields_remove(&upload->headers, "x-amz-version-id"); /* the object's, not the next one's */
 }
 
+void upload_take_attributes_locked(struct upload *upload, struct attributes *ret_attributes)
+{
+    const struct wanted *wanted = &upload->inode->wanted;
+    upload->attribute_version = wanted->attribute_version;
+    free(upload->xattrs);
+    upload->xattrs = wanted->xattrs ? xstrdup(wanted->xattrs) : NULL;
+    inode_attributes_locked(upload->inode, ret_attributes);
+}
+
 /* What is to go up is of one version: the one that stands now. */
 void upload_take_version_locked(struct upload *upload, bool with_attributes,
                                 struct attributes *ret_attributes)
@@ -397,10 +408,8 @@ void upload_take_version_locked(struct upload *upload, bool with_attributes,
     upload->conditional = upload->conditional && !inode->whole_replacement;
     if (!upload->copying) /* a copy sends what the bucket has, whatever was cut off here since */
         inode->upload_floor = UINT64_MAX;
-    if (!with_attributes)
-        return;
-    upload->attribute_version = inode->wanted.attribute_version;
-    inode_attributes_locked(inode, ret_attributes);
+    if (with_attributes)
+        upload_take_attributes_locked(upload, ret_attributes);
 }
 
 enum store_ability upload_conditions_honoured(struct upload *upload)
@@ -846,6 +855,7 @@ void upload_free(struct upload *upload)
     store_fields_release(&upload->base_meta);
     store_fields_release(&upload->headers);
     store_fields_release(&upload->meta);
+    free(upload->xattrs);
     free(upload->key);
     free(upload);
     inode_unref(inode);

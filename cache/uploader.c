@@ -156,7 +156,7 @@ void uploader_forgo_attributes(struct inode *inode)
     lock_take(&inode->lock);
     take_answered_locked(inode, true, &good,
                          &bad); /* in the same hold: who wishes again wishes for another object */
-    inode->remote.attribute_version = inode->wanted.attribute_version;
+    inode_attributes_sent_locked(inode, inode->wanted.attribute_version);
     inode->remote.confirmed_ms = 0;
     recording_remote_locked(inode);
     lock_drop(&inode->lock);

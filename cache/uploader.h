@@ -122,6 +122,7 @@ struct upload {
     char base_key[STORE_KEY_MAX + 1];
     struct identity base;
     struct store_fields base_meta, headers, meta;
+    char *xattrs;   /* wanted of the attribute version that goes up; NULL: as base_meta has them */
     bool versioned; /* the three below are what goes up */
     uint64_t content_version, attribute_version, size;
     struct part_plan plan;
@@ -247,6 +248,8 @@ void upload_fail_call(struct upload *upload, int rc, const struct store_error *e
 bool upload_halts(struct upload *upload);
 /* The parts in the bucket, if any, are aborted. */
 void upload_drop_multipart(struct upload *upload);
+/* The attributes as they stand now are what goes up. */
+void upload_take_attributes_locked(struct upload *upload, struct attributes *ret_attributes);
 void upload_build_meta(struct upload *upload, const struct attributes *attributes, bool with_mtime);
 /* What is to go up is of one version: the one that stands now. */
 void upload_take_version_locked(struct upload *upload, bool with_attributes,

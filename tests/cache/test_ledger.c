@@ -484,9 +484,10 @@ struct plain {
     char name[2];
     uint32_t kind, mode;
     const char *target;
-    uint64_t size, version, attribute_version, remote_version, part[SPACE / PART], part_version[SPACE / PART];
+    uint64_t size, version, attribute_version, remote_version, remote_attribute_version;
+    uint64_t part[SPACE / PART], part_version[SPACE / PART];
     bool dirty[SPACE];
-    char key[4], trying[4];
+    char key[4], trying[4], xattrs[8]; /* "none": they are to go; "": the object's */
 };
 
 struct model {
@@ -630,8 +631,13 @@ static bool model_change(struct plain *plain, const struct record *record)
 
 static bool model_remote(struct plain *plain, const struct record *record)
 {
-    if (record->content_version < plain->version || record->remote_content_version > record->content_version)
+    if (record->content_version < plain->version ||
+        record->remote_content_version > record->content_version ||
+        record->remote_attribute_version > plain->attribute_version)
         return false;
+    plain->remote_attribute_version = record->remote_attribute_version;
+    if (plain->remote_attribute_version == plain->attribute_version)
+        plain->xattrs[0] = 0;
     plain->version = record->content_version;
     plain->size = record->size;
     plain->remote_version = record->remote_content_version;
@@ -694,6 +700,14 @@ static bool model_apply(struct model *model, const struct record *record)
         plain->attribute_version = record->attribute_version;
         plain->mode = record->attributes.mode;
         return true;
+    case RECORD_XATTRS:
+        if ((plain->kind != S_IFREG && plain->kind != S_IFDIR) ||
+            record->attribute_version < plain->attribute_version ||
+            record->attribute_version <= plain->remote_attribute_version)
+            return false;
+        plain->attribute_version = record->attribute_version;
+        strcpy(plain->xattrs, *record->xattrs ? record->xattrs : "none");
+        return true;
     case RECORD_WRITE:
     case RECORD_SIZE:
         return model_change(plain, record);
@@ -731,6 +745,9 @@ static void compare_account(const struct account *account, const struct plain *p
     cr_assert_eq(account->content_version, plain->version);
     cr_assert_eq(account->attribute_version, plain->attribute_version);
     cr_assert_eq(account->remote_content_version, plain->remote_version);
+    cr_assert_eq(account->remote_attribute_version, plain->remote_attribute_version);
+    const char *xattrs = !account->xattrs ? "" : *account->xattrs ? account->xattrs : "none";
+    cr_assert_str_eq(xattrs, plain->xattrs);
     cr_assert_str_eq(account->key ? account->key : "", plain->key);
     cr_assert_str_eq(account->trying ? account->trying->skyvol_id : "", plain->trying);
     for (uint64_t at = 0; at < SPACE; at++)
@@ -763,7 +780,7 @@ static uint64_t below(uint64_t limit)
 }
 
 struct words {
-    char name[2], key[4], trying[4];
+    char name[2], key[4], trying[4], xattrs[4];
 };
 
 /* What no kind has, and what one may have, as likely. */
@@ -803,6 +820,7 @@ static void make_content(const struct plain *plain, struct record *record, struc
     record->content_version = plain->version + below(4);
     record->remote_content_version =
         record->content_version - below(record->content_version + 1) + (below(20) == 0);
+    record->remote_attribute_version = below(plain->attribute_version + 1) + (below(20) == 0);
     record->local = "l";
     snprintf(words->key, sizeof words->key, "k%" PRIu64, below(5));
     record->key = words->key;
@@ -811,10 +829,10 @@ static void make_content(const struct plain *plain, struct record *record, struc
 static void make_record(const struct model *model, struct record *record, struct words *words)
 {
     static const enum record_type types[] = {
-        RECORD_NODE,       RECORD_NODE,   RECORD_NODE,   RECORD_BIRTH,    RECORD_BIRTH,
-        RECORD_ATTRIBUTES, RECORD_WRITE,  RECORD_WRITE,  RECORD_WRITE,    RECORD_SIZE,
-        RECORD_REMOTE,     RECORD_UPLOAD, RECORD_PART,   RECORD_PART,     RECORD_UPLOAD_END,
-        RECORD_TRYING,     RECORD_FORGET, RECORD_FORGET, RECORD_RESTATED, RECORD_EXCLUSIVE};
+        RECORD_NODE,     RECORD_NODE,      RECORD_NODE,       RECORD_BIRTH,  RECORD_BIRTH,  RECORD_ATTRIBUTES,
+        RECORD_WRITE,    RECORD_WRITE,     RECORD_WRITE,      RECORD_SIZE,   RECORD_REMOTE, RECORD_UPLOAD,
+        RECORD_PART,     RECORD_PART,      RECORD_UPLOAD_END, RECORD_TRYING, RECORD_FORGET, RECORD_FORGET,
+        RECORD_RESTATED, RECORD_EXCLUSIVE, RECORD_XATTRS};
     memset(words, 0, sizeof *words);
     *record = (struct record){.type = types[below(sizeof types / sizeof types[0])], .id = 1 + below(IDS)};
     const struct plain *plain = &model->all[record->id];
@@ -822,6 +840,11 @@ static void make_record(const struct model *model, struct record *record, struct
         make_place(model, record, words);
     if (record->type == RECORD_ATTRIBUTES) {
         record->attributes.mode = plain->kind | (uint32_t)below(512);
+        record->attribute_version = plain->attribute_version + below(3) - (plain->attribute_version > 0);
+    }
+    if (record->type == RECORD_XATTRS) {
+        snprintf(words->xattrs, sizeof words->xattrs, "%s", below(3) ? "a" : below(2) ? "b" : "");
+        record->xattrs = words->xattrs;
         record->attribute_version = plain->attribute_version + below(3) - (plain->attribute_version > 0);
     }
     if (record->type == RECORD_WRITE || record->type == RECORD_SIZE || record->type == RECORD_REMOTE ||

@@ -166,6 +166,11 @@ static void fill_rest(struct filled *filled)
         *record = (struct record){
             .type = RECORD_MARK, .flushed = random_u64(), .backed = random_u64(), .settled = random_u64()};
         break;
+    case RECORD_XATTRS:
+        record->xattrs = random_text(filled);
+        record->attributes.ctime_ns = (int64_t)random_u64();
+        record->attribute_version = random_u64();
+        break;
     case RECORD_PART:
         record->index = random_u64();
         record->size = random_u64();
@@ -316,6 +321,7 @@ static void same_record(const struct record *a, const struct record *b)
     same_text(a->skyvol_id, b->skyvol_id);
     same_text(a->etag, b->etag);
     same_text(a->checksum, b->checksum);
+    same_text(a->xattrs, b->xattrs);
     same_attributes(&a->attributes, &b->attributes);
     same_fields(a->meta, b->meta);
     same_fields(a->headers, b->headers);

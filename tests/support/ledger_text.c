@@ -54,6 +54,8 @@ static void print_account(const struct account *account, struct buf *out)
                account->identity.size, account->headers_known);
     print_fields("meta", &account->meta, out);
     print_fields("header", &account->headers, out);
+    if (account->xattrs)
+        buf_printf(out, " xattrs=%s", account->xattrs);
     if (account->upload)
         print_upload(account->upload, out);
     if (account->trying)

@@ -310,6 +310,19 @@ static void upload_some(struct play *play, struct play_file *file)
     append(play, !account->upload ? &upload : play_random(play, 4) ? &part : &end, NULL);
 }
 
+/* Versions grow with these alone. */
+static void set_xattrs(struct play *play, struct play_file *file)
+{
+    struct account *account = account_of(play, file);
+    STRING_SCOPED *xattrs = play_random(play, 4) ? xprintf("%u", play_random(play, 1000)) : xstrdup("");
+    struct record record = {.type = RECORD_XATTRS,
+                            .id = file->id,
+                            .xattrs = xattrs,
+                            .attributes.ctime_ns = (int64_t)play_random(play, 1000),
+                            .attribute_version = account->attribute_version + 1};
+    append(play, &record, NULL);
+}
+
 void play_flush(struct play *play)
 {
     WAITER_SCOPED(waiter);
@@ -324,7 +337,7 @@ void play_flush(struct play *play)
 void play_step(struct play *play)
 {
     struct play_file *file = &play->files[play_random(play, PLAY_FILES)];
-    unsigned what = play_random(play, 20);
+    unsigned what = play_random(play, 21);
     if (what == 0)
         play_flush(play);
     else if (!file->id)
@@ -341,8 +354,10 @@ void play_step(struct play *play)
         unlink_it(play, file);
     else if (what < 18)
         rename_over(play, file, &play->files[play_random(play, PLAY_FILES)]);
-    else
+    else if (what < 20)
         upload_some(play, file);
+    else
+        set_xattrs(play, file);
 }
 
 /* ---- Sessions. ---- */
