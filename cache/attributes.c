@@ -45,7 +45,16 @@ int cache_attributes(struct cache *cache, struct waiter *waiter, struct inode *i
 #define SET_TRIES 3
 #define SET_TIMES (SET_MTIME | SET_MTIME_NOW | SET_CTIME)
 #define SET_SENT                                                                                             \
-    (SET_MODE | SET_UID | SET_GID | SET_TIMES) /* what rides in the metadata: access times do not */
+    (SET_MODE | SET_UID | SET_GID | SET_TIMES |                                                              \
+     SET_CLEAR_SETID) /* what rides in the metadata: access times do not */
+
+/* Without the group's right to execute, set-group-id means a lock, and stays. */
+static uint32_t setid_bits(uint32_t mode)
+{
+    if ((mode & S_IFMT) != S_IFREG)
+        return 0;
+    return mode & (S_ISUID | (mode & S_IXGRP ? S_ISGID : 0u));
+}
 
 struct setting { /* one cache_set_attributes() */
     const struct handle *handle;
@@ -61,9 +70,10 @@ static int apply_setting(void *context, const struct inode *inode, struct wanted
     struct attributes *now = &next->attributes;
     int64_t now_ns = clock_wall_ns();
 
-    (void)inode;
     if (mask & SET_MODE)
         now->mode = (now->mode & S_IFMT) | (wanted->mode & 07777);
+    if (mask & SET_CLEAR_SETID)
+        now->mode &= ~setid_bits(inode->type | now->mode);
     if (mask & SET_UID)
         now->uid = wanted->uid;
     if (mask & SET_GID)
@@ -290,4 +300,15 @@ int cache_set_attributes(struct cache *cache, struct waiter *waiter, struct inod
     if (rc == 0)
         read_out(inode, ret_attributes, &valid_ms);
     return rc;
+}
+
+int cache_clear_setid(struct cache *cache, struct waiter *waiter, struct inode *inode, struct handle *handle)
+{
+    struct attributes none = {0}, now;
+
+    inode = inode ? inode : handle->inode;
+    lock_take(&inode->lock);
+    bool any = setid_bits(inode->type | inode->wanted.attributes.mode);
+    lock_drop(&inode->lock);
+    return any ? cache_set_attributes(cache, waiter, inode, handle, SET_CLEAR_SETID, &none, &now) : 0;
 }

@@ -126,6 +126,7 @@ enum attribute_mask {
     SET_CTIME = 64,
     SET_MTIME_NOW = 128,
     SET_ATIME_NOW = 256,
+    SET_CLEAR_SETID = 512, /* of a file: set-user-id goes, and set-group-id where the group may execute */
 };
 
 /* handle may be NULL (by path). durability=sync: the change is in S3 when this returns 0, or rides on the next upload
@@ -133,6 +134,10 @@ enum attribute_mask {
 int cache_set_attributes(struct cache *cache, struct waiter *waiter, struct inode *inode,
                          struct handle *handle, unsigned mask, const struct attributes *wanted,
                          struct attributes *ret_attributes);
+
+/* SET_CLEAR_SETID of the inode, or of the handle's (the other one is NULL), where there is anything to clear: before a write by
+ * who has no right to keep it. */
+int cache_clear_setid(struct cache *cache, struct waiter *waiter, struct inode *inode, struct handle *handle);
 
 /* Extended attributes. user.* of files and directories ride in the metadata (xattr.h); user.skyvol.* is told of what has an object:
  * etag, key, storage-class, version-id, state: read only (-EPERM), and not listed, so that nobody copies it. Of other classes there

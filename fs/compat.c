@@ -8,7 +8,7 @@
 #include "base/log.h"
 
 /* The kernel's ABI, which never changes; own names, because <linux/fuse.h> may be older than the kernel that runs. */
-enum { OPCODE_INIT = 26 };
+enum { OPCODE_SETATTR = 4, OPCODE_OPEN = 14, OPCODE_WRITE = 16, OPCODE_INIT = 26 };
 
 #define KERNEL_PARALLEL_DIROPS     (UINT64_C(1) << 18)
 #define KERNEL_HANDLE_KILLPRIV     (UINT64_C(1) << 19)
@@ -45,6 +45,44 @@ _Static_assert(sizeof(struct kernel_in_header) == 40, "the kernel's ABI");
 _Static_assert(sizeof(struct kernel_out_header) == 16, "the kernel's ABI");
 _Static_assert(offsetof(struct kernel_init_out, flags2) == 32, "the kernel's ABI");
 
+/* Where each says that setuid and setgid are to go. */
+static const struct {
+    uint32_t opcode, offset, bit; /* of a u32 in the body */
+} setid_marks[] = {
+    {OPCODE_WRITE, 20, 1u << 2},   /* write_flags */
+    {OPCODE_SETATTR, 0, 1u << 11}, /* valid */
+    {OPCODE_OPEN, 4, 1u << 0},     /* open_flags */
+};
+
+static _Thread_local bool clears_setid;
+
+static bool is_marked(const char *message, size_t length)
+{
+    struct kernel_in_header header;
+    uint32_t word;
+    if (length < sizeof header)
+        return false;
+    memcpy(&header, message, sizeof header);
+    for (size_t i = 0; i < sizeof setid_marks / sizeof setid_marks[0]; i++) {
+        size_t at = sizeof header + setid_marks[i].offset;
+        if (setid_marks[i].opcode != header.opcode || length < at + sizeof word)
+            continue;
+        memcpy(&word, message + at, sizeof word);
+        return word & setid_marks[i].bit;
+    }
+    return false;
+}
+
+bool compat_clears_setid(void)
+{
+    return clears_setid;
+}
+
+bool compat_leaves_setid(const struct compat *compat)
+{
+    return compat->taken & KERNEL_HANDLE_KILLPRIV_V2;
+}
+
 static void learn_init(struct compat *compat, const void *message, size_t length)
 {
     struct kernel_in_header header;
@@ -69,13 +107,14 @@ static ssize_t compat_read(int fd, void *buffer, size_t size, void *userdata)
     ssize_t length = read(fd, buffer, size);
     if (length > 0 && !atomic_load_explicit(&compat->settled, memory_order_relaxed))
         learn_init(compat, buffer, (size_t)length);
+    clears_setid = length > 0 && compat_leaves_setid(compat) && is_marked(buffer, (size_t)length);
     return length;
 }
 
 uint64_t compat_patch(uint64_t offered, uint64_t flags)
 {
-    flags |= offered & KERNEL_PARALLEL_DIROPS;
-    flags &= ~(KERNEL_HANDLE_KILLPRIV | KERNEL_HANDLE_KILLPRIV_V2);
+    flags |= offered & (KERNEL_PARALLEL_DIROPS | KERNEL_HANDLE_KILLPRIV_V2);
+    flags &= ~KERNEL_HANDLE_KILLPRIV;
     if (flags >> 32)
         flags |= KERNEL_INIT_EXT;
     return flags & (offered | UINT32_MAX);

@@ -9,7 +9,10 @@
  *      bit                    where set     why
  *      PARALLEL_DIROPS        patch         without it all LOOKUPs of one directory stand in one uninterruptible line;
  *                                           libfuse <= 3.16 wants it and never sends it
- *      HANDLE_KILLPRIV, _V2   patch: off    the kernel clears setuid and setgid by SETATTR; we do not, so we must not say so
+ *      HANDLE_KILLPRIV_V2     patch         who writes, truncates or changes the owner takes setuid and setgid from the file:
+ *                                           we do that (compat_clears_setid). Else the kernel asks for security.capability
+ *                                           at each write, which costs as much as the write itself
+ *      HANDLE_KILLPRIV        patch: off    the older form of it, which says less
  *      INIT_EXT, flags2       patch         kept consistent with what else is set
  *      splice                 not offered   1 MiB and a header do not fit in a pipe without privileges; no gain measured
  *
@@ -46,6 +49,11 @@ int compat_attach(struct fuse_session *session, int fd);
 struct compat *compat_of(void *userdata); /* session.c */
 /* In libfuse's init(): wants what the kernel offers and we can use. */
 void compat_init(struct compat *compat, struct fuse_conn_info *info);
+/* Of the message that this thread received last: who writes, truncates or opens with O_TRUNC has no right to keep setuid and setgid
+ * bits, which libfuse <= 3.16 does not tell. Within its ask_*(): whoever takes the request to another thread remembers it. */
+bool compat_clears_setid(void);
+/* The kernel leaves it to us: also where the owner changes. */
+bool compat_leaves_setid(const struct compat *compat);
 /* The reply to INIT: sets and clears in flags (64 bits) what the table above says. */
 uint64_t compat_patch(uint64_t offered, uint64_t flags);
 void compat_report(const struct compat *compat, struct json *object);

@@ -78,6 +78,14 @@ static unsigned mask_from_kernel(int to_set)
     return mask;
 }
 
+/* An owner who is changed without a word of the mode, and a size that is changed by who may not keep them. */
+static unsigned mask_of_setid(const struct fs *fs, unsigned mask)
+{
+    bool owner = (mask & (SET_UID | SET_GID)) && !(mask & SET_MODE) && compat_leaves_setid(&fs->compat);
+    bool size = (mask & SET_SIZE) && compat_clears_setid();
+    return owner || size ? SET_CLEAR_SETID : 0;
+}
+
 static int64_t ns_from_timespec(const struct timespec *time)
 {
     int64_t ns;
@@ -94,6 +102,7 @@ void ask_setattr(fuse_req_t fuse, fuse_ino_t id, struct stat *stat, int to_set, 
     if (!ask_begin(&request, fuse, id, &operation))
         return;
     request.flags = mask_from_kernel(to_set);
+    request.flags |= mask_of_setid(request.fs, request.flags);
     request.attributes = (struct attributes){
         .mode = stat->st_mode,
         .uid = stat->st_uid,

@@ -30,7 +30,9 @@ static int run_open(struct request *request, struct waiter *waiter)
     struct handle *handle = NULL;
     struct opened opened = {0};
     struct fs *fs = request->fs;
-    int rc = cache_open(fs->cache, waiter, request->inode, request->file.flags, request->maker.process,
+    int rc = request->clears_setid ? cache_clear_setid(fs->cache, waiter, request->inode, NULL) : 0;
+    if (rc == 0)
+        rc = cache_open(fs->cache, waiter, request->inode, request->file.flags, request->maker.process,
                         &handle, &opened);
     if (rc < 0)
         return rc;
@@ -51,6 +53,7 @@ void ask_open(fuse_req_t fuse, fuse_ino_t id, struct fuse_file_info *file)
     /* Whose close publishes matters only for handles that can hold unsent data. */
     if (flags_write(file->flags))
         request.maker.process = process_of(fuse);
+    request.clears_setid = compat_clears_setid();
     request_start(&request);
 }
 
@@ -125,8 +128,11 @@ void ask_read(fuse_req_t fuse, fuse_ino_t id, size_t size, off_t offset, struct 
 static int run_write(struct request *request, struct waiter *waiter)
 {
     struct handle *handle = file_of(request->file.fh)->handle;
-    int rc = (request->file.writepage ? cache_write_back : cache_write)(
-        request->fs->cache, waiter, handle, request->bytes, request->size, request->offset);
+    struct cache *cache = request->fs->cache;
+    int rc = request->clears_setid ? cache_clear_setid(cache, waiter, NULL, handle) : 0;
+    if (rc == 0)
+        rc = (request->file.writepage ? cache_write_back : cache_write)(cache, waiter, handle, request->bytes,
+                                                                        request->size, request->offset);
     if (rc < 0)
         return rc;
     request_reply_written(request, request->size);
@@ -146,6 +152,7 @@ void ask_write(fuse_req_t fuse, fuse_ino_t id, const char *bytes, size_t size, o
     request.size = size;
     request.offset = (uint64_t)offset;
     request.file = *file;
+    request.clears_setid = compat_clears_setid();
     if (!file->writepage)
         cache_set_flags(file_of(file->fh)->handle, file->flags);
     request_start(&request);

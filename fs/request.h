@@ -72,6 +72,7 @@ struct request {
     bool has_file;
     unsigned flags; /* of rename; attribute mask of setattr; mode of fallocate; whence of lseek */
     struct attributes attributes;
+    bool clears_setid; /* of a write or an open (compat.h) */
     struct maker maker;
 
     /* The state. On a stack: that thread only. Else under requests->lock. */

@@ -278,3 +278,29 @@ Test(attributes, a_change_during_an_upload_that_goes_on_behind_reaches_the_bucke
     cr_assert_str_eq(mode, "33152");
     inode_unref(inode);
 }
+
+Test(attributes, setid_bits_go_from_a_file_and_those_of_a_lock_stay)
+{
+    ROOM_SCOPED(room, NULL);
+    struct attributes wanted = {.mode = 06755}, now;
+    struct handle *handle;
+    cr_assert_eq(room_create(&room, "f", &handle), 0);
+    struct inode *inode = room_inode(handle);
+    cr_assert_eq(cache_set_attributes(room.cache, &room.waiter, inode, NULL, SET_MODE, &wanted, &now), 0);
+    cr_expect_eq(cache_clear_setid(room.cache, &room.waiter, NULL, handle), 0);
+    cr_expect_eq(inode->wanted.attributes.mode & 07777, 0755);
+    uint64_t version = inode->wanted.attribute_version;
+    cr_expect_eq(cache_clear_setid(room.cache, NULL, inode, NULL), 0);
+    cr_expect_eq(inode->wanted.attribute_version, version, "nothing to clear");
+    wanted.mode = 02745;
+    cr_assert_eq(cache_set_attributes(room.cache, &room.waiter, inode, NULL, SET_MODE, &wanted, &now), 0);
+    cr_expect_eq(cache_clear_setid(room.cache, NULL, inode, NULL), 0);
+    cr_expect_eq(inode->wanted.attributes.mode & 07777, 02745);
+    wanted = (struct attributes){.mode = 06755, .uid = 5};
+    cr_assert_eq(cache_set_attributes(room.cache, &room.waiter, inode, NULL, SET_MODE, &wanted, &now), 0);
+    cr_assert_eq(
+        cache_set_attributes(room.cache, &room.waiter, inode, NULL, SET_UID | SET_CLEAR_SETID, &wanted, &now),
+        0);
+    cr_expect(now.mode == (S_IFREG | 0755) && now.uid == 5);
+    cr_assert_eq(room_close(&room, handle), 0);
+}

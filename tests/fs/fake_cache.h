@@ -47,7 +47,9 @@ static struct fake {
     struct list reads, syncs; /* that wait */
     size_t hanging;           /* lookups that wait */
     size_t asked, open;
-    _Atomic pid_t process; /* of the last open or flush */
+    atomic_size_t setid_cleared;
+    _Atomic unsigned setattr_mask; /* of the last one */
+    _Atomic pid_t process;         /* of the last open or flush */
     bool released;
     uint64_t next_id;
     char page[128 * 1024];
@@ -232,8 +234,8 @@ int cache_set_attributes(struct cache *cache, struct waiter *waiter, struct inod
     (void)cache;
     (void)waiter;
     (void)handle;
-    (void)mask;
     (void)wanted;
+    fake.setattr_mask = mask;
     fake_attributes(inode, ret_attributes);
     return 0;
 }
@@ -463,6 +465,55 @@ int cache_seek(struct cache *cache, struct handle *handle, int whence, uint64_t 
     (void)whence;
     *ret_offset = offset;
     return 0;
+}
+
+int cache_clear_setid(struct cache *cache, struct waiter *waiter, struct inode *inode, struct handle *handle)
+{
+    (void)cache;
+    (void)waiter;
+    (void)inode;
+    (void)handle;
+    atomic_fetch_add(&fake.setid_cleared, 1);
+    return 0;
+}
+
+int cache_xattr_get(struct cache *cache, struct waiter *waiter, struct inode *inode, const char *name,
+                    struct buf *ret_value)
+{
+    (void)cache;
+    (void)waiter;
+    (void)inode;
+    buf_add_string(ret_value, name);
+    return 0;
+}
+
+int cache_xattr_list(struct cache *cache, struct waiter *waiter, struct inode *inode, struct buf *ret_names)
+{
+    (void)cache;
+    (void)waiter;
+    (void)inode;
+    buf_add(ret_names, "user.a", sizeof "user.a");
+    return 0;
+}
+
+/* Waits: what it is given is a copy then. */
+int cache_xattr_set(struct cache *cache, struct waiter *waiter, struct inode *inode, const char *name,
+                    const void *value, size_t size, int flags)
+{
+    (void)cache;
+    (void)inode;
+    if (!waiter)
+        return -EAGAIN;
+    bool right = strcmp(name, "user.a") == 0 && size == 3 && memcmp(value, "1\0002", 3) == 0 && flags == 2;
+    return right ? 0 : -EINVAL;
+}
+
+int cache_xattr_remove(struct cache *cache, struct waiter *waiter, struct inode *inode, const char *name)
+{
+    (void)cache;
+    (void)inode;
+    (void)name;
+    return waiter ? -ENODATA : -EAGAIN;
 }
 
 /* version: 1 while in the list. */
