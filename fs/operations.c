@@ -16,8 +16,8 @@ static void ask_init(void *userdata, struct fuse_conn_info *info)
     compat_init(compat_of(userdata), info);
 }
 
-/* Missing ones are answered with ENOSYS by libfuse, and the kernel remembers: xattrs are then "not supported", locks are
- * the kernel's own, copies are done by reading and writing. */
+/* Missing ones are answered with ENOSYS by libfuse, and the kernel remembers: locks are then the kernel's own, copies are done
+ * by reading and writing. */
 const struct fuse_lowlevel_ops session_operations = {
     .init = ask_init,
     .lookup = ask_lookup,
@@ -48,6 +48,10 @@ const struct fuse_lowlevel_ops session_operations = {
     .releasedir = ask_releasedir,
     .fsyncdir = ask_fsyncdir,
     .statfs = ask_statfs,
+    .getxattr = ask_getxattr,
+    .listxattr = ask_listxattr,
+    .setxattr = ask_setxattr,
+    .removexattr = ask_removexattr,
     .access = ask_access,
 };
 

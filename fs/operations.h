@@ -1,4 +1,4 @@
-/* operations: what the kernel may ask, one file a noun: names, attributes, files, directories.
+/* operations: what the kernel may ask, one file a noun: names, attributes, xattrs, files, directories.
  *
  * Each operation is three small parts: ask_*() is called by libfuse and fills a struct request; run_*() does it through the
  * cache's door, inline or on the pool; the reply is request.h's.
@@ -41,6 +41,13 @@ void ask_getattr(fuse_req_t fuse, fuse_ino_t id, struct fuse_file_info *file);
 void ask_setattr(fuse_req_t fuse, fuse_ino_t id, struct stat *stat, int to_set, struct fuse_file_info *file);
 void ask_access(fuse_req_t fuse, fuse_ino_t id, int mask);
 void ask_statfs(fuse_req_t fuse, fuse_ino_t id);
+
+/* operations_xattrs.c */
+void ask_getxattr(fuse_req_t fuse, fuse_ino_t id, const char *name, size_t size);
+void ask_listxattr(fuse_req_t fuse, fuse_ino_t id, size_t size);
+void ask_setxattr(fuse_req_t fuse, fuse_ino_t id, const char *name, const char *value, size_t size,
+                  int flags);
+void ask_removexattr(fuse_req_t fuse, fuse_ino_t id, const char *name);
 
 /* operations_files.c */
 void ask_open(fuse_req_t fuse, fuse_ino_t id, struct fuse_file_info *file);

@@ -390,6 +390,11 @@ int request_reply_pieces(struct request *request, const struct iovec *pieces, si
     return fuse_reply_iov(take_reply(request), pieces, (int)count);
 }
 
+int request_reply_needed(struct request *request, size_t size)
+{
+    return fuse_reply_xattr(take_reply(request), size);
+}
+
 int request_reply_space(struct request *request, const struct statvfs *space)
 {
     return fuse_reply_statfs(take_reply(request), space);

@@ -70,7 +70,7 @@ struct request {
     uint64_t offset;
     struct fuse_file_info file;
     bool has_file;
-    unsigned flags; /* of rename; attribute mask of setattr; mode of fallocate; whence of lseek */
+    unsigned flags; /* of rename, setxattr; attribute mask of setattr; mode of fallocate; whence of lseek */
     struct attributes attributes;
     bool clears_setid; /* of a write or an open (compat.h) */
     struct maker maker;
@@ -128,6 +128,8 @@ int request_reply_written(struct request *request, size_t size);
 int request_reply_offset(struct request *request, uint64_t offset);
 int request_reply_bytes(struct request *request, const void *bytes, size_t size);
 int request_reply_pieces(struct request *request, const struct iovec *pieces, size_t count);
+int request_reply_needed(struct request *request,
+                         size_t size); /* of a value that was asked for without room */
 int request_reply_space(struct request *request, const struct statvfs *space);
 void request_reply_none(struct request *request);
 

@@ -11,7 +11,7 @@ setup_minio_version=v0.0.0-20260212201848-7aac2a2c5b7c
 
 setup_build_packages=(gcc g++ cmake ninja-build pkg-config libfuse3-dev fuse3 libcurl4-openssl-dev libssl-dev
     libxml2-dev libjansson-dev libsystemd-dev uthash-dev liblmdb-dev libtomlplusplus-dev ca-certificates)
-setup_test_packages=(libcriterion-dev python3 git s3fs libasan8 libubsan1 libtsan2)
+setup_test_packages=(libcriterion-dev python3 git s3fs attr acl rsync libasan8 libubsan1 libtsan2)
 
 setup_say() {
     printf '%s\n' "$*" >&2
