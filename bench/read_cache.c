@@ -204,6 +204,7 @@ int main(int count, char **arguments)
                                       .prefix = "",
                                       .read_only = true,
                                       .attr_ttl_ms = 1000,
+                                      .negative_ttl_ms = 1000,
                                       .read_ahead_max = (uint64_t)argument(count, arguments, 6, 0) << 20};
         rc = run_round(&bench, &config, arguments[3], in_flight);
         if (rc == 0)

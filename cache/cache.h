@@ -66,9 +66,10 @@ struct cache_config {
     bool read_only;
     bool list_attributes_only;    /* attributes=listing: no HEADs for attributes */
     int64_t attr_ttl_ms;          /* 1000 */
+    int64_t negative_ttl_ms;      /* of the word that a name is not there; below 0: attr_ttl_ms */
     int64_t io_timeout_ms;        /* 60 000 */
     uint32_t uid, gid;            /* of foreign objects */
-    uint32_t file_mode, dir_mode; /* 0644, 0755: permission bits of foreign objects */
+    uint32_t file_mode, dir_mode; /* permission bits of foreign objects: 0644, 0755 */
     uint64_t read_ahead_max;      /* bytes of one stream; 0: by the budget */
     uint32_t uploads_max;         /* requests in flight that carry data up; 0: 16 */
     uint64_t part_bytes;          /* 0: 8 MiB; grows with the file (10 000 parts) */

@@ -20,12 +20,10 @@ static void set_defaults(struct cache_config *config)
 {
     if (config->attr_ttl_ms < 0)
         config->attr_ttl_ms = 0;
+    if (config->negative_ttl_ms < 0)
+        config->negative_ttl_ms = config->attr_ttl_ms;
     if (config->io_timeout_ms <= 0)
         config->io_timeout_ms = 60000;
-    if (!config->file_mode)
-        config->file_mode = 0644;
-    if (!config->dir_mode)
-        config->dir_mode = 0755;
     if (!config->uploads_max)
         config->uploads_max = 16;
     if (!config->part_bytes)

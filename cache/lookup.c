@@ -328,7 +328,7 @@ bool lookup_listed_locked(const struct inode *directory, int64_t asked_ms)
 /* Its listing has answered, and is half way to its end: the next one begins before anybody has to wait for it. */
 static void keep_fresh_locked(struct inode *directory, int64_t now_ms)
 {
-    if (now_ms - directory->listed_ms > directory->cache->config.attr_ttl_ms / 2)
+    if (now_ms - directory->listed_ms > directory->cache->config.negative_ttl_ms / 2)
         lookup_refresh_locked(directory);
 }
 
@@ -337,7 +337,7 @@ bool lookup_known_locked(struct inode *parent, const char *name, int64_t asked_m
 {
     struct cache *cache = parent->cache;
     struct inode *inode = names_find_locked(&cache->names, parent, name);
-    int64_t now_ms = clock_ms(), until_ms = parent->listed_ms + cache->config.attr_ttl_ms;
+    int64_t now_ms = clock_ms(), until_ms = parent->listed_ms + cache->config.negative_ttl_ms;
 
     *ret_inode = inode;
     if (inode) {
@@ -370,7 +370,7 @@ void lookup_fill_locked(struct inode *inode, struct entry *ret_entry)
 /* Counts one more question in this directory; true: its listing is the cheaper answer. */
 static bool many_misses_locked(struct inode *parent)
 {
-    int64_t now_ms = clock_ms(), ttl_ms = parent->cache->config.attr_ttl_ms;
+    int64_t now_ms = clock_ms(), ttl_ms = parent->cache->config.negative_ttl_ms;
 
     if (parent->misses < 0) { /* large */
         parent->misses++;
@@ -473,7 +473,7 @@ int lookup_resolve(struct cache *cache, struct inode *parent, const char *name, 
             continue;
         }
         rc = ask_once_locked(cache, parent, name, waiter, &aftermath, ret_inode);
-        *ret_valid_ms = cache->config.attr_ttl_ms;
+        *ret_valid_ms = cache->config.negative_ttl_ms;
         if (rc != -EAGAIN)
             return rc;
     }
@@ -515,7 +515,7 @@ int lookup_resolve_marked(struct cache *cache, struct inode *parent, const char 
 int lookup_resolve_made(struct cache *cache, struct inode *parent, const char *name, struct waiter *waiter,
                         struct inode **ret_inode)
 {
-    return resolve_marked(cache, parent, name, clock_ms() - cache->config.attr_ttl_ms, waiter, ret_inode);
+    return resolve_marked(cache, parent, name, clock_ms() - cache->config.negative_ttl_ms, waiter, ret_inode);
 }
 
 int cache_lookup(struct cache *cache, struct waiter *waiter, struct inode *parent, const char *name,

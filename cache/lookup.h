@@ -10,7 +10,8 @@
  * Before the server is asked, the catalog is (recall.h). Of a directory that an earlier mount knew, and that is being listed behind, what
  * was known then is an answer for who asks in trust (LOOKUP_WARM); who opens, or changes, wants to know (LOOKUP_FRESH).
  *
- * What was true attr_ttl before the question was asked is an answer, however long it took to find it.
+ * What was true attr_ttl (that there is no such name: negative_ttl) before the question was asked is an answer, however long it took to
+ * find it.
  */
 #ifndef CACHE_LOOKUP_H
 #define CACHE_LOOKUP_H

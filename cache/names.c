@@ -498,7 +498,7 @@ bool names_absent_locked(struct names *names, const struct inode *parent, const 
 {
     uint64_t hash;
     struct names_absent *slot = absent_slot(names, parent, name, &hash);
-    int64_t left_ms = slot->seen_ms + parent->cache->config.attr_ttl_ms - clock_ms();
+    int64_t left_ms = slot->seen_ms + parent->cache->config.negative_ttl_ms - clock_ms();
 
     if (slot->parent_id != parent->id || slot->hash != hash || left_ms <= 0)
         return false;

@@ -5,7 +5,7 @@
  * What is known of a name, and since when, decides who answers:
  *      unsent or open for writing here  -> the inode, without a request (the overlay wins)
  *      confirmed within attr_ttl        -> the inode
- *      directory listed within attr_ttl -> the inode, or "no such file"
+ *      directory listed within attr_ttl -> the inode; within negative_ttl -> "no such file"
  *      else                             -> HEAD key and LIST key/ (one key), or, after a few misses, the directory's LIST
  * One in-flight marker per (directory, name), see asking.h: a second asker waits for the first one's answer.
  * An answer of the server is laid over the tree by observed.h, but for names that changed here since it was asked.

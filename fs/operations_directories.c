@@ -18,6 +18,7 @@ static int run_opendir(struct request *request, struct waiter *waiter)
         return rc;
     uint64_t fh = files_add(&fs->files, NULL, listing);
     request->file.fh = fh;
+    request->file.cache_readdir = request->file.keep_cache = fs->immutable;
     if (request_reply_open(request) < 0)
         files_close(&fs->files, fs->cache, fh);
     return 0;

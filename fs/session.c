@@ -66,6 +66,7 @@ int session_new(const struct fs_config *config, int fd, struct mountpoint **moun
     if (fs->thread_count > FS_THREADS_MAX)
         fs->thread_count = FS_THREADS_MAX;
     fs->read_ahead_kib = config->read_ahead_kib ? config->read_ahead_kib : READ_AHEAD_KIB_DEFAULT;
+    fs->immutable = config->immutable;
     fs->mountpoint = *mountpoint;
     *mountpoint = NULL;
     lock_init(&fs->lock, LOCK_LEAF, "fs");

@@ -21,6 +21,7 @@ struct fs {
     /* Set at birth, or by fs_attach. */
     uint32_t thread_count;
     uint32_t read_ahead_kib;
+    bool immutable;
     struct mountpoint *mountpoint; /* NULL: unmounted, or the descriptor came from elsewhere (tests) */
     struct fuse_session *session;
     struct cache *cache;

@@ -2,6 +2,8 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <grp.h>
+#include <pwd.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +18,7 @@
 #include "mount/words.h"
 #include "s3/store.h"
 
-enum kind { TEXT, PATH, SWITCH, SIZE, TIME, NUMBER, OCTAL, CHOICE };
+enum kind { TEXT, PATH, SWITCH, SIZE, TIME, NUMBER, OCTAL, USER, GROUP, CHOICE };
 
 struct choice {
     const char *word;
@@ -62,6 +64,8 @@ static const struct choice levels[] = {{"error", LOG_LEVEL_ERROR}, {"warn", LOG_
 /* Below this a part in flight, a stream and the names would not fit side by side. */
 #define MEMORY_MIN (48 * MIB)
 
+#define TTL_MAX_MS (365 * 86400000LL) /* of what never changes, too */
+
 static const struct option options[] = {
     {"endpoint", TEXT, AT(endpoint), NULL, 0, 0, NULL, false, "URL of the S3 service (AWS when not given)"},
     {"region", TEXT, AT(region), NULL, 0, 0, NULL, false, "signing region (discovered when not given)"},
@@ -90,19 +94,26 @@ static const struct option options[] = {
      "where unsent data is kept (below /var/lib/skyvol or $XDG_STATE_HOME/skyvol)"},
     {"meta_max", SIZE, AT(meta_max), "1G", 0, 1024 * GIB, NULL, false,
      "disk for names and attributes that are remembered over mounts (0: none are)"},
-    {"attr_ttl", TIME, AT(attr_ttl), "1s", 0, 365 * 86400000LL, NULL, false,
+    {"attr_ttl", TIME, AT(attr_ttl), "1s", 0, TTL_MAX_MS, NULL, false,
      "how long names and attributes are believed before the server is asked again"},
+    {"negative_ttl", TIME, AT(negative_ttl), NULL, 0, TTL_MAX_MS, NULL, false,
+     "how long it is believed that a name is not there (attr_ttl when not given)"},
+    {"immutable", SWITCH, AT(immutable), "no", 0, 0, NULL, false,
+     "what is in the bucket never changes: nothing is asked twice, the kernel keeps all (brings ro)"},
     {"attributes", CHOICE, AT(attributes), "all", 0, 0, attributes, false,
      "listing: take attributes from listings alone, never ask per object"},
     {"io_timeout", TIME, AT(io_timeout), "60s", 1000, 86400000LL, NULL, false,
      "no progress for this long ends a read, close or fsync with EIO"},
     {"stop_timeout", TIME, AT(stop_timeout), "30s", 0, 86400000LL, NULL, false,
      "how long the end of a mount may send what is unsent"},
-    {"uid", NUMBER, AT(uid), NULL, 0, UINT32_MAX - 1, NULL, false, "owner of objects that do not say theirs"},
-    {"gid", NUMBER, AT(gid), NULL, 0, UINT32_MAX - 1, NULL, false, "group of objects that do not say theirs"},
+    {"uid", USER, AT(uid), NULL, 0, UINT32_MAX - 1, NULL, false,
+     "owner of objects that do not say theirs (who mounts when not given)"},
+    {"gid", GROUP, AT(gid), NULL, 0, UINT32_MAX - 1, NULL, false,
+     "group of objects that do not say theirs (that of who mounts when not given)"},
     {"file_mode", OCTAL, AT(file_mode), "0644", 0, 0777, NULL, false, "mode of files that do not say theirs"},
     {"dir_mode", OCTAL, AT(dir_mode), "0755", 0, 0777, NULL, false,
      "mode of directories that do not say theirs"},
+    {"umask", OCTAL, AT(umask), "0000", 0, 0777, NULL, false, "bits that file_mode and dir_mode lose"},
     {"allow_other", SWITCH, AT(allow_other), "no", 0, 0, NULL, false, "other users may use the mount"},
     {"allow_root", SWITCH, AT(allow_root), "no", 0, 0, NULL, false, "root may use the mount of a user"},
     {"nonempty", SWITCH, AT(nonempty), "no", 0, 0, NULL, false, "mount over a directory that is not empty"},
@@ -307,12 +318,25 @@ static int set_path(struct settings *settings, const struct option *option, cons
     return 0;
 }
 
+/* Of a user or a group of this host. */
+static int find_name(enum kind kind, const char *name, int64_t *ret_number)
+{
+    const struct passwd *user = kind == USER ? getpwnam(name) : NULL;
+    const struct group *group = kind == GROUP ? getgrnam(name) : NULL;
+    if (!user && !group)
+        return -EINVAL;
+    *ret_number = user ? (int64_t)user->pw_uid : (int64_t)group->gr_gid;
+    return 0;
+}
+
 static int parse_number(const struct option *option, const char *value, int64_t *ret_number)
 {
     if (option->kind == SIZE)
         return option_parse_size(value, ret_number);
     if (option->kind == TIME)
         return option_parse_time(value, ret_number);
+    if ((option->kind == USER || option->kind == GROUP) && !isdigit((unsigned char)value[0]))
+        return find_name(option->kind, value, ret_number);
     char *end;
     errno = 0;
     *ret_number = strtoll(value, &end, option->kind == OCTAL ? 8 : 10);
@@ -325,7 +349,9 @@ static int set_number(struct settings *settings, const struct option *option, co
     static const char *const forms[] = {[SIZE] = "a size like 256M or 1G",
                                         [TIME] = "a time like 500ms, 10s or 5m",
                                         [NUMBER] = "a number",
-                                        [OCTAL] = "an octal mode like 0644"};
+                                        [OCTAL] = "an octal mode like 0644",
+                                        [USER] = "a number or the name of a user of this host",
+                                        [GROUP] = "a number or the name of a group of this host"};
     int64_t number = 0;
     int rc = parse_number(option, value, &number);
     STRING_SCOPED *wants = NULL;
@@ -518,6 +544,12 @@ int option_check(struct settings *settings, struct buf *why)
             why, "proxy must not hold a user or a password (options are seen by everybody in /proc); put the "
                  "whole URL into HTTPS_PROXY");
     }
+    if (settings->immutable) {
+        settings->read_only = true;
+        settings->attr_ttl = settings->negative_ttl = TTL_MAX_MS;
+    }
+    if (settings->negative_ttl < 0)
+        settings->negative_ttl = settings->attr_ttl;
     if (settings->debug_fuse && settings->log_level < LOG_LEVEL_DEBUG)
         settings->log_level = LOG_LEVEL_DEBUG;
     return why->length > before ? -EINVAL : 0;
@@ -534,6 +566,7 @@ void option_defaults(struct settings *settings)
         settings->memory = MEMORY_MIN;
     settings->uid = getuid();
     settings->gid = getgid();
+    settings->negative_ttl = -1; /* not said: option_check() */
 }
 
 const char *option_durability(const struct settings *settings)
@@ -583,7 +616,8 @@ void option_each(const struct settings *settings,
 
 void option_help(struct buf *out)
 {
-    static const char *const forms[] = {"=TEXT", "=PATH", "", "=SIZE", "=TIME", "=N", "=MODE", "="};
+    static const char *const forms[] = {"=TEXT", "=PATH", "",      "=SIZE",  "=TIME",
+                                        "=N",    "=MODE", "=USER", "=GROUP", "="};
     for (size_t i = 0; i < OPTION_COUNT; i++) {
         const struct option *option = &options[i];
         BUF_SCOPED left = BUF_INIT;

@@ -269,6 +269,7 @@ static int mount_now(struct session *session, struct buf *why)
         .read_only = settings->read_only,
         .allow_other = settings->allow_other,
         .allow_root = settings->allow_root,
+        .immutable = settings->immutable,
         .threads = (uint32_t)settings->threads,
         .debug = settings->debug_fuse,
     };

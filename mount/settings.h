@@ -15,11 +15,12 @@ struct settings {
     char *endpoint, *region, *profile, *ca_bundle, *proxy, *cache_dir, *log_target, *config;
     int64_t style, checksum, attributes, durability, conflict,
         log_level; /* values of enums, by the table's words */
-    int64_t memory, read_ahead, part_size, unflushed_max, dirty_max, meta_max; /* bytes */
-    int64_t attr_ttl, io_timeout, stop_timeout, commit, publish_after;         /* milliseconds */
-    int64_t uid, gid, file_mode, dir_mode;
+    int64_t memory, read_ahead, part_size, unflushed_max, dirty_max, meta_max;       /* bytes */
+    int64_t attr_ttl, negative_ttl, io_timeout, stop_timeout, commit, publish_after; /* milliseconds */
+    int64_t uid, gid, file_mode, dir_mode, umask;
     int64_t threads, uploads, connections, loops;
-    bool read_only, allow_other, allow_root, allow_http, no_sign_request, nonempty, foreground, debug_fuse;
+    bool read_only, allow_other, allow_root, allow_http, no_sign_request, nonempty, foreground, debug_fuse,
+        immutable;
 };
 
 void settings_release(struct settings *settings);

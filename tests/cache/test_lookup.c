@@ -76,6 +76,37 @@ Test(lookup, what_was_confirmed_within_attr_ttl_costs_no_request)
     clock_fake_end();
 }
 
+/* By a question for the name, and by a whole listing. */
+Test(lookup, that_a_name_is_not_there_is_believed_for_negative_ttl)
+{
+    static const int64_t ttls[][2] = {{60000, 1000}, {1000, 60000}}; /* attr_ttl, negative_ttl */
+    for (int row = 0; row < 2; row++) {
+        ROOM_SCOPED(room,
+                    &((struct room_config){.attr_ttl_ms = ttls[row][0], .negative_ttl_ms = ttls[row][1]}));
+        struct entry entry;
+        BUF_SCOPED listed = BUF_INIT;
+        clock_fake_begin(INT64_C(1700000000000000000));
+        memory_store_put_text(room.bucket, "p/f", "x");
+        memory_store_put_text(room.bucket, "p/d/f", "x");
+        cr_assert_eq(tree_lookup(&room, "none", &entry), -ENOENT);
+        cr_assert_leq(entry.valid_ms, ttls[row][1]);
+        cr_assert_eq(tree_list(&room, "d", false, &listed), 0);
+        cr_assert_eq(tree_lookup(&room, "f", &entry), 0);
+        inode_unref(entry.inode);
+        struct entry directory;
+        cr_assert_eq(tree_lookup(&room, "d", &directory), 0);
+        clock_fake_advance(30000);
+        int known = row ? -ENOENT : -EAGAIN;
+        cr_expect_eq(cache_lookup(room.cache, NULL, room.root, "none", &entry), known);
+        cr_expect_eq(cache_lookup(room.cache, NULL, directory.inode, "none", &entry), known);
+        int rc = cache_lookup(room.cache, NULL, room.root, "f", &entry);
+        cr_expect_eq(rc, row ? -EAGAIN : 0);
+        inode_unref(rc == 0 ? entry.inode : NULL);
+        inode_unref(directory.inode);
+        clock_fake_end();
+    }
+}
+
 Test(lookup, a_foreign_change_is_seen_after_attr_ttl_in_the_same_node)
 {
     ROOM_SCOPED(room, NULL);

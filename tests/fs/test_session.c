@@ -77,6 +77,7 @@ static void begin(void)
         .disk = disk,
         .prefix = "p/",
         .attr_ttl_ms = 1000,
+        .negative_ttl_ms = 1000,
         .io_timeout_ms = 60000,
         .uid = getuid(),
         .gid = getgid(),

@@ -105,10 +105,10 @@ Test(option, a_secret_is_refused_with_the_remedy)
 
 Test(option, numbers_outside_their_range_are_refused)
 {
-    static const char *const lists[] = {"memory=1M",      "memory=99999999T",        "part_size=1M",
-                                        "file_mode=0999", "file_mode=07777",         "loops=3",
-                                        "uid=4294967295", "io_timeout=1ms",          "attr_ttl=",
-                                        "memory=1.5G",    "uid=99999999999999999999"};
+    static const char *const lists[] = {
+        "memory=1M",      "memory=99999999T", "part_size=1M", "file_mode=0999",          "file_mode=07777",
+        "loops=3",        "umask=01000",      "umask=-1",     "negative_ttl=-1s",        "uid=4294967295",
+        "io_timeout=1ms", "attr_ttl=",        "memory=1.5G",  "uid=99999999999999999999"};
     for (size_t i = 0; i < sizeof(lists) / sizeof(*lists); i++)
         cr_assert_eq(option_parse_list(&settings, lists[i], &why), -EINVAL, "%s was taken", lists[i]);
 }
@@ -240,6 +240,40 @@ Test(option, a_bad_toml_file_is_named_with_its_line)
     }
     cr_assert_eq(option_from_file(&settings, "/nonexistent/x.toml", &why), -EINVAL);
     cr_assert_eq(option_from_file(&settings, "/tmp", &why), -EINVAL, "a directory is no empty file");
+}
+
+Test(option, owners_have_numbers_or_names)
+{
+    cr_assert_eq(option_parse_list(&settings, "uid=root,gid=root", &why), 0, "%s", why.bytes);
+    cr_assert_eq(settings.uid, 0);
+    cr_assert_eq(settings.gid, 0);
+    cr_assert_eq(option_parse_list(&settings, "uid=12,gid=13", &why), 0);
+    cr_assert_eq(settings.uid, 12);
+    cr_assert_eq(settings.gid, 13);
+    cr_assert_eq(option_parse_list(&settings, "uid=no-such-user,gid=no-such-group,uid=1x", &why), -EINVAL);
+    cr_assert_not_null(strstr(why.bytes, "uid=no-such-user: must be a number or the name of a user"));
+    cr_assert_not_null(strstr(why.bytes, "gid=no-such-group: must be a number or the name of a group"));
+    cr_assert_not_null(strstr(why.bytes, "uid=1x"));
+}
+
+Test(option, what_is_not_there_is_believed_as_long_as_what_is_unless_said)
+{
+    cr_assert_eq(option_parse_list(&settings, "attr_ttl=7s", &why), 0);
+    cr_assert_eq(option_check(&settings, &why), 0);
+    cr_assert_eq(settings.negative_ttl, 7000);
+    cr_assert_eq(option_parse_list(&settings, "negative_ttl=0", &why), 0);
+    cr_assert_eq(option_check(&settings, &why), 0);
+    cr_assert_eq(settings.negative_ttl, 0);
+    cr_assert_eq(settings.attr_ttl, 7000);
+}
+
+Test(option, what_never_changes_is_read_only_and_believed_for_ever)
+{
+    cr_assert_eq(option_parse_list(&settings, "immutable,attr_ttl=1s", &why), 0);
+    cr_assert_eq(option_check(&settings, &why), 0);
+    cr_assert(settings.read_only);
+    cr_assert_geq(settings.attr_ttl, 365 * 86400000LL);
+    cr_assert_eq(settings.negative_ttl, settings.attr_ttl);
 }
 
 Test(option, help_names_every_option_once)

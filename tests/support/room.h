@@ -16,6 +16,7 @@ struct room_config {
     size_t memory_bytes;     /* 0: 64 MiB */
     uint64_t part_bytes;     /* 0: 8 MiB */
     int64_t attr_ttl_ms;     /* 0: 1000 */
+    int64_t negative_ttl_ms; /* 0: attr_ttl_ms */
     int64_t io_timeout_ms;   /* 0: 60 s */
     uint64_t early_bytes;    /* 0: never */
     uint64_t copy_bytes_max; /* 0: 1 GiB */
