@@ -108,6 +108,26 @@ int change_commit_gone(struct cache *cache)
 
 /* ---- Making. ---- */
 
+/* In a setgid directory all belongs to its group, and directories hand that on. A program that runs as that group is not made by who is
+ * not in it: kernels before 6.0 leave that to us. Who else is in the group the kernel knows, not we. */
+static struct maker inherit(struct inode *parent, uint32_t type, const struct maker *maker)
+{
+    const uint32_t runs_as_group = S_ISGID | S_IXGRP;
+    struct maker heir = *maker;
+
+    lock_take(&parent->lock);
+    struct attributes above = parent->wanted.attributes;
+    lock_drop(&parent->lock);
+    if (!(above.mode & S_ISGID))
+        return heir;
+    heir.gid = above.gid;
+    if (type == S_IFDIR)
+        heir.mode |= S_ISGID;
+    else if ((maker->mode & runs_as_group) == runs_as_group && maker->uid && maker->gid != above.gid)
+        heir.mode &= ~(uint32_t)S_ISGID;
+    return heir;
+}
+
 static void set_maker(const struct change *change, struct inode *inode, const struct maker *maker,
                       uint64_t size)
 {
@@ -130,10 +150,11 @@ static int plant(struct change *change, uint32_t type, const struct maker *maker
     AFTERMATH_SCOPED(aftermath, change->cache);
     LOCK_SCOPED(&names->lock);
     struct inode *inode = names_make_locked(change->cache, change->parent, change->name, type, 0, &aftermath);
+    const struct maker heir = inherit(change->parent, type, maker);
     int rc = 0;
 
     lock_take(&inode->lock);
-    set_maker(change, inode, maker, size);
+    set_maker(change, inode, &heir, size);
     names_set_target_locked(inode, change->target);
     inode->attributes_known = true;
     if (identity) {
@@ -201,9 +222,10 @@ static int make_object(struct change *change, const char *what, uint32_t type, c
     const char *bytes = change->target ? change->target : "";
     struct store_fields meta = {0};
     int64_t now_ns = clock_wall_ns();
-    struct attributes attributes = {.mode = type | (maker->mode & 07777),
-                                    .uid = maker->uid,
-                                    .gid = maker->gid,
+    const struct maker heir = inherit(change->parent, type, maker);
+    struct attributes attributes = {.mode = type | (heir.mode & 07777),
+                                    .uid = heir.uid,
+                                    .gid = heir.gid,
                                     .device = change->device,
                                     .mtime_ns = now_ns,
                                     .ctime_ns = now_ns};
@@ -224,7 +246,7 @@ static int make_object(struct change *change, const char *what, uint32_t type, c
                        : server_put_small(change->cache, what, &small, &identity, waiter);
     if (rc == 0) {
         uint64_t size = type == S_IFDIR ? 4096 : strlen(bytes);
-        rc = plant(change, type, maker, size, change->key.bytes, &identity, &meta, ret_entry);
+        rc = plant(change, type, &heir, size, change->key.bytes, &identity, &meta, ret_entry);
     } else { /* it may stand there all the same, or another one: whoever asks next asks the server */
         LOCK_SCOPED(&change->cache->names.lock);
         names_doubt_locked(&change->cache->names, change->parent, change->name);

@@ -78,15 +78,26 @@ Test(attr, modes_hostile_and_not)
         const char *key, *mode;
         uint32_t expected;
     } rows[] = {
-        {"a", "33188", S_IFREG | 0644},  {"a", "33261", S_IFREG | 0755},
-        {"a", "41471", S_IFLNK | 0777},  {"a", "420", S_IFREG | 0644},
-        {"a/", "16832", S_IFDIR | 0700}, {"a/", NULL, S_IFDIR | 0755},
-        {"a", NULL, S_IFREG | 0644},     {"a", "35309", S_IFREG | 0755},  /* setuid is stripped */
-        {"a", "16877", S_IFREG | 0755},                                   /* no directory without a slash */
-        {"a", "24576", S_IFREG | 0000},                                   /* no device has bytes */
-        {"a/", "33188", S_IFDIR | 0644}, {"a", "100644", S_IFREG | 0644}, /* octal, as rclone writes it */
-        {"a", "-1", S_IFREG | 0644},     {"a", "99999999999999999999", S_IFREG | 0644},
-        {"a", "x", S_IFREG | 0644},      {"a", "", S_IFREG | 0644},
+        {"a", "33188", S_IFREG | 0644},
+        {"a", "33261", S_IFREG | 0755},
+        {"a", "41471", S_IFLNK | 0777},
+        {"a", "420", S_IFREG | 0644},
+        {"a/", "16832", S_IFDIR | 0700},
+        {"a/", NULL, S_IFDIR | 0755},
+        {"a", NULL, S_IFREG | 0644},
+        {"a", "35309", S_IFREG | 0755}, /* setuid is stripped, */
+        {"a", "34285", S_IFREG | 0755},
+        {"a", "33700", S_IFREG | 0644}, /* ... setgid, and sticky, */
+        {"a/", "17917", S_IFDIR | 0775},
+        {"a/", "17407", S_IFDIR | 01777}, /* but of a directory, which is safer with it */
+        {"a", "16877", S_IFREG | 0755},   /* no directory without a slash */
+        {"a", "24576", S_IFREG | 0000},   /* no device has bytes */
+        {"a/", "33188", S_IFDIR | 0644},
+        {"a", "100644", S_IFREG | 0644}, /* octal, as rclone writes it */
+        {"a", "-1", S_IFREG | 0644},
+        {"a", "99999999999999999999", S_IFREG | 0644},
+        {"a", "x", S_IFREG | 0644},
+        {"a", "", S_IFREG | 0644},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         cr_assert_eq(read_object(rows[i].key, rows[i].mode, NULL, NULL).mode, rows[i].expected, "%s %s",
@@ -150,6 +161,27 @@ Test(attr, the_numbers_of_a_device_are_written_and_go_with_it)
     attr_to_meta(&written, true, &object.meta);
     cr_assert_null(store_fields_get(&object.meta, "rdev"));
     store_fields_release(&object.meta);
+}
+
+Test(attr, bits_that_a_skyvol_wrote_stay)
+{
+    static const struct {
+        const char *key, *mode;
+        uint32_t expected;
+    } rows[] = {
+        {"a", "35309", S_IFREG | 04755},  {"a", "34285", S_IFREG | 02755},  {"a", "33700", S_IFREG | 01644},
+        {"a/", "17917", S_IFDIR | 02775}, {"a/", "17407", S_IFDIR | 01777}, {"a", "33188", S_IFREG | 0644},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct store_object object = {.key = (char *)(uintptr_t)rows[i].key};
+        struct attributes attributes;
+        store_fields_add(&object.meta, "mode", rows[i].mode);
+        store_fields_add(&object.meta, "skyvol-id", "0123456789abcdef0123456789abcdef");
+        attr_from_object(&object, &defaults, &attributes);
+        cr_expect_eq(attributes.mode, rows[i].expected, "%s %s: %o", rows[i].key, rows[i].mode,
+                     attributes.mode);
+        store_fields_release(&object.meta);
+    }
 }
 
 Test(attr, what_cannot_be_read_counts_as_missing)

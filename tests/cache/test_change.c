@@ -27,6 +27,49 @@ Test(change, mkdir_writes_a_marker_with_its_attributes)
     assert_list(&room, "a", false, "b/ ");
 }
 
+/* Made, and as the bucket has them. */
+Test(change, what_is_made_in_a_setgid_directory_is_its_groups)
+{
+    for (int durability = DURABILITY_SYNC; durability <= DURABILITY_WRITEBACK; durability++) {
+        ROOM_SCOPED(room, &((struct room_config){.durability = (enum durability)durability}));
+        struct attributes wanted = {.mode = 02775, .gid = 7}, now;
+        struct maker maker = {.uid = 5, .gid = 6, .mode = 02755, .process = ROOM_PROCESS};
+        struct entry shared, entry;
+        struct handle *handle;
+        cr_assert_eq(tree_mkdir(&room, "d"), 0);
+        cr_assert_eq(tree_lookup(&room, "d", &shared), 0);
+        cr_assert_eq(cache_set_attributes(room.cache, &room.waiter, shared.inode, NULL, SET_MODE | SET_GID,
+                                          &wanted, &now),
+                     0);
+        cr_assert_eq(cache_create(room.cache, &room.waiter, shared.inode, "f", O_EXCL | O_WRONLY, &maker,
+                                  &entry, &handle),
+                     0);
+        cr_assert_eq(room_close(&room, handle), 0);
+        cr_assert_eq(entry.attributes.gid, 7);
+        cr_assert_eq(entry.attributes.mode, S_IFREG | 0755, "he is not of that group");
+        inode_unref(entry.inode);
+        maker.mode = 0750;
+        cr_assert_eq(cache_mkdir(room.cache, &room.waiter, shared.inode, "e", &maker, &entry), 0);
+        cr_assert_eq(entry.attributes.gid, 7);
+        cr_assert_eq(entry.attributes.mode, S_IFDIR | 02750);
+        inode_unref(entry.inode);
+        cr_assert_eq(cache_symlink(room.cache, &room.waiter, shared.inode, "l", "f", &maker, &entry), 0);
+        cr_assert_eq(entry.attributes.gid, 7);
+        inode_unref(entry.inode);
+        inode_unref(shared.inode);
+        size_t unsent;
+        cr_assert_eq(cache_drain(room.cache, &room.waiter, CLOCK_NEVER, &unsent), 0);
+        static const char *const keys[] = {"p/d/f", "p/d/e/", "p/d/l"};
+        for (size_t i = 0; i < 3; i++) {
+            struct store_object object;
+            cr_assert(memory_store_peek(room.bucket, keys[i], &object, NULL));
+            cr_expect_str_eq(store_fields_get(&object.meta, "gid"), "7", "%s", keys[i]);
+            cr_expect_str_eq(store_fields_get(&object.meta, "uid"), "5", "%s", keys[i]);
+            store_object_release(&object);
+        }
+    }
+}
+
 Test(change, mkdir_over_an_implied_directory_or_a_file_is_EEXIST)
 {
     ROOM_SCOPED(room, NULL);
