@@ -61,6 +61,13 @@ int attr_parse_time(const char *text, int64_t *ret_ns)
     return 0;
 }
 
+int64_t attr_clamp_time(int64_t ns)
+{
+    const int64_t limit = SECONDS_MAX * SECOND_NS;
+
+    return ns > limit ? limit : ns < -limit ? -limit : ns;
+}
+
 void attr_print_time(int64_t ns, char out[32])
 {
     uint64_t magnitude = ns < 0 ? -(uint64_t)ns : (uint64_t)ns;

@@ -33,6 +33,8 @@ void attr_to_meta(const struct attributes *attributes, bool with_mtime, struct s
 /* "1700000000.123456789" or "1700000000" to ns, and back; -EINVAL. */
 int attr_parse_time(const char *text, int64_t *ret_ns);
 void attr_print_time(int64_t ns, char out[32]);
+/* The nearest time that attr_parse_time() takes. */
+int64_t attr_clamp_time(int64_t ns);
 /* "8:1" to a number as the kernel's protocol has it (12 bits major, 20 bits minor), and back; -EINVAL. */
 int attr_parse_device(const char *text, uint64_t *ret_device);
 void attr_print_device(uint64_t device, char out[ATTR_DEVICE_MAX]);

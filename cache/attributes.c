@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "cache/attr.h"
 #include "cache/change.h"
 #include "cache/content.h"
 #include "cache/lookup.h"
@@ -79,11 +80,11 @@ static int apply_setting(void *context, const struct inode *inode, struct wanted
     if (mask & SET_GID)
         now->gid = wanted->gid;
     if (mask & SET_ATIME)
-        now->atime_ns = wanted->atime_ns;
+        now->atime_ns = attr_clamp_time(wanted->atime_ns);
     if (mask & SET_ATIME_NOW)
         now->atime_ns = now_ns;
     if (mask & SET_MTIME)
-        now->mtime_ns = wanted->mtime_ns;
+        now->mtime_ns = attr_clamp_time(wanted->mtime_ns);
     if (mask & SET_MTIME_NOW)
         now->mtime_ns = now_ns;
     if (mask & (SET_MTIME | SET_MTIME_NOW))
@@ -175,7 +176,8 @@ static int send(struct inode *inode, struct waiter *waiter)
     return 0;
 }
 
-static int change_file(struct inode *inode, struct waiter *waiter, attributes_apply *apply, void *context)
+/* Recorded, and sent when somebody asks. */
+static int change_here(struct inode *inode, attributes_apply *apply, void *context, bool *ret_sent_later)
 {
     WANTED_SCOPED next = {0};
     int rc = recording_take(inode);
@@ -191,9 +193,34 @@ static int change_file(struct inode *inode, struct waiter *waiter, attributes_ap
         if (!inode->orphan)
             uploader_note_dirty_locked(inode);
     }
-    bool wait = !sent_later(inode);
+    *ret_sent_later = sent_later(inode);
     lock_drop(&inode->lock);
-    return rc == 0 && wait ? send(inode, waiter) : rc;
+    return rc;
+}
+
+static int change_file(struct inode *inode, struct waiter *waiter, attributes_apply *apply, void *context)
+{
+    bool later;
+    int rc = change_here(inode, apply, context, &later);
+
+    return rc == 0 && !later ? send(inode, waiter) : rc;
+}
+
+static bool has_size(struct inode *inode, uint64_t size)
+{
+    LOCK_SCOPED(&inode->lock);
+    return inode->wanted.attributes.size == size;
+}
+
+/* ftruncate changes the times also where it changes nothing else (truncate need not); what is unsent has got them already. They go up
+ * at the close. */
+static int touch_clean(struct inode *inode)
+{
+    lock_take(&inode->lock);
+    bool clean = inode->wanted.content_version == inode->remote.content_version;
+    lock_drop(&inode->lock);
+    struct setting setting = {.mask = SET_MTIME_NOW};
+    return clean ? change_here(inode, apply_setting, &setting, &clean) : 0;
 }
 
 int attributes_change(struct inode *inode, struct waiter *waiter, attributes_apply *apply, void *context)
@@ -212,7 +239,10 @@ static int set_size(struct inode *inode, const struct handle *handle, uint64_t s
 
     if (inode->type != S_IFREG)
         return inode->type == S_IFDIR ? -EISDIR : -EINVAL;
+    bool same = handle && size > 0 && has_size(inode, size);
     rc = content_truncate(inode, waiter, size);
+    if (rc == 0 && same)
+        rc = touch_clean(inode);
     if (rc < 0 || handle)
         return rc;
     lock_take(&inode->lock);
@@ -229,7 +259,9 @@ static bool only_here(const struct inode *inode, unsigned mask)
 static void set_access_time(struct inode *inode, unsigned mask, const struct attributes *wanted)
 {
     LOCK_SCOPED(&inode->lock);
-    inode->wanted.attributes.atime_ns = mask & SET_ATIME_NOW ? clock_wall_ns() : wanted->atime_ns;
+    struct attributes *now = &inode->wanted.attributes;
+    now->ctime_ns = clock_wall_ns();
+    now->atime_ns = mask & SET_ATIME_NOW ? now->ctime_ns : attr_clamp_time(wanted->atime_ns);
 }
 
 /* Without a waiter only what needs no request: a file that is sent later anyway. */

@@ -251,15 +251,14 @@ static int truncate_locked(struct inode *inode, uint64_t size)
                                     .base_size = smaller(inode->base_size, size),
                                     .whole_replacement = inode->whole_replacement || size == 0,
                                     .now_ns = clock_wall_ns()};
-    if (size == old && size > 0)
+    bool clean = inode->wanted.content_version == inode->remote.content_version;
+    if (size == old && size > 0 && clean)
         return 0;
-    int rc = size == old ? 0 : recording_content_locked(inode, &change);
+    int rc = recording_content_locked(inode, &change);
     if (rc < 0)
         return rc;
     if (size < old || size == 0)
         cut_locked(inode, size);
-    if (size == old)
-        return 0;
     inode->wanted.attributes.size = size;
     note_change_locked(inode, smaller(size, old), size > old ? size : old, change.now_ns);
     inode_check_locked(inode);

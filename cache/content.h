@@ -27,7 +27,8 @@ struct handle {
 int content_open(struct inode *inode, int flags, pid_t process, struct handle **ret_handle,
                  struct opened *ret_opened);
 /* ftruncate and truncate: local at once; extends by zeros, cuts extents and base_size. With NULL waiter -EAGAIN where
- * it would have to wait for held writers. */
+ * it would have to wait for held writers. To the size that it has: only the times change, and those of a clean file do not, for
+ * which its bytes would go up again; of an empty one they do. */
 int content_truncate(struct inode *inode, struct waiter *waiter, uint64_t size);
 /* All or nothing, as cache_write(); append: at the size as it stands, whatever `offset` says. */
 int content_write(struct inode *inode, struct waiter *waiter, const void *bytes, size_t size, uint64_t offset,

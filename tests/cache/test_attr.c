@@ -184,6 +184,20 @@ Test(attr, bits_that_a_skyvol_wrote_stay)
     }
 }
 
+Test(attr, times_that_cannot_be_kept_become_the_nearest_that_can)
+{
+    static const int64_t rows[] = {INT64_MIN, INT64_MIN + 1, INT64_MAX, INT64_MAX - 1};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        int64_t kept = attr_clamp_time(rows[i]), read;
+        char text[32];
+        attr_print_time(kept, text);
+        cr_assert_eq(attr_parse_time(text, &read), 0, "%s", text);
+        cr_assert_eq(read, kept);
+        cr_assert_eq(kept < 0, rows[i] < 0);
+    }
+    cr_assert_eq(attr_clamp_time(INT64_C(-1500000000)), INT64_C(-1500000000));
+}
+
 Test(attr, what_cannot_be_read_counts_as_missing)
 {
     struct attributes attributes = read_object("a", NULL, "4294967295", "soon");

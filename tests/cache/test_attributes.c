@@ -108,6 +108,56 @@ Test(attributes, truncate_by_path_is_in_the_bucket_when_it_returns)
     cr_assert_eq(set(&room, "d", SET_SIZE, &wanted, &now), -EISDIR);
 }
 
+static int64_t mtime_of(struct room *room, const char *path)
+{
+    struct attributes attributes;
+    cr_assert_eq(tree_stat(room, path, &attributes), 0);
+    return attributes.mtime_ns;
+}
+
+Test(attributes, ftruncate_to_the_same_size_moves_the_time_and_sends_no_bytes)
+{
+    ROOM_SCOPED(room, NULL);
+    struct attributes wanted = {.mtime_ns = INT64_C(1600000000000000000)}, now;
+    struct handle *handle;
+    cr_assert_eq(tree_write(&room, "f", "12345"), 0);
+    cr_assert_eq(set(&room, "f", SET_MTIME, &wanted, &now), 0);
+    wanted.size = 5;
+    cr_assert_eq(set(&room, "f", SET_SIZE, &wanted, &now), 0);
+    cr_assert_eq(now.mtime_ns, wanted.mtime_ns, "truncate changed nothing");
+    size_t puts = memory_store_logged(room.bucket, STORE_PUT, NULL);
+    cr_assert_eq(tree_open(&room, "f", O_WRONLY, &handle), 0);
+    cr_assert_eq(cache_set_attributes(room.cache, NULL, room_inode(handle), handle, SET_SIZE, &wanted, &now),
+                 0);
+    cr_assert_gt(now.mtime_ns, wanted.mtime_ns);
+    cr_assert(has_meta(&room, "p/f", "mtime", "1600000000"), "it goes up at the close");
+    cr_assert_eq(room_close(&room, handle), 0);
+    cr_assert_not(has_meta(&room, "p/f", "mtime", "1600000000"));
+    cr_assert_eq(memory_store_logged(room.bucket, STORE_PUT, NULL), puts);
+    cr_assert(tree_holds(&room, "p/f", "12345"));
+}
+
+Test(attributes, to_truncate_what_is_unsent_or_empty_to_its_size_moves_the_time)
+{
+    ROOM_SCOPED(room, NULL);
+    struct attributes wanted = {.mtime_ns = INT64_C(1600000000000000000), .size = 5}, now;
+    struct handle *handle;
+    cr_assert_eq(room_create(&room, "f", &handle), 0);
+    cr_assert_eq(cache_write(room.cache, &room.waiter, handle, "12345", 5, 0), 0);
+    cr_assert_eq(set(&room, "f", SET_MTIME, &wanted, &now), 0);
+    cr_assert_eq(room_truncate(&room, handle, 5), 0);
+    cr_assert_gt(mtime_of(&room, "f"), wanted.mtime_ns);
+    cr_assert_eq(room_close(&room, handle), 0);
+    cr_assert(tree_holds(&room, "p/f", "12345"));
+    cr_assert_eq(memory_store_logged(room.bucket, STORE_PUT, NULL), 1);
+    cr_assert_eq(tree_write(&room, "e", ""), 0);
+    cr_assert_eq(set(&room, "e", SET_MTIME, &wanted, &now), 0);
+    cr_assert_eq(tree_open(&room, "e", O_WRONLY | O_TRUNC, &handle), 0);
+    cr_assert_eq(room_close(&room, handle), 0);
+    cr_assert_gt(mtime_of(&room, "e"), wanted.mtime_ns);
+    cr_assert_not(has_meta(&room, "p/e", "mtime", "1600000000"));
+}
+
 Test(attributes, of_a_file_that_is_being_written_ride_on_its_next_upload)
 {
     ROOM_SCOPED(room, NULL);
@@ -142,8 +192,11 @@ Test(attributes, access_times_stay_here)
     ROOM_SCOPED(room, NULL);
     struct attributes wanted = {.atime_ns = 5}, now;
     memory_store_put_text(room.bucket, "p/f", "x");
+    cr_assert_eq(tree_stat(&room, "f", &now), 0);
+    int64_t changed_ns = now.ctime_ns;
     cr_assert_eq(set(&room, "f", SET_ATIME, &wanted, &now), 0);
     cr_assert_eq(now.atime_ns, 5);
+    cr_assert_gt(now.ctime_ns, changed_ns);
     cr_assert_eq(memory_store_logged(room.bucket, STORE_COPY, NULL), 0);
 }
 
