@@ -9,8 +9,6 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
-#include "cache/server.h"
-
 #define SECOND_NS      INT64_C(1000000000)
 #define SECONDS_MAX    (INT64_C(1) << 33) /* 1697 to 2242: what fits int64 nanoseconds with room to reckon */
 #define DIRECTORY_SIZE 4096
@@ -133,13 +131,11 @@ static uint32_t choose_type(const struct store_object *object, uint32_t mode)
     return type == S_IFLNK || (attr_is_special(type) && object->size == 0) ? type : S_IFREG;
 }
 
-/* Where a skyvol wrote it, the bits are what its users set. That is a word, no proof: who writes the bucket can forge it, as the owner
- * beside it. So a mount is nosuid. The sticky bit of a directory only takes rights away. */
-static uint32_t choose_bits(const struct store_object *object, uint32_t type)
+/* Who writes the bucket can write any word, a skyvol-id too: no program out of it runs as its owner, also where root copies it to a
+ * place that is not nosuid. The bits of a directory run nothing: sticky takes rights away, setgid says whose what is made in it is. */
+static uint32_t choose_bits(uint32_t type)
 {
-    bool ours = store_fields_get(&object->meta, SERVER_ID_FIELD) != NULL;
-
-    return ours ? 07777 : type == S_IFDIR ? 01777 : 0777;
+    return type == S_IFDIR ? 03777 : 0777;
 }
 
 static void take_id(const struct store_fields *meta, const char *name, uint32_t *id)
@@ -165,7 +161,7 @@ void attr_from_object(const struct store_object *object, const struct attr_defau
     uint32_t usual = type == S_IFDIR ? defaults->dir_mode : type == S_IFLNK ? 0777 : defaults->file_mode;
 
     *ret_attributes = (struct attributes){
-        .mode = type | ((told ? mode : usual) & choose_bits(object, type)),
+        .mode = type | ((told ? mode : usual) & choose_bits(type)),
         .uid = defaults->uid,
         .gid = defaults->gid,
         .size = type == S_IFDIR ? DIRECTORY_SIZE : object->size,

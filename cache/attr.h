@@ -4,9 +4,9 @@
  * Kinds: a symlink's object has its target as body; a fifo's, socket's or device's is empty, and its mode tells what it is. Which
  * device (rdev) s3fs writes nowhere: x-amz-meta-rdev, "major:minor" in decimal, is our own; one without it is device 0:0.
  *
- * Hostile metadata is data: setuid and setgid bits, and the sticky bits of files, are stripped where no skyvol wrote them
- * (skyvol-id), ranges are checked, a value that cannot be read counts as missing. A mode of a type that is none of these, of a directory where the key has no slash at its end,
- * or of a fifo, socket or device whose object has bytes, is one of a regular file: what is there can be read.
+ * Hostile metadata is data: setuid, setgid and sticky bits of files are stripped, setuid of directories too, ranges are checked, a
+ * value that cannot be read counts as missing. A mode of a type that is none of these, of a directory where the key has no
+ * slash at its end, or of a fifo, socket or device whose object has bytes, is one of a regular file: what is there can be read.
  * Names: x-amz-meta-mode, -uid, -gid, -mtime, -ctime, -rdev (bare here).
  */
 #ifndef CACHE_ATTR_H

@@ -163,13 +163,13 @@ Test(attr, the_numbers_of_a_device_are_written_and_go_with_it)
     store_fields_release(&object.meta);
 }
 
-Test(attr, bits_that_a_skyvol_wrote_stay)
+Test(attr, only_bits_that_run_nothing_stay_whoever_wrote_them)
 {
     static const struct {
         const char *key, *mode;
         uint32_t expected;
     } rows[] = {
-        {"a", "35309", S_IFREG | 04755},  {"a", "34285", S_IFREG | 02755},  {"a", "33700", S_IFREG | 01644},
+        {"a", "35309", S_IFREG | 0755},   {"a", "34285", S_IFREG | 0755},   {"a", "33700", S_IFREG | 0644},
         {"a/", "17917", S_IFDIR | 02775}, {"a/", "17407", S_IFDIR | 01777}, {"a", "33188", S_IFREG | 0644},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
