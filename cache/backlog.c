@@ -61,6 +61,12 @@ static const char *path_of(const struct cache *cache, const char *key)
     return strncmp(key, cache->prefix, length) == 0 ? key + length : "";
 }
 
+static bool is_refused_locked(const struct inode *inode)
+{
+    bool settled = !inode->upload_busy && !inode->publish && inode->parked_rc;
+    return settled && (inode->parked_refused || uploader_stuck(inode->parked_rc));
+}
+
 static void tell(struct inode *inode, cache_unsent_each *each, void *context)
 {
     struct cache *cache = inode->cache;
@@ -81,6 +87,8 @@ static void tell(struct inode *inode, cache_unsent_each *each, void *context)
                                 .bytes = inode->type == S_IFREG ? extents_bytes(&inode->dirty) : 0,
                                 .parked = inode->parked_rc != 0,
                                 .conflict = inode->parked_rc == -ESTALE,
+                                .rc = inode->parked_rc,
+                                .refused = is_refused_locked(inode),
                                 .lasting = !inode->upload_busy && !inode->publish &&
                                            uploader_stuck(inode->parked_rc),
                                 .why = why};
@@ -96,11 +104,18 @@ static void tell_leaving(struct inode *inode, cache_unsent_each *each, void *con
     lock_take(&cache->names.lock);
     STRING_SCOPED *key = xstrdup(inode->veiled[0] ? inode->veiled[0] : "");
     int failed = inode->delete_attempts ? inode->delete_rc : 0;
+    bool refused = failed && deleter_refused_locked(inode);
     lock_drop(&cache->names.lock);
     if (failed)
         snprintf(why, sizeof why, "to be deleted, tried in vain: %s", err_name(failed));
-    struct cache_unsent told = {
-        .path = path_of(cache, key), .key = key, .local = "", .parked = failed != 0, .why = why};
+    struct cache_unsent told = {.path = path_of(cache, key),
+                                .key = key,
+                                .local = "",
+                                .leaving = true,
+                                .rc = failed,
+                                .parked = failed != 0,
+                                .refused = refused,
+                                .why = why};
     each(context, &told);
 }
 
@@ -125,7 +140,8 @@ static void tell_waiting(void *context, const struct cache_unsent *unsent)
 {
     const struct waiting *waiting = context;
     struct cache_unsent told = *unsent;
-    told.parked = told.lasting = true;
+    told.parked = told.refused = told.lasting = true;
+    told.rc = -EROFS;
     told.why = "it waits until this is mounted for writing: this mount is read-only";
     waiting->each(waiting->context, &told);
 }
@@ -188,6 +204,8 @@ int cache_publish(struct cache *cache, const char *path)
         inode_unref(inodes[i]);
     }
     free(inodes);
+    STRING_SCOPED *key = xprintf("%s%s", cache->prefix, path);
+    deleter_hurry(cache->deleter, *path ? key : "");
     return found || is_known(cache, path) ? 0 : -ENOENT;
 }
 

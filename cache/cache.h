@@ -298,12 +298,18 @@ struct cache_unsent {
     uint64_t local_offset; /* ... where they begin in it: that of a small one is shared (slab.h) */
     uint64_t bytes;        /* dirty */
     bool parked, conflict;
+    bool leaving; /* what is unsent is a delete */
+    int rc;       /* of the try that failed; 0: none did */
+    bool
+        refused; /* parked, nothing of it is on its way, and no server that comes back or calms down will mend it. What is asked for
+                     (cache_publish) is not refused before it has been tried again */
     bool lasting; /* parked, and no further try is made unless somebody asks (cache_publish) or changes it */
     const char *why; /* "not sent yet", or what went wrong */
 };
 typedef void cache_unsent_each(void *context, const struct cache_unsent *unsent);
 void cache_unsent(struct cache *cache, cache_unsent_each *each, void *context);
-/* All unsent at or below `path` ("a/b"; "": everything) is to go up now: also what is open, and what is parked is tried again.
+/* All unsent at or below `path` ("a/b"; "": everything) is to go up now: also what is open, and what is parked, or failed to be
+ * deleted, is tried again at once.
  * -ENOENT: no such name here. Does not wait: cache_drain(), or look at cache_unsent(). */
 int cache_publish(struct cache *cache, const char *path);
 /* What is known of the bucket at and below `path` ("a/b"; "": everything) is forgotten, here and by the kernel: whoever looks next

@@ -116,6 +116,7 @@ struct item {
     int rc;
     bool begun;     /* its object is to go now */
     bool postponed; /* somebody works on its name */
+    bool refused;   /* rc is the server's last word */
     char code[64];
     char *veiled[2]; /* keys that it veiled */
 };
@@ -306,6 +307,7 @@ static void delete_all(struct cache *cache, struct item *items, size_t count, in
     for (size_t i = 0; i < some; i++) {
         struct item *item = all[i].owner;
         item->rc = all[i].rc;
+        item->refused = all[i].refused;
         memcpy(item->code, all[i].code, sizeof item->code);
     }
     free(all);
@@ -335,6 +337,7 @@ static void fail_locked(struct deleter *deleter, struct item *item)
     if (item->rc != -EINTR) {
         inode->delete_attempts++;
         inode->delete_rc = item->rc;
+        inode->delete_refused = item->refused || item->rc == -EACCES;
     }
     inode->delete_due_ms = clock_ms() + server_backoff_ms(inode->delete_attempts);
     rest_locked(deleter, inode, &deleter->resting);
@@ -649,6 +652,20 @@ static int await(struct deleter *deleter, const char *prefix, bool entries, stru
         rc = waiter ? gate_wait_locked(&deleter->changed, &names->lock, waiter, deadline_ms) : -EAGAIN;
     }
     return rc;
+}
+
+void deleter_hurry(struct deleter *deleter, const char *path)
+{
+    STRING_SCOPED *below = xprintf("%s%s", path, *path ? "/" : "");
+    LOCK_SCOPED(&deleter->cache->names.lock);
+    left_locked(deleter, below, false, true);
+    if (*path)
+        left_locked(deleter, path, false, true);
+}
+
+bool deleter_refused_locked(const struct inode *inode)
+{
+    return inode->delete_refused && !inode->leaving_now && backs_off(inode);
 }
 
 int deleter_await(struct deleter *deleter, const char *prefix, struct waiter *waiter, int64_t deadline_ms)

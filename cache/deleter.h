@@ -38,6 +38,11 @@ int deleter_await(struct deleter *deleter, const char *prefix, struct waiter *wa
 int deleter_await_entries(struct deleter *deleter, const char *directory, struct waiter *waiter,
                           int64_t deadline_ms);
 
+/* What failed to go at such a key, or below it ("p/a" and "p/a/b"; "": all), is tried again now. Nobody waits. */
+void deleter_hurry(struct deleter *deleter, const char *path);
+/* The last try ended by a refusal, and the next one is not due. */
+bool deleter_refused_locked(const struct inode *inode);
+
 struct deleter_report {
     size_t count, failing;
     int64_t oldest_ms; /* age; 0: none */

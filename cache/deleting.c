@@ -32,6 +32,7 @@ static void settle(struct deleting *one, int rc, const struct store_error *error
 {
     one->done = true;
     one->rc = rc == -ECANCELED ? -EINTR : rc;
+    one->refused = error && error->refused;
     snprintf(one->code, sizeof one->code, "%s", error ? error->code : "");
 }
 
@@ -97,6 +98,7 @@ static void hear_many(struct deleting *group, size_t count, const char *const *k
             if (call->rc == 0 && call->failures[f].rc != -ENOENT &&
                 strcmp(call->failures[f].key, group[i].key) == 0) {
                 group[i].rc = call->failures[f].rc;
+                group[i].refused = call->failures[f].rc != -EIO; /* those that pass were asked for again */
                 snprintf(group[i].code, sizeof group[i].code, "%s", call->failures[f].code);
             }
     }

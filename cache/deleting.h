@@ -19,6 +19,7 @@ struct deleting {
     bool any;       /* whatever version stands there */
     int rc;         /* the answer: 0 (gone), -ESTALE (another version stands there, and stays), or an error */
     void *owner;
+    bool refused;  /* rc is the server's last word, as store_error has it */
     bool done;     /* its own */
     char code[64]; /* what the server called the error; "" */
 };

@@ -121,7 +121,8 @@ struct inode {
     bool leaving_now;      /* the deleter is at work on it */
     bool deleting;         /* ... and a DELETE of its object is under way */
     int delete_attempts;   /* that failed in a row, */
-    int delete_rc;         /* the last one so */
+    int delete_rc;         /* the last one so, */
+    bool delete_refused;   /* ... which was the server's last word */
     int64_t delete_due_ms; /* when the next one is due */
     int64_t leaving_since_ms;
 
@@ -190,7 +191,9 @@ struct inode {
     int holds;         /* > 0: no upload starts (rename, unlink at work); see upload_hold() */
     bool writers_held; /* the last round of an upload: writers wait at `changed` */
     bool damaged;      /* held for good: nothing of it goes up, whoever asks (restore.h) */
-    int parked_rc;     /* why it stays here: 0, or the error of the last try */
+    int parked_rc;     /* why it stays here: 0, or the error of the last try, */
+    bool
+        parked_refused; /* ... which was the server's last word: the next try ends so, too, unless somebody mends something */
     char parked_why[160];
     struct list syncs;  /* struct cache_sync that wait for a version */
     struct list unsent; /* in uploader->unsent while dirty, under uploader's lock */

@@ -218,8 +218,10 @@ void outcome_heard(struct upload *upload, struct errand *errand)
     upload->unsettled_rc = rc;
     if (rc < 0 && !upload->unsettled)
         recording_tried(upload);
-    if (rc < 0 && !upload->unsettled && has_lost_parts(op, &error))
+    if (rc < 0 && !upload->unsettled && has_lost_parts(op, &error)) {
         upload_drop_multipart(upload);
+        error.refused = false;
+    }
     if (rc == 0 && op == STORE_PUT)
         uploader_count_sent(upload->uploader, 0, errand->bytes, 0);
     errand_free(errand);

@@ -204,7 +204,7 @@ void sending_granted_part(struct upload *upload, struct errand *errand)
                                 &upload->parts[errand->part].content_version);
     if (rc < 0) {
         drop_part(upload, errand);
-        upload_fail(upload, rc, "the local file cannot be read");
+        upload_fail_local(upload, rc);
         return;
     }
     if (length == 0) { /* cut off in the meantime; should the file grow again, `unread` tells */
@@ -482,7 +482,7 @@ void sending_whole(struct upload *upload, struct errand *errand)
     if (rc < 0 || !fits) {
         errand_free(errand);
         if (rc < 0)
-            upload_fail(upload, rc, "the local file cannot be read");
+            upload_fail_local(upload, rc);
         else
             upload_start_over(upload); /* it grew beyond what we had room for */
         return;

@@ -245,13 +245,14 @@ static void park(struct upload *upload, int rc)
     uploader_poke(upload->inode); /* a sync that came since starts another try */
 }
 
-static void tell_failure(struct upload *upload, int rc, const char *words)
+static void tell_failure(struct upload *upload, int rc, bool refused, const char *words)
 {
     struct inode *inode = upload->inode;
     const char *key = upload->key ? upload->key : "a file without a name";
     upload->attempts++;
     lock_take(&inode->lock);
     inode->parked_rc = public_error(rc);
+    inode->parked_refused = refused;
     snprintf(inode->parked_why, sizeof inode->parked_why, "%s: %s", err_name(rc), words);
     uint64_t offset = 0;
     STRING_SCOPED *path =
@@ -266,13 +267,13 @@ static void tell_failure(struct upload *upload, int rc, const char *words)
 }
 
 /* The try is over. Who waits hears it now; errands that still run end first. */
-void upload_fail(struct upload *upload, int rc, const char *words)
+static void fail(struct upload *upload, int rc, bool refused, const char *words)
 {
     if (rc == -ESTALE && upload->copying && !upload->displaced) {
         log_info("attributes of %s: ESTALE: another client replaced the object", upload->key);
         uploader_forgo_attributes(upload->inode);
     } else {
-        tell_failure(upload, rc, words);
+        tell_failure(upload, rc, refused, words);
         uploader_answer(upload->inode, public_error(rc));
     }
     if (list_empty(&upload->errands)) {
@@ -285,17 +286,27 @@ void upload_fail(struct upload *upload, int rc, const char *words)
     upload->halt_rc = rc;
 }
 
+void upload_fail(struct upload *upload, int rc, const char *words)
+{
+    fail(upload, rc, public_error(rc) != -EIO, words);
+}
+
+void upload_fail_local(struct upload *upload, int rc)
+{
+    fail(upload, rc, true, "the local file cannot be read");
+}
+
 void upload_fail_call(struct upload *upload, int rc, const struct store_error *error)
 {
     BUF_SCOPED words = BUF_INIT;
     store_error_print(error, rc, &words);
-    upload_fail(upload, rc, words.bytes);
+    fail(upload, rc, error->refused, words.bytes);
 }
 
 /* It did not happen, and nobody is to blame: once more, and only if that goes on does anybody hear of it. */
 void upload_fail_quietly(struct upload *upload, const char *words)
 {
-    tell_failure(upload, -EIO, words);
+    tell_failure(upload, -EIO, false, words);
     if (upload->attempts >= QUIET_ATTEMPTS)
         uploader_answer(upload->inode, -EIO);
     park(upload, -EIO);

@@ -243,6 +243,9 @@ void upload_start_over(struct upload *upload);
 bool upload_fits_locked(const struct upload *upload);
 /* The try is over: who waits hears it now; errands that still run end first, then it is parked. */
 void upload_fail(struct upload *upload, int rc, const char *words);
+/* The same where its bytes cannot be read here. */
+void upload_fail_local(struct upload *upload, int rc);
+/* The same with the words of the store, and whether that was a refusal. */
 void upload_fail_call(struct upload *upload, int rc, const struct store_error *error);
 /* True when the upload is to rest, and does if nothing runs any more: no new errand then. */
 bool upload_halts(struct upload *upload);

@@ -32,9 +32,10 @@ static const struct command {
      "take the directory away; its daemon sends what is unsent",
      "Returns when DIR is free; what is still unsent goes on being uploaded, also after a reboot at the next "
      "mount.\n"
-     "--wait waits for that too, also when DIR was unmounted before. Exits 1 when something cannot be sent, "
-     "and prints\n"
-     "where it is kept.\n"},
+     "--wait waits for that too, also when DIR was unmounted before. Exits 1 when the server refuses "
+     "something, and\n"
+     "prints why, where it is kept, and what can be done: with --wait as soon as nothing else is on its "
+     "way.\n"},
     {"status", command_status, "skyvol status DIR|--all [--json]",
      "what a mount does, holds and could not send",
      "DIR is a mount, or a cache directory that nobody mounts. --all: all mounts of this user, daemons that "
@@ -44,12 +45,15 @@ static const struct command {
     {"flush", command_flush, "skyvol flush DIR|FILE...",
      "send what is unsent and wait until it is in the bucket",
      "Of a mount, of anything below one, or of a cache directory that nobody mounts. Shows how far it is. "
-     "Exits 1 when\n"
-     "something cannot be sent, and says why. What a server refuses that may change its mind (403, no such "
-     "bucket) is\n"
-     "tried again and waited for: see skyvol status; for scripts: timeout 300 skyvol flush DIR. Ctrl-C ends "
-     "the waiting,\n"
-     "not the sending.\n"},
+     "What was\n"
+     "refused before is tried once more at once. Exits 1 as soon as all that is left is refused (403, no "
+     "such "
+     "bucket, too\n"
+     "large, a conflict), and prints each such file, why, and what can be done. A server that is away or "
+     "busy "
+     "is waited\n"
+     "for; for scripts: timeout 300 skyvol flush DIR. Ctrl-C ends the waiting, not the sending of a "
+     "mount.\n"},
     {"discard", command_discard, "skyvol discard DIR FILE [--yes]", "give up the unsent changes of one file",
      "FILE is a path below DIR, a mount or a cache directory that nobody mounts. It is again what the bucket "
      "holds, or\n"
@@ -178,20 +182,38 @@ void command_print_place(const struct json *file, struct buf *ret_place)
         buf_printf(ret_place, ", from byte %lld on", offset);
 }
 
+static void name_one(const struct json *file, bool refused)
+{
+    const char *key = json_get_string(file, "key"), *why = json_get_string(file, "why");
+    const char *remedy = json_get_string(file, "remedy");
+    bool leaving = false;
+    BUF_SCOPED place = BUF_INIT;
+    BUF_SCOPED line = BUF_INIT;
+    json_get_bool(file, "leaving", &leaving);
+    command_print_place(file, &place);
+    buf_printf(&line, "%s %s (%s)", key,
+               leaving   ? "was removed here, and still stands in the bucket"
+               : refused ? "cannot go up"
+                         : "was not sent",
+               why);
+    if (!leaving)
+        buf_printf(&line, ": its %lld bytes are kept in %s", command_number(file, "bytes"),
+                   place.length ? place.bytes : "the journal");
+    if (remedy)
+        buf_printf(&line, "; %s", remedy);
+    words_say("%s", line.bytes);
+}
+
 void command_name_unsent(const struct json *answer, bool all)
 {
     const struct json *unsent = json_get(answer, "unsent");
     for (size_t i = 0; i < json_count(unsent); i++) {
         const struct json *file = json_at(unsent, i);
-        bool lasting = false, parked = false;
+        bool lasting = false, refused = false;
         json_get_bool(file, "lasting", &lasting);
-        json_get_bool(file, "parked", &parked);
-        BUF_SCOPED place = BUF_INIT;
-        command_print_place(file, &place);
-        if (all || lasting)
-            words_say("%s %s (%s): its %lld bytes are kept in %s", json_get_string(file, "key"),
-                      lasting ? "cannot go up" : "was not sent", json_get_string(file, "why"),
-                      command_number(file, "bytes"), place.length ? place.bytes : "the journal");
+        json_get_bool(file, "refused", &refused);
+        if (all || lasting || refused)
+            name_one(file, lasting || refused);
     }
     long long more = command_number(answer, "unsent_files") - (long long)json_count(unsent);
     if (all && more > 0)

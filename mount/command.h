@@ -24,7 +24,7 @@ int command_connect(const char *path, const struct place_mount *mount, int *ret_
 /* One question to the daemon of a TARGET_DAEMON. -errno, and it has been said why and what to do; -ENOENT: there is no such file. */
 int command_ask(const struct target *target, const char *request, const char *path, int64_t timeout_ms,
                 struct json **ret_answer);
-/* The unsent files that no further try will send, or all that an answer lists, a line each on stderr. */
+/* The unsent files that are refused, or all that an answer lists, a line each on stderr: why, and what can be done. */
 void command_name_unsent(const struct json *answer, bool all);
 /* Where the bytes of an unsent file are kept, for people; empty: in no file of their own. */
 void command_print_place(const struct json *file, struct buf *ret_place);

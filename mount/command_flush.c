@@ -1,4 +1,6 @@
 #include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +12,7 @@
 #include "mount/cold.h"
 #include "mount/command.h"
 #include "mount/control.h"
+#include "mount/flushing.h"
 #include "mount/progress.h"
 #include "mount/unsent.h"
 #include "mount/words.h"
@@ -17,14 +20,14 @@
 #define LOOK_MS 200   /* between two looks; longer where a look takes longer */
 #define GONE_MS 10000 /* for a daemon that is being started again, or taken over from */
 
-/* How it stands with what is flushed. True: it is over, with the exit status. */
-static bool is_over(const struct json *status, int *ret_code)
+/* What is left when nothing is on its way any more is refused. The exit status. */
+static int tell_end(const struct json *answer, const char *word)
 {
-    long long files = command_number(status, "unsent_files"), lasting = command_number(status, "lasting");
-    if (files > lasting)
-        return false;
-    *ret_code = lasting ? 1 : 0;
-    return true;
+    if (!command_number(answer, "unsent_files"))
+        return 0;
+    command_name_unsent(answer, true);
+    words_say("try again with: skyvol flush %s; give one up with: skyvol discard DIR FILE", word);
+    return 1;
 }
 
 static void pause_after(int64_t took_ms)
@@ -116,8 +119,8 @@ static int wait_for(const struct target *target, const char *word)
     if (rc == 0 && progress.drawn && look(target, &status) == 0)
         progress_show(&progress, status);
     progress_end(&progress);
-    if (rc == 0 && is_over(answer, &code))
-        command_name_unsent(answer, false);
+    if (rc == 0)
+        code = tell_end(answer, word);
     json_free(answer);
     json_free(status);
     return code;
@@ -138,28 +141,60 @@ static int begin(const struct target *target, const char *word)
 
 /* ---- Of a cache directory that nobody mounts. ---- */
 
-static int wait_cold(struct cold *cold, const char *word)
+/* The waiting, on a thread of its own; the command's shows how far it is. */
+struct waiting {
+    struct cold *cold;
+    struct unsent failed;
+    atomic_bool over;
+    int rc;
+};
+
+static void *wait_behind(void *context)
+{
+    struct waiting *waiting = context;
+    struct cold *cold = waiting->cold;
+    waiting->rc = flushing_wait(cold->rooms.cache, cold->settings.durability == DURABILITY_LOCAL,
+                                cold_waiter(), "", &waiting->failed);
+    atomic_store(&waiting->over, true);
+    return NULL;
+}
+
+static void show_progress(struct waiting *waiting, const char *word)
 {
     struct progress progress;
-    int code = 1;
-    bool over = false;
     progress_init(&progress, word, isatty(STDERR_FILENO));
-    while (!over && !cold_interrupted()) {
+    while (!atomic_load(&waiting->over)) {
         struct json *status = json_object_new();
-        unsent_report(cold->rooms.cache, "", status);
-        over = is_over(status, &code);
+        pause_after(0);
+        unsent_report(waiting->cold->rooms.cache, "", status);
         progress_show(&progress, status);
-        if (over) {
-            progress_end(&progress);
-            command_name_unsent(status, false);
-        } else {
-            pause_after(0);
-        }
         json_free(status);
     }
     progress_end(&progress);
-    if (!over)
+}
+
+static int wait_cold(struct cold *cold, const char *word)
+{
+    struct waiting waiting = {.cold = cold};
+    struct json *answer = json_object_new();
+    pthread_t thread;
+    int code = 1;
+    unsent_init(&waiting.failed, "");
+    int rc = -pthread_create(&thread, NULL, wait_behind, &waiting);
+    if (rc == 0) {
+        show_progress(&waiting, word);
+        pthread_join(thread, NULL);
+        rc = waiting.rc;
+    }
+    unsent_print(&waiting.failed, answer);
+    if (rc == 0)
+        code = tell_end(answer, word);
+    else if (cold_interrupted())
         words_say("interrupted: what is unsent stays in %s", word);
+    else
+        words_say("%s: %s", word, err_text(rc));
+    json_free(answer);
+    unsent_release(&waiting.failed);
     return code;
 }
 

@@ -33,6 +33,8 @@ struct farewell {
     bool waits;
     int64_t stop_timeout_ms;
     struct json *lingering; /* what is still on its way, once the daemon said so */
+    int flush;              /* a connection; -1: none */
+    struct json *refused;   /* what is left, and does not go up */
 };
 
 static int refuse_silence(const struct farewell *farewell, int rc)
@@ -57,7 +59,7 @@ static int leave(const struct farewell *farewell)
         command_number(lingering, "unsent_files") - lasting, command_number(lingering, "unsent_bytes"),
         (int)farewell->pid, farewell->path);
     command_name_unsent(lingering, false);
-    return lasting ? 1 : 0;
+    return lasting || command_number(lingering, "refused") ? 1 : 0;
 }
 
 /* The daemon's next line, with a word to who waits when it takes long. */
@@ -72,14 +74,51 @@ static int hear(const struct farewell *farewell, struct json **ret_line)
     return control_receive(farewell->socket, left, ret_line);
 }
 
-/* Until the last words, showing how far it is. Ends also when the daemon does not answer any more. */
+/* A wait of flush, beside the last words: it ends when all that is left is refused. -1: none. */
+static int begin_flush(const struct farewell *farewell)
+{
+    struct json *answer = NULL;
+    BUF_SCOPED why = BUF_INIT;
+    int socket = -1;
+    pid_t pid;
+    if (control_ask(farewell->path, farewell->owner, "flush", "", CONTROL_TIMEOUT_MS, &answer, &why) == 0 &&
+        control_connect(farewell->path, farewell->owner, &socket, &pid) == 0 &&
+        control_send(socket, "await", "") < 0) {
+        close(socket);
+        socket = -1;
+    }
+    json_free(answer);
+    return socket;
+}
+
+/* True: what is left is refused. Else the last words come, whatever it said. */
+static bool is_refused(struct farewell *farewell)
+{
+    struct json *answer = NULL;
+    if (farewell->flush < 0 || control_await(farewell->flush, 1) == -ETIMEDOUT)
+        return false;
+    control_receive(farewell->flush, CONTROL_TIMEOUT_MS, &answer);
+    close(farewell->flush);
+    farewell->flush = -1;
+    bool refused = command_number(answer, "unsent_files") > 0;
+    if (refused)
+        farewell->refused = answer;
+    else
+        json_free(answer);
+    return refused;
+}
+
+/* Until the last words, showing how far it is. Ends also when the daemon does not answer any more, and with farewell->refused. */
 static int watch(struct farewell *farewell, struct json **ret_last)
 {
     struct progress progress;
     int rc, silent = 0;
     progress_init(&progress, farewell->path, isatty(STDERR_FILENO));
     progress_show(&progress, farewell->lingering);
-    while ((rc = control_receive(farewell->socket, LOOK_MS, ret_last)) == -ETIMEDOUT && silent < 2) {
+    if (farewell->flush < 0)
+        farewell->flush = begin_flush(farewell);
+    while ((rc = control_receive(farewell->socket, LOOK_MS, ret_last)) == -ETIMEDOUT && silent < 2 &&
+           !is_refused(farewell)) {
         struct json *status = NULL;
         BUF_SCOPED why = BUF_INIT;
         int asked =
@@ -91,6 +130,16 @@ static int watch(struct farewell *farewell, struct json **ret_last)
     }
     progress_end(&progress);
     return rc;
+}
+
+static int tell_refused(const struct farewell *farewell)
+{
+    command_name_unsent(farewell->refused, true);
+    words_say(
+        "pid %d goes on trying now and then; wait for it with: skyvol umount %s --wait; end it with: kill "
+        "%d, which loses nothing: the next mount goes on",
+        (int)farewell->pid, farewell->path, (int)farewell->pid);
+    return 1;
 }
 
 static bool is_last(const struct json *line)
@@ -110,11 +159,13 @@ static int read_last_words(struct farewell *farewell)
     }
     if (rc == 0 && !last && !farewell->waits)
         return leave(farewell);
-    while (rc == 0 && (!last || !is_last(last))) {
+    while (rc == 0 && !farewell->refused && (!last || !is_last(last))) {
         json_free(last);
         last = NULL;
         rc = watch(farewell, &last);
     }
+    if (farewell->refused)
+        return tell_refused(farewell);
     if (rc < 0)
         return refuse_silence(farewell, rc);
     int status = print_unsent(last);
@@ -223,9 +274,12 @@ int command_umount(int count, char **words)
         words_complain(why.bytes);
         return 1;
     }
-    struct farewell farewell = {.path = path, .socket = -1, .waits = waits};
+    struct farewell farewell = {.path = path, .socket = -1, .flush = -1, .waits = waits};
     int status = end_mount(&farewell);
     json_free(farewell.lingering);
+    json_free(farewell.refused);
+    if (farewell.flush >= 0)
+        close(farewell.flush);
     if (farewell.socket >= 0)
         close(farewell.socket);
     return status;

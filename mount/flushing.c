@@ -7,35 +7,32 @@
 #include "base/clock.h"
 #include "base/list.h"
 
-#define AGAIN_MS     500
+#define AGAIN_MS     50
 #define CLEAN_MS     200
 #define AGAIN_MAX_MS 10000
 
+enum waited_state { WAITED, SENT, REFUSED };
+
 struct waited {
     char *path;
-    bool done;   /* its version is sent, or it cannot be */
-    bool unsent; /* as last seen: wait_until_clean() */
+    enum waited_state state;
+    bool seen, moving; /* in the last look at all: unsent; ... and not refused */
 };
 
 struct flushing {
     struct cache *cache;
     struct waiter *waiter;
     const char *path;
-    struct waited *all;
+    struct waited *all; /* by path */
     size_t count, room;
     struct unsent *failed;
 };
 
-/* What no try will send is not waited for; somebody has asked for one more before. */
 static void collect(void *context, const struct cache_unsent *unsent)
 {
     struct flushing *flushing = context;
     if (!unsent_is_below(unsent->path, flushing->path))
         return;
-    if (unsent->lasting) {
-        unsent_add(flushing->failed, unsent);
-        return;
-    }
     if (flushing->count == flushing->room) {
         flushing->room = flushing->room ? 2 * flushing->room : 64;
         flushing->all = xrealloc(flushing->all, flushing->room * sizeof flushing->all[0]);
@@ -43,32 +40,72 @@ static void collect(void *context, const struct cache_unsent *unsent)
     flushing->all[flushing->count++] = (struct waited){.path = xstrdup(unsent->path)};
 }
 
-/* ---- One of them now. ---- */
-
-struct look {
-    const char *path;
-    bool unsent, lasting;
-    struct unsent *failed;
-};
-
-static void look_each(void *context, const struct cache_unsent *unsent)
+static int compare(const void *a, const void *b)
 {
-    struct look *look = context;
-    if (strcmp(unsent->path, look->path) != 0)
+    return strcmp(((const struct waited *)a)->path, ((const struct waited *)b)->path);
+}
+
+/* Two may have one path: a file, and the delete of the one before it. They are waited for as one. */
+static void collect_all(struct flushing *flushing)
+{
+    size_t kept = 0;
+    cache_unsent(flushing->cache, collect, flushing);
+    if (flushing->count)
+        qsort(flushing->all, flushing->count, sizeof flushing->all[0], compare);
+    for (size_t i = 0; i < flushing->count; i++)
+        if (kept && compare(&flushing->all[kept - 1], &flushing->all[i]) == 0)
+            free(flushing->all[i].path);
+        else
+            flushing->all[kept++] = flushing->all[i];
+    flushing->count = kept;
+}
+
+static struct waited *find_waited(struct flushing *flushing, const char *path)
+{
+    struct waited key = {.path = (char *)(uintptr_t)path};
+    return flushing->count ? bsearch(&key, flushing->all, flushing->count, sizeof key, compare) : NULL;
+}
+
+/* ---- Looks at all. ---- */
+
+static void mark(void *context, const struct cache_unsent *unsent)
+{
+    struct waited *found = find_waited(context, unsent->path);
+    if (!found)
         return;
-    look->unsent = true;
-    look->lasting = unsent->lasting;
-    if (unsent->lasting)
-        unsent_add(look->failed, unsent);
+    found->seen = true;
+    found->moving = found->moving || !unsent->refused;
 }
 
-/* True: nothing of it is unsent, or no further try will send it; that is among the failed then. */
-static bool is_settled(struct flushing *flushing, const char *path)
+/* True while any of them is waited for. */
+static bool look_at_all(struct flushing *flushing)
 {
-    struct look look = {.path = path, .failed = flushing->failed};
-    cache_unsent(flushing->cache, look_each, &look);
-    return !look.unsent || look.lasting;
+    bool waited = false;
+    for (size_t i = 0; i < flushing->count; i++)
+        flushing->all[i].seen = flushing->all[i].moving = false;
+    cache_unsent(flushing->cache, mark, flushing);
+    for (size_t i = 0; i < flushing->count; i++) {
+        struct waited *one = &flushing->all[i];
+        if (one->state == WAITED && !one->moving)
+            one->state = one->seen ? REFUSED : SENT;
+        waited = waited || one->state == WAITED;
+    }
+    return waited;
 }
+
+/* Another try of it may be under way by now. */
+static void add_failed(void *context, const struct cache_unsent *unsent)
+{
+    struct flushing *flushing = context;
+    const struct waited *found = find_waited(flushing, unsent->path);
+    struct cache_unsent told = *unsent;
+    if (!found || found->state != REFUSED || !unsent->parked)
+        return;
+    told.refused = true;
+    unsent_add(flushing->failed, &told);
+}
+
+/* ---- One of them now. ---- */
 
 /* A reference; NULL: the name is gone, and with it what was to be sent under it. */
 static struct inode *find(struct flushing *flushing, const char *path)
@@ -146,76 +183,38 @@ static int pause_for(struct waiter *waiter, int64_t ms)
     return rc == -EINTR ? rc : 0;
 }
 
-/* Until what stood at the call has been sent: 0, also when it cannot be. What has no name any more is left to wait_until_clean(). */
+/* Until what stood at the call has been sent, or is refused: 0. What has no name any more is left to wait_until_clean(). */
 static int wait_for_one(struct flushing *flushing, struct waited *one)
 {
-    for (int64_t pause_ms = AGAIN_MS;; pause_ms = 2 * pause_ms < AGAIN_MAX_MS ? 2 * pause_ms : AGAIN_MAX_MS) {
+    int64_t pause_ms = AGAIN_MS;
+    while (one->state == WAITED) {
         struct inode *inode = one->path[0] ? find(flushing, one->path) : NULL;
         int rc = inode ? sync_one(flushing, inode) : 0;
         inode_unref(inode);
         if (rc == -EINTR || waiter_interrupted(flushing->waiter))
             return -EINTR;
-        one->done = inode && (rc == 0 || is_settled(flushing, one->path));
-        if (one->done || !inode)
+        if (!inode)
             return 0;
-        rc = pause_for(flushing->waiter, pause_ms);
+        if (rc == 0)
+            one->state = SENT;
+        else
+            look_at_all(flushing);
+        /* Who waits hears of a failure before the try has ended: it is looked at again before another one begins. */
+        rc = one->state == WAITED ? pause_for(flushing->waiter, pause_ms) : 0;
         if (rc < 0)
             return rc;
+        if (one->state == WAITED)
+            look_at_all(flushing);
+        pause_ms = 2 * pause_ms < AGAIN_MAX_MS ? 2 * pause_ms : AGAIN_MAX_MS;
     }
-}
-
-/* ---- All that are left, until each was seen with nothing unsent. ---- */
-
-static int compare(const void *a, const void *b)
-{
-    return strcmp(((const struct waited *)a)->path, ((const struct waited *)b)->path);
-}
-
-static void mark_unsent(void *context, const struct cache_unsent *unsent)
-{
-    struct flushing *flushing = context;
-    struct waited key = {.path = (char *)(uintptr_t)unsent->path};
-    struct waited *found = bsearch(&key, flushing->all, flushing->count, sizeof key, compare);
-    if (found && unsent->lasting)
-        unsent_add(flushing->failed, unsent);
-    else if (found)
-        found->unsent = true;
-}
-
-static void look_again(struct flushing *flushing)
-{
-    size_t kept = 0;
-    cache_unsent(flushing->cache, mark_unsent, flushing);
-    for (size_t i = 0; i < flushing->count; i++)
-        if (flushing->all[i].unsent)
-            flushing->all[kept++] = (struct waited){.path = flushing->all[i].path};
-        else
-            free(flushing->all[i].path);
-    flushing->count = kept;
-}
-
-static void drop_done(struct flushing *flushing)
-{
-    size_t kept = 0;
-    for (size_t i = 0; i < flushing->count; i++)
-        if (flushing->all[i].done)
-            free(flushing->all[i].path);
-        else
-            flushing->all[kept++] = flushing->all[i];
-    flushing->count = kept;
+    return 0;
 }
 
 static int wait_until_clean(struct flushing *flushing)
 {
     int rc = 0;
-    drop_done(flushing);
-    if (flushing->count)
-        qsort(flushing->all, flushing->count, sizeof flushing->all[0], compare);
-    while (flushing->count && rc == 0) {
-        look_again(flushing);
-        if (flushing->count)
-            rc = pause_for(flushing->waiter, CLEAN_MS);
-    }
+    while (rc == 0 && look_at_all(flushing))
+        rc = pause_for(flushing->waiter, CLEAN_MS);
     return rc;
 }
 
@@ -224,11 +223,14 @@ int flushing_wait(struct cache *cache, bool local, struct waiter *waiter, const 
 {
     struct flushing flushing = {.cache = cache, .waiter = waiter, .path = path, .failed = failed};
     int rc = 0;
-    cache_unsent(cache, collect, &flushing);
+    collect_all(&flushing);
+    look_at_all(&flushing);
     for (size_t i = 0; i < flushing.count && rc == 0 && !local; i++)
         rc = wait_for_one(&flushing, &flushing.all[i]);
     if (rc == 0)
         rc = wait_until_clean(&flushing);
+    if (rc == 0)
+        cache_unsent(cache, add_failed, &flushing);
     for (size_t i = 0; i < flushing.count; i++)
         free(flushing.all[i].path);
     free(flushing.all);

@@ -1,5 +1,6 @@
 #include "mount/unsent.h"
 
+#include <errno.h>
 #include <string.h>
 
 void unsent_init(struct unsent *unsent, const char *path)
@@ -20,6 +21,29 @@ bool unsent_is_below(const char *path, const char *above)
     return strncmp(path, above, length) == 0 && (!length || !path[length] || path[length] == '/');
 }
 
+const char *unsent_remedy(int rc)
+{
+    static const struct {
+        int rc;
+        const char *words;
+    } remedies[] = {
+        {-EACCES, "mend the keys or what they may do"},
+        {-EPERM, "mend the keys or what they may do"},
+        {-ENOSPC, "make room there, or raise the quota"},
+        {-EDQUOT, "make room there, or raise the quota"},
+        {-EFBIG, "make it smaller, or raise memory= where parts are too small"},
+        {-ESTALE, "rename it, so that both versions stay"},
+        {-ENAMETOOLONG, "give it a name that the bucket can hold"},
+        {-EILSEQ, "give it a name that the bucket can hold"},
+        {-EROFS, "mount it for writing"},
+        {-ENODATA, "bring its local file back"},
+    };
+    for (size_t i = 0; i < sizeof remedies / sizeof remedies[0]; i++)
+        if (remedies[i].rc == rc)
+            return remedies[i].words;
+    return "mend what the reason names";
+}
+
 static struct json *describe(const struct cache_unsent *file)
 {
     struct json *object = json_object_new();
@@ -30,7 +54,11 @@ static struct json *describe(const struct cache_unsent *file)
     json_set_integer(object, "bytes", (int64_t)file->bytes);
     json_set_string(object, "why", file->why);
     json_set_bool(object, "parked", file->parked);
+    json_set_bool(object, "refused", file->refused);
     json_set_bool(object, "lasting", file->lasting);
+    json_set_bool(object, "leaving", file->leaving);
+    if (file->refused)
+        json_set_string(object, "remedy", unsent_remedy(file->rc));
     json_set_bool(object, "conflict", file->conflict);
     return object;
 }
@@ -43,6 +71,7 @@ void unsent_add(void *context, const struct cache_unsent *file)
     unsent->files++;
     unsent->bytes += file->bytes;
     unsent->parked += file->parked;
+    unsent->refused += file->refused;
     unsent->lasting += file->lasting;
     unsent->conflicts += file->conflict;
     struct json *list = file->parked ? unsent->stuck : unsent->others;
@@ -57,6 +86,7 @@ void unsent_print(struct unsent *unsent, struct json *object)
     json_set_integer(object, "unsent_files", (int64_t)unsent->files);
     json_set_integer(object, "unsent_bytes", (int64_t)unsent->bytes);
     json_set_integer(object, "parked", (int64_t)unsent->parked);
+    json_set_integer(object, "refused", (int64_t)unsent->refused);
     json_set_integer(object, "lasting", (int64_t)unsent->lasting);
     json_set_integer(object, "conflicts", (int64_t)unsent->conflicts);
     json_extend(unsent->stuck, &unsent->others);

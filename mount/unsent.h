@@ -16,6 +16,7 @@ struct unsent {
     const char *path; /* the caller's: only what is at or below it counts; "": all */
     uint64_t files, bytes;
     uint64_t parked;  /* of files: the last try failed */
+    uint64_t refused; /* of these: waiting alone mends nothing */
     uint64_t lasting; /* of these: no further try is made */
     uint64_t conflicts;
     struct json *stuck, *others;
@@ -27,7 +28,9 @@ void unsent_init(struct unsent *unsent, const char *path);
 void unsent_release(struct unsent *unsent);
 /* For cache_unsent() and cache_look(); context is the struct. */
 void unsent_add(void *context, const struct cache_unsent *file);
-/* Adds unsent_files, unsent_bytes, parked, lasting, conflicts and the list "unsent"; takes the list out. */
+/* What somebody can do about a file that is refused; a sentence without its end. */
+const char *unsent_remedy(int rc);
+/* Adds unsent_files, unsent_bytes, parked, refused, lasting, conflicts and the list "unsent"; takes the list out. */
 void unsent_print(struct unsent *unsent, struct json *object);
 
 /* All of it at or below `path`, with the cache's own sent_files, sent_bytes, oldest_unsent_ms, unflushed_bytes and

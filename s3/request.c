@@ -168,6 +168,7 @@ static void finish(struct request *request, int rc, bool unknown)
         call->error = (struct store_error){0};
         learn_success(request);
     }
+    call->error.refused = rc < 0 && request->verdict.refused;
     call->error.attempts = request->attempts;
     call->error.took_ms = clock_ms() - request->begun_ms;
     request->ended(request); /* the call is its owner's from here on */
@@ -185,6 +186,7 @@ void request_explain(struct request *request, const char *code, const char *word
 static void refuse(struct request *request, int rc, const char *code, const char *words)
 {
     request_explain(request, code, words);
+    request->verdict.refused = false;
     finish(request, rc, request->retry.maybe);
 }
 
@@ -220,6 +222,7 @@ static void attempt(struct request *request)
     request->finding_region = false;
     rc = request_build(request);
     if (rc < 0) {
+        request->verdict.refused = rc == -EACCES; /* there are no keys */
         finish(request, rc, request->retry.maybe);
         return;
     }

@@ -120,9 +120,16 @@ static struct retry_verdict end_with(const struct retry *retry, int rc)
     };
 }
 
-static struct retry_verdict repair(const struct retry *retry, enum retry_next next, int rc)
+static struct retry_verdict refuse(const struct retry *retry, int rc)
 {
     struct retry_verdict verdict = end_with(retry, rc);
+    verdict.refused = true;
+    return verdict;
+}
+
+static struct retry_verdict repair(const struct retry *retry, enum retry_next next, int rc)
+{
+    struct retry_verdict verdict = refuse(retry, rc);
     verdict.next = next;
     return verdict;
 }
@@ -250,7 +257,7 @@ static struct retry_verdict judge_class(struct retry *retry, const struct retry_
     case CODE_FEATURE:
         break;
     }
-    return end_with(retry, rc);
+    return refuse(retry, rc);
 }
 
 /* Of a server that does not speak S3; "no such file" must not follow from it. */

@@ -88,6 +88,8 @@ struct retry_verdict {
     int64_t after_ms; /* RETRY_LATER; 0 for the repairs */
     int rc;           /* final; also where a repair turns out impossible, or patience ends while waiting */
     bool unknown;
+    bool
+        refused; /* rc is the server's last word: not trouble of its own or the line's, which may pass by itself */
 };
 
 void retry_init(struct retry *retry, const struct store_call *call);

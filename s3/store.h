@@ -44,6 +44,7 @@ struct store_error {
     int http_status;
     int attempts;
     int64_t took_ms;
+    bool refused;        /* the same again would be answered the same: somebody has to mend something first */
     char code[64];       /* "SlowDown" */
     char message[200];   /* the server's words, printable, cut */
     char request_id[64]; /* x-amz-request-id */

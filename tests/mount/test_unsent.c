@@ -1,4 +1,6 @@
 #include <criterion/criterion.h>
+#include <errno.h>
+#include <string.h>
 
 #include "mount/unsent.h"
 
@@ -30,6 +32,8 @@ static const struct cache_unsent files[] = {
      .bytes = 100,
      .why = "ESTALE",
      .parked = true,
+     .rc = -ESTALE,
+     .refused = true,
      .lasting = true,
      .conflict = true},
     {.path = "", .key = "p/gone", .local = "", .bytes = 1000, .why = "not sent yet"},
@@ -75,5 +79,20 @@ Test(unsent, the_list_ends_and_the_count_does_not)
     struct json *told = tell("", many, UNSENT_LISTED + 10);
     cr_assert_eq(number(told, "unsent_files"), UNSENT_LISTED + 10);
     cr_assert_eq(json_count(json_get(told, "unsent")), UNSENT_LISTED);
+    json_free(told);
+}
+
+Test(unsent, what_is_refused_is_counted_and_told_with_a_remedy)
+{
+    struct json *told = tell("", files, 4);
+    const struct json *list = json_get(told, "unsent");
+    cr_assert_eq(number(told, "refused"), 1);
+    for (size_t i = 0; i < json_count(list); i++) {
+        const struct json *file = json_at(list, i);
+        bool refused = strcmp(json_get_string(file, "file"), "a/b/c") == 0;
+        cr_assert_eq(json_get_string(file, "remedy") != NULL, refused, "%s", json_get_string(file, "file"));
+    }
+    cr_assert_str_neq(unsent_remedy(-EACCES), unsent_remedy(-ESTALE));
+    cr_assert_str_eq(unsent_remedy(-EIO), unsent_remedy(-E2BIG));
     json_free(told);
 }

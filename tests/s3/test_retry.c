@@ -490,3 +490,38 @@ Test(retry, attempts_that_were_too_much_for_the_server_are_counted)
     step(&retry, answered(503, "RequestTimeout"));
     cr_expect_eq(retry.slowed, 4, "%d", retry.slowed);
 }
+
+Test(retry, only_what_waiting_alone_does_not_mend_is_a_refusal)
+{
+    static const struct {
+        int status;
+        const char *code;
+        bool refused;
+    } cases[] = {{403, "AccessDenied", true},
+                 {404, "NoSuchBucket", true},
+                 {400, "EntityTooLarge", true},
+                 {501, "NotImplemented", true},
+                 {403, "ExpiredToken", true},
+                 {507, NULL, true},
+                 {503, "SlowDown", false},
+                 {500, "InternalError", false},
+                 {400, "BadDigest", false},
+                 {409, "OperationAborted", false},
+                 {429, NULL, false}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct retry retry = begin(STORE_PUT, NULL, false);
+        struct retry_event event = answered(cases[i].status, cases[i].code);
+        struct retry_verdict verdict = step(&retry, event);
+        event.patience_left_ms = 1;
+        for (int again = 0; verdict.next != RETRY_DONE && again < 10; again++)
+            verdict = step(&retry, event);
+        cr_expect(verdict.next == RETRY_DONE && verdict.rc < 0, "row %zu", i);
+        cr_expect_eq(verdict.refused, cases[i].refused, "row %zu", i);
+    }
+    for (int end = HTTP_NO_CONNECTION; end <= HTTP_BROKEN; end++) {
+        struct retry retry = begin(STORE_PUT, NULL, false);
+        struct retry_event event = ended((enum http_end)end);
+        event.patience_left_ms = 1;
+        cr_expect_not(step(&retry, event).refused, "end %d", end);
+    }
+}

@@ -18,6 +18,7 @@ void memory_refuse(struct store_call *call, int rc, int http_status, const char 
 {
     call->rc = rc;
     call->error.http_status = http_status;
+    call->error.refused = rc != -EIO && rc != -ETIMEDOUT;
     call->error.attempts = 1;
     snprintf(call->error.code, sizeof(call->error.code), "%s", code);
     snprintf(call->error.message, sizeof(call->error.message), "%s", message);

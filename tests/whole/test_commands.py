@@ -392,6 +392,117 @@ class TestFlush(Commands):
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         self.leaves_bad(mount)
 
+    def refused(self, little, op="PutObject", status=403, code="AccessDenied", **more):
+        return little.control("fault", op=op, action="answer", status=status, code=code, times=0, **more)["id"]
+
+    def timed(self, *words, seconds=10, **options):
+        started = time.monotonic()
+        done = self.flush(*words, **options)
+        self.assertLess(time.monotonic() - started, seconds)
+        return done
+
+    def test_what_is_refused_is_named_at_once_and_tried_again_at_once_when_asked(self):
+        little = self.little()
+        mount = self.mount(source="test", server=little)
+        for code, status, reason in (("AccessDenied", 403, "mend the keys"), ("NoSuchBucket", 404, "mend what the reason names")):
+            fault = self.refused(little, code=code, status=status)
+            for number in range(50):
+                (mount.place / f"f{number}").write_text(code)
+            harness.wait_until(lambda: mount.status()["refused"] == 50, what="the refusals")
+            time.sleep(3)  # the next try is due in seconds by now
+            done = self.timed(mount.place)
+            self.assertEqual(done.returncode, 1, done.stderr)
+            self.assertEqual(done.stderr.count("cannot go up"), 50)
+            self.assertRegex(done.stderr, rf"f7 cannot go up \(E\w+: {code} \({status}\).*{reason}")
+            self.assertIn(f"skyvol flush {mount.place}", done.stderr)
+            done = self.timed(mount.place / "f7")
+            self.assertEqual((done.returncode, done.stderr.count("cannot go up")), (1, 1))
+            self.assertEqual(mount.status()["unsent_files"], 50)
+            little.control("unfault", id=fault)
+            done = self.timed(mount.place, seconds=5)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual(little.s3.get("test", "f7"), code.encode())
+
+    def test_what_goes_up_is_waited_for_beside_what_is_refused(self):
+        little = self.little()
+        mount = self.mount(source="test", server=little)
+        fault = self.refused(little, key="bad")
+        slow = little.control("fault", op="PutObject", key="slow", action="hang", times=0)["id"]
+        for name in ("bad", "slow"):
+            (mount.place / name).write_text("x")
+        child = subprocess.Popen([harness.SKYVOL, "flush", str(mount.place)], stderr=subprocess.PIPE, text=True)
+        time.sleep(3)
+        self.assertIsNone(child.poll(), "it did not wait for what is on its way")
+        little.control("release", id=slow)
+        words = child.communicate(timeout=10)[1]
+        self.assertEqual(child.returncode, 1, words)
+        self.assertIn("bad cannot go up", words)
+        self.assertNotIn("slow", words)
+        little.control("unfault", id=fault)
+        self.assertEqual(self.flush(mount.place).returncode, 0)
+
+    def test_a_busy_server_is_waited_for_and_ctrl_c_ends_the_wait(self):
+        little = self.little()
+        mount = self.mount(source="test", server=little, io_timeout="1s")
+        fault = self.refused(little, status=503, code="SlowDown")
+        (mount.place / "f").write_text("x")
+        children = [subprocess.Popen([harness.SKYVOL, "flush", str(mount.place)], stderr=subprocess.PIPE, text=True)
+                    for _ in range(2)]
+        time.sleep(5)
+        for child in children:
+            self.assertIsNone(child.poll(), "it gave up")
+        children[0].send_signal(signal.SIGINT)
+        children[0].communicate(timeout=2)
+        self.assertNotEqual(children[0].returncode, 0)
+        little.control("unfault", id=fault)
+        words = children[1].communicate(timeout=30)[1]
+        self.assertEqual(children[1].returncode, 0, words)
+
+    def test_a_delete_that_is_refused_is_named(self):
+        little = self.little()
+        mount = self.mount(source="test", server=little)
+        (mount.place / "f").write_text("x")
+        self.assertEqual(self.flush(mount.place).returncode, 0)
+        fault = self.refused(little, op="DeleteObject")
+        (mount.place / "f").unlink()
+        harness.wait_until(lambda: mount.status()["parked"] == 1, what="the refusal")
+        time.sleep(3)
+        done = self.timed(mount.place)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertIn("f was removed here, and still stands in the bucket", done.stderr)
+        little.control("unfault", id=fault)
+        done = self.timed(mount.place, seconds=3)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(little.s3.list("test", ""), [])
+
+    def test_umount_wait_and_a_flush_without_a_mount_end_with_what_is_refused_too(self):
+        little = self.little()
+        mount = self.mount(source="test", server=little, stop_timeout="0s")
+        fault = self.refused(little, key="bad")
+        (mount.place / "bad").write_text("x")
+        (mount.place / "good").write_text("y")
+        for _ in range(2):  # while it is mounted; and when its daemon lingers
+            started = time.monotonic()
+            done = mount.umount("--wait")
+            self.assertLess(time.monotonic() - started, 10)
+            self.assertEqual(done.returncode, 1, done.stderr)
+            self.assertRegex(done.stderr, r"bad cannot go up \(EACCES: AccessDenied.*mend the keys")
+            self.assertIn(f"pid {mount.pid} goes on trying", done.stderr)
+            self.assertNotIn("good", done.stderr)
+            self.assertTrue(mount.alive())
+        mount.kill_monitor()
+        os.kill(mount.pid, signal.SIGTERM)
+        self.gone(mount)
+        done = subprocess.run([harness.SKYVOL, "flush", str(self.work / "mnt.cache")], env=mount.environment,
+                              capture_output=True, text=True, timeout=10)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertRegex(done.stderr, r"bad cannot go up \(EACCES: AccessDenied.*mend the keys")
+        little.control("unfault", id=fault)
+        done = subprocess.run([harness.SKYVOL, "flush", str(self.work / "mnt.cache")], env=mount.environment,
+                              capture_output=True, text=True, timeout=10)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(little.s3.get("test", "bad"), b"x")
+
     def test_what_is_not_there_is_refused_and_what_is_clean_is_fine(self):
         self.s3.put(self.bucket, self.key("clean"), b"never looked at")
         mount = self.mount()
