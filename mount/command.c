@@ -38,13 +38,16 @@ static const struct command {
      "way.\n"},
     {"status", command_status, "skyvol status DIR|--all [--json]",
      "what a mount does, holds and could not send",
-     "DIR is a mount, or a cache directory that nobody mounts. --all: all mounts of this user, daemons that "
+     "DIR is a mount, or a cache directory, also one that is being flushed. --all: all mounts of this user, "
+     "daemons that "
      "still send,\n"
      "and the default cache directories with unsent changes (one that cache_dir= named is found by its "
      "path).\n"},
     {"flush", command_flush, "skyvol flush DIR|FILE...",
      "send what is unsent and wait until it is in the bucket",
-     "Of a mount, of anything below one, or of a cache directory that nobody mounts. Shows how far it is. "
+     "Of a mount, of anything below one, or of a cache directory without a mount: one that is mounted "
+     "meanwhile is "
+     "left to its mount. "
      "What was\n"
      "refused before is tried once more at once. Exits 1 as soon as all that is left is refused (403, no "
      "such "
@@ -55,7 +58,7 @@ static const struct command {
      "for; for scripts: timeout 300 skyvol flush DIR. Ctrl-C ends the waiting, not the sending of a "
      "mount.\n"},
     {"discard", command_discard, "skyvol discard DIR FILE [--yes]", "give up the unsent changes of one file",
-     "FILE is a path below DIR, a mount or a cache directory that nobody mounts. It is again what the bucket "
+     "FILE is a path below DIR, a mount or a cache directory. It is again what the bucket "
      "holds, or\n"
      "nothing: what was written here is lost. Asks before it does so; --yes: without asking.\n"},
 };
@@ -92,9 +95,13 @@ int command_usage(const char *name, const char *format, ...)
     return 2;
 }
 
-static void say_unreachable(const char *path, const struct place_mount *mount, int rc)
+static void say_unreachable(const struct target *target, int rc)
 {
-    if (!mount->found)
+    const char *path = target->path;
+    const struct place_mount *mount = &target->mount;
+    if (!mount->found && target->cache_dir)
+        words_say("%s: who had it open is just ending; try again", target->cache_dir);
+    else if (!mount->found)
         words_say("%s is not mounted", path);
     else if (strcmp(mount->type, "fuse.skyvol") != 0)
         words_say("%s is a mount of %s (%s), not of skyvol", path, mount->source, mount->type);
@@ -110,11 +117,11 @@ static void say_unreachable(const char *path, const struct place_mount *mount, i
             path, err_text(rc));
 }
 
-int command_connect(const char *path, const struct place_mount *mount, int *ret_socket, pid_t *ret_pid)
+int command_connect(const struct target *target, int *ret_socket, pid_t *ret_pid)
 {
-    int rc = control_connect(path, mount->owner, ret_socket, ret_pid);
+    int rc = control_connect(target->door, target->mount.owner, ret_socket, ret_pid);
     if (rc < 0)
-        say_unreachable(path, mount, rc);
+        say_unreachable(target, rc);
     return rc;
 }
 
@@ -152,7 +159,7 @@ int command_ask(const struct target *target, const char *request, const char *pa
             target->path, target->path);
         return -ENOTCONN;
     }
-    int rc = command_connect(target->path, &target->mount, &socket, &pid);
+    int rc = command_connect(target, &socket, &pid);
     if (rc < 0)
         return rc;
     struct json *answer = NULL;

@@ -18,8 +18,8 @@ int command_status(int count, char **words);
 int command_flush(int count, char **words);
 int command_discard(int count, char **words);
 
-/* A connection to the daemon of what place_look found at `path`; -errno, and it has been said why and what to do. */
-int command_connect(const char *path, const struct place_mount *mount, int *ret_socket, pid_t *ret_pid);
+/* A connection to the daemon of the target; -errno, and it has been said why and what to do. */
+int command_connect(const struct target *target, int *ret_socket, pid_t *ret_pid);
 
 /* One question to the daemon of a TARGET_DAEMON. -errno, and it has been said why and what to do; -ENOENT: there is no such file. */
 int command_ask(const struct target *target, const char *request, const char *path, int64_t timeout_ms,

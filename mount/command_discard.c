@@ -90,24 +90,42 @@ static bool ask_user(const struct said *said, const char *path, const struct jso
 
 /* ---- Doing it. ---- */
 
+/* -EBUSY: somebody else has just opened it. */
 static int discard_cold(const char *cache_dir, const char *path)
 {
     struct cold cold;
     BUF_SCOPED why = BUF_INIT;
     int rc = cold_open(cache_dir, COLD_MUTE, &cold, &why);
+    bool taken = rc == -EBUSY;
     if (rc == 0)
-        rc = cache_discard(cold.rooms.cache, cold_waiter(), path, &why);
-    if (rc < 0)
+        rc = cache_discard(cold.rooms.cache, &cold.waiter, path, &why);
+    if (rc < 0 && !taken)
         words_complain(why.length ? why.bytes : err_text(rc));
     cold_close(&cold);
     return rc;
 }
 
+static int discard(const struct target *target, const char *path);
+
+static int discard_of_holder(const char *cache_dir, const char *path)
+{
+    struct target holder = TARGET_NONE;
+    BUF_SCOPED why = BUF_INIT;
+    int rc = target_find(cache_dir, &holder, &why);
+    words_complain(why.bytes);
+    if (rc == 0)
+        rc = discard(&holder, path);
+    target_release(&holder);
+    return rc;
+}
+
 static int discard(const struct target *target, const char *path)
 {
-    if (target->kind == TARGET_CACHE)
-        return discard_cold(target->path, path);
     struct json *answer = NULL;
+    if (target->kind == TARGET_CACHE) {
+        int rc = discard_cold(target->path, path);
+        return rc == -EBUSY ? discard_of_holder(target->path, path) : rc;
+    }
     int rc = command_ask(target, "discard", path, DISCARD_MS, &answer);
     if (rc == -ENOENT)
         words_say("%s: %s", path, CONTROL_NO_FILE);

@@ -19,6 +19,10 @@
 
 #define LOOK_MS 200   /* between two looks; longer where a look takes longer */
 #define GONE_MS 10000 /* for a daemon that is being started again, or taken over from */
+#define TAKE_MS 5000  /* for a mount that takes over from us */
+
+/* In the place of an exit status: another one has the cache directory now, or nobody. */
+#define FLUSH_AGAIN -1
 
 /* What is left when nothing is on its way any more is refused. The exit status. */
 static int tell_end(const struct json *answer, const char *word)
@@ -43,16 +47,19 @@ static bool may_come_back(int rc)
     return rc == -ENOENT || rc == -ECONNREFUSED || rc == -EPIPE || rc == -ECONNRESET || rc == -EAGAIN;
 }
 
-/* A daemon that ends meanwhile may come back (its monitor, a new mount), and goes on then. */
+/* A daemon that ends meanwhile may come back (its monitor, a new mount), and goes on then. -EPIPE: who had the cache directory that
+ * was named has let it go. */
 static int look(const struct target *target, struct json **ret_status)
 {
     int64_t deadline = clock_ms() + GONE_MS;
     BUF_SCOPED why = BUF_INIT;
     int rc;
-    while ((rc = control_ask(target->path, target->mount.owner, "status", target->below, CONTROL_TIMEOUT_MS,
+    while ((rc = control_ask(target->door, target->mount.owner, "status", target->below, CONTROL_TIMEOUT_MS,
                              ret_status, &why)) < 0 &&
-           may_come_back(rc) && clock_ms() < deadline)
+           may_come_back(rc) && !target->cache_dir && clock_ms() < deadline)
         pause_after(0);
+    if (target->cache_dir && may_come_back(rc))
+        return -EPIPE;
     if (rc == -EPROTO)
         words_say("%s: %s", target->path, why.bytes);
     else if (rc < 0)
@@ -86,7 +93,7 @@ static int await(const struct target *target, struct progress *progress, struct 
     struct json *answer = NULL;
     int socket;
     pid_t pid;
-    int rc = control_connect(target->path, target->mount.owner, &socket, &pid);
+    int rc = control_connect(target->door, target->mount.owner, &socket, &pid);
     if (rc < 0)
         return -EPIPE;
     rc = control_send(socket, "await", target->below) < 0 ? -EPIPE : watch(target, socket, progress);
@@ -111,7 +118,8 @@ static int wait_for(const struct target *target, const char *word)
     struct json *answer = NULL, *status = NULL;
     int code = 1, rc;
     progress_init(&progress, word, isatty(STDERR_FILENO));
-    while ((rc = await(target, &progress, &answer)) == -EPIPE && (rc = look(target, &status)) == 0) {
+    while ((rc = await(target, &progress, &answer)) == -EPIPE && !target->cache_dir &&
+           (rc = look(target, &status)) == 0) {
         pause_after(0);
         json_free(status); /* it is there again */
         status = NULL;
@@ -121,6 +129,8 @@ static int wait_for(const struct target *target, const char *word)
     progress_end(&progress);
     if (rc == 0)
         code = tell_end(answer, word);
+    else if (rc == -EPIPE && target->cache_dir)
+        code = FLUSH_AGAIN;
     json_free(answer);
     json_free(status);
     return code;
@@ -154,7 +164,7 @@ static void *wait_behind(void *context)
     struct waiting *waiting = context;
     struct cold *cold = waiting->cold;
     waiting->rc = flushing_wait(cold->rooms.cache, cold->settings.durability == DURABILITY_LOCAL,
-                                cold_waiter(), "", &waiting->failed);
+                                &cold->waiter, "", &waiting->failed);
     atomic_store(&waiting->over, true);
     return NULL;
 }
@@ -191,6 +201,8 @@ static int wait_cold(struct cold *cold, const char *word)
         code = tell_end(answer, word);
     else if (cold_interrupted())
         words_say("interrupted: what is unsent stays in %s", word);
+    else if (atomic_load(&cold->yielded))
+        code = FLUSH_AGAIN;
     else
         words_say("%s: %s", word, err_text(rc));
     json_free(answer);
@@ -217,13 +229,53 @@ static int flush_cold(const char *path)
         return 0;
     int code = 1;
     int rc = cold_open(path, COLD_SENDS, &cold, &why);
-    if (rc < 0) {
+    if (rc == -EBUSY) {
+        code = FLUSH_AGAIN;
+    } else if (rc < 0) {
         words_complain(why.length ? why.bytes : err_text(rc));
     } else {
         cache_publish(cold.rooms.cache, "");
         code = wait_cold(&cold, path);
     }
+    bool yielded = atomic_load(&cold.yielded);
     cold_close(&cold);
+    for (int64_t deadline = clock_ms() + TAKE_MS; yielded && !home_held(path, NULL) && clock_ms() < deadline;)
+        pause_after(0);
+    return code;
+}
+
+/* Who had it may just have let it go: then there is nothing to say. */
+static int begin_cache(const struct target *target)
+{
+    struct json *answer = NULL;
+    BUF_SCOPED why = BUF_INIT;
+    int rc = control_ask(target->door, target->mount.owner, "flush", "", CONTROL_TIMEOUT_MS, &answer, &why);
+    json_free(answer);
+    if (may_come_back(rc))
+        return FLUSH_AGAIN;
+    if (rc < 0)
+        words_say("%s: %s", target->cache_dir, why.length ? why.bytes : err_text(rc));
+    return rc < 0 ? 1 : 0;
+}
+
+/* Who has the cache directory may change: a mount takes over from a flush, or ends; a flush that had it is interrupted. */
+static int flush_cache(const char *path)
+{
+    int code = FLUSH_AGAIN;
+    while (code == FLUSH_AGAIN) {
+        struct target target = TARGET_NONE;
+        BUF_SCOPED why = BUF_INIT;
+        code = 1;
+        if (target_find(path, &target, &why) < 0)
+            words_complain(why.bytes);
+        else if (target.kind == TARGET_CACHE)
+            code = flush_cold(path);
+        else if ((code = begin_cache(&target)) == 0)
+            code = wait_for(&target, path);
+        target_release(&target);
+        if (code == FLUSH_AGAIN)
+            pause_after(0);
+    }
     return code;
 }
 
@@ -231,8 +283,12 @@ static int flush_cold(const char *path)
 
 static int flush_one(struct target *target, const char *word, bool waits)
 {
+    if (target->cache_dir && waits)
+        return flush_cache(target->cache_dir);
     if (target->kind == TARGET_CACHE)
-        return waits ? flush_cold(target->path) : 0;
+        return 0;
+    if (target->cache_dir)
+        return begin_cache(target) > 0;
     if (waits)
         return wait_for(target, word);
     return begin(target, word) < 0 ? 1 : 0;

@@ -191,10 +191,10 @@ static bool has_answered(const struct all *all, const char *path)
 static void ask_mount(void *context, const char *path, const struct place_mount *mount)
 {
     struct all *all = context;
-    struct target target = {.kind = TARGET_DAEMON, .path = xstrdup(path)};
+    struct target target = TARGET_NONE;
     struct json *status = NULL;
     if (mount->owner == geteuid() && !has_answered(all, path)) {
-        target.state = place_look(path, &target.mount);
+        target_look(path, &target);
         if (command_ask(&target, "status", NULL, CONTROL_TIMEOUT_MS, &status) == 0)
             json_append(all->mounts, &status);
         else
@@ -208,7 +208,7 @@ static void ask_home(struct all *all, const char *path)
     struct json *status = NULL;
     BUF_SCOPED why = BUF_INIT;
     STRING_SCOPED *memo = xprintf("%s/mount.json", path);
-    if (access(memo, F_OK) < 0 || home_held(path))
+    if (access(memo, F_OK) < 0 || home_held(path, NULL))
         return;
     int rc = look_at_home(path, &status, &why);
     if (rc < 0 && rc != -EBUSY && rc != -ENOENT) {

@@ -249,15 +249,16 @@ static int read_words(int count, char **words, const char **ret_directory, bool 
 /* What is not mounted any more may still be sent by who served it. */
 static int end_mount(struct farewell *farewell)
 {
-    struct place_mount mount;
+    struct target target;
     int status = 1;
-    if (place_look(farewell->path, &mount) == PLACE_DEAD)
+    target_look(farewell->path, &target);
+    if (target.state == PLACE_DEAD)
         status = unmount_dead(farewell->path);
-    else if (command_connect(farewell->path, &mount, &farewell->socket, &farewell->pid) == 0) {
-        farewell->owner = mount.owner;
+    else if (command_connect(&target, &farewell->socket, &farewell->pid) == 0) {
+        farewell->owner = target.mount.owner;
         status = say_farewell(farewell);
     }
-    place_mount_release(&mount);
+    target_release(&target);
     return status;
 }
 

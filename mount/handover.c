@@ -97,9 +97,12 @@ int handover_home(struct handover *handover, struct rooms *rooms, struct buf *wh
     BUF_SCOPED words = BUF_INIT;
     int rc;
     while ((rc = rooms_open_home(rooms, &words)) == -EBUSY && clock_ms() < second.deadline_ms) {
-        STRING_SCOPED *holder = home_holder(rooms->settings);
-        if (holder)
-            ask(&second, holder);
+        STRING_SCOPED *mount_point = NULL;
+        STRING_SCOPED *door = NULL;
+        if (home_holder(rooms->settings, &mount_point, &door)) {
+            ask(&second, door);
+            ask(&second, mount_point);
+        }
         buf_reset(&words);
         nanosleep(&(struct timespec){.tv_nsec = SLICE_MS * 1000000}, NULL);
     }

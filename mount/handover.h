@@ -1,9 +1,9 @@
-/* handover: a new mount takes over from a daemon that was unmounted and still uploads.
+/* handover: a new mount takes over from a daemon that was unmounted and still uploads, or from a flush of the cache directory.
  *
  *      new mount: claim or home is held --"yield"--> lingering daemon: stops uploading, keeps all in its journal, lets go
  *
- * Both ways to it are tried: the mount point (claim), and the cache directory (home), which may have been mounted elsewhere. A
- * daemon that serves its mount does not yield. The one that yields needs less than two seconds, whatever its server does.
+ * All ways to it are tried: the mount point (claim), and the cache directory (home), which may have been mounted elsewhere, or is
+ * open without a mount. A daemon that serves its mount does not yield. The one that yields needs less than two seconds, whatever its server does.
  */
 #ifndef MOUNT_HANDOVER_H
 #define MOUNT_HANDOVER_H

@@ -79,6 +79,12 @@ static char *source_of(const struct settings *settings)
 
 /* ---- The lock. ---- */
 
+static pid_t read_pid(int file)
+{
+    char text[32] = "";
+    return pread(file, text, sizeof(text) - 1, 0) > 0 ? (pid_t)strtol(text, NULL, 10) : 0;
+}
+
 static int take_lock(struct home *home, struct buf *why)
 {
     STRING_SCOPED *path = xprintf("%s/lock", home->path);
@@ -89,12 +95,9 @@ static int take_lock(struct home *home, struct buf *why)
         return rc;
     }
     if (flock(home->lock, LOCK_EX | LOCK_NB) < 0) {
-        char holder[32] = "";
-        ssize_t got = pread(home->lock, holder, sizeof(holder) - 1, 0);
-        holder[got > 0 ? strcspn(holder, "\n") : 0] = '\0';
         buf_printf(why,
-                   "%s is in use by another skyvol (pid %s); give each mount its own with -o cache_dir=DIR",
-                   home->path, holder[0] ? holder : "unknown");
+                   "%s is in use by another skyvol (pid %d); give each mount its own with -o cache_dir=DIR",
+                   home->path, (int)read_pid(home->lock));
         return -EBUSY;
     }
     char pid[32];
@@ -226,11 +229,13 @@ static int look_at_state(struct disk *home, cache_unsent_each *each, void *conte
     return rc;
 }
 
-bool home_held(const char *path)
+bool home_held(const char *path, pid_t *ret_pid)
 {
     STRING_SCOPED *name = xprintf("%s/lock", path);
     int file = open(name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
     bool held = file >= 0 && flock(file, LOCK_EX | LOCK_NB) < 0;
+    if (ret_pid)
+        *ret_pid = held ? read_pid(file) : 0;
     if (file >= 0)
         close(file);
     return held;
@@ -241,7 +246,7 @@ static int look(const char *path, cache_unsent_each *each, void *context, char *
     STRING_SCOPED *state = xprintf("%s/" STATE, path);
     struct disk *disk = NULL;
     *ret_source = NULL;
-    if (home_held(path))
+    if (home_held(path, NULL))
         return -EBUSY;
     int rc = access(state, F_OK) < 0 ? -errno : disk_open_directory(path, &disk);
     if (rc == 0)
@@ -275,21 +280,31 @@ static bool is_same_source(const char *path, const char *source)
     return same;
 }
 
-char *home_holder(const struct settings *settings)
+char *home_door(const char *path)
+{
+    STRING_SCOPED *whole = realpath(path, NULL);
+    return xprintf("cache_dir %s", whole ? whole : path); /* no mount point begins so */
+}
+
+bool home_holder(const struct settings *settings, char **ret_mount_point, char **ret_door)
 {
     STRING_SCOPED *path = path_of(settings);
     STRING_SCOPED *source = source_of(settings);
     struct settings holder;
     BUF_SCOPED why = BUF_INIT;
-    char *place = NULL;
-    if (!path || !home_held(path))
-        return NULL;
+    bool found = false;
+    if (!path || !home_held(path, NULL))
+        return false;
     if (home_recall(path, &holder, &why) == 0) {
         STRING_SCOPED *other = source_of(&holder);
-        place = strcmp(other, source) == 0 ? xstrdup(holder.mount_point) : NULL;
+        found = strcmp(other, source) == 0;
+    }
+    if (found) {
+        *ret_mount_point = xstrdup(holder.mount_point);
+        *ret_door = home_door(path);
     }
     settings_release(&holder);
-    return place;
+    return found;
 }
 
 static void warn_of_sibling(const struct home *home, const char *path, struct buf *warnings)

@@ -12,6 +12,8 @@
 #ifndef MOUNT_HOME_H
 #define MOUNT_HOME_H
 
+#include <sys/types.h>
+
 #include "base/buf.h"
 #include "base/disk.h"
 #include "cache/cache.h"
@@ -34,11 +36,13 @@ char *home_base(void);
 /* The settings that mount.json of the cache directory `path` tells; cache_dir is `path`. -ENOENT: it is no cache directory;
  * settings_release() after any outcome. */
 int home_recall(const char *path, struct settings *ret_settings, struct buf *why);
-/* Who serves the home that these settings would open, when somebody holds it for the same source: his mount point, malloc'ed;
- * NULL: nobody that could let it go. */
-char *home_holder(const struct settings *settings);
-/* A daemon has it, or somebody looks at it at this moment. */
-bool home_held(const char *path);
+/* Where to reach who holds the home that these settings would open, for the same source: at his mount point, or, if he has none, at
+ * home_door(). Both malloc'ed; false: nobody that could let it go. */
+bool home_holder(const struct settings *settings, char **ret_mount_point, char **ret_door);
+/* Somebody has it open, or looks at it at this moment. ret_pid (may be NULL): his, if he opened it; else stale, or 0. */
+bool home_held(const char *path, pid_t *ret_pid);
+/* In the place of a mount point, for claim.h and control.h: who has the home at `path` open without a mount. Malloc'ed. */
+char *home_door(const char *path);
 /* Each unsent change that waits there, as cache_look(); errors as home_look(). */
 int home_look_each(const char *path, cache_unsent_each *each, void *context, struct buf *why);
 /* How many unsent changes wait there, and of which source (malloc'ed, NULL: none ever). Changes nothing. -EBUSY: a daemon holds it. */

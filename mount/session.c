@@ -14,13 +14,11 @@
 #include "base/log.h"
 #include "fs/fs.h"
 #include "mount/claim.h"
-#include "mount/control.h"
-#include "mount/flushing.h"
 #include "mount/handover.h"
 #include "mount/logging.h"
-#include "mount/option.h"
 #include "mount/place.h"
 #include "mount/rooms.h"
+#include "mount/service.h"
 #include "mount/unsent.h"
 #include "mount/words.h"
 
@@ -34,6 +32,7 @@ struct session {
     struct claim claim;
     struct rooms rooms;
     struct fs *fs;
+    struct service service;
     struct control *control;
     pthread_t signals;
     bool signals_running;
@@ -45,39 +44,25 @@ struct session {
     _Atomic(struct fs *) served; /* once there is something to stop */
     struct waiter waiter;        /* of the first contact, and of the sending when there is a time for it */
     struct waiter lingering;     /* of the sending that takes as long as it takes */
-    int64_t started_ns;
 };
 
-/* ---- What it is asked (control.h). ---- */
+/* ---- What it is asked (service.h). ---- */
 
-static struct json *refuse(const char *words)
+static struct session *session_of(struct service *service)
 {
-    struct json *answer = json_object_new();
-    json_set_string(answer, "error", words);
-    return answer;
+    return container_of(service, struct session, service);
 }
 
-static struct json *answer_status(void *context, const char *path, struct waiter *waiter)
+static bool is_mounted(struct service *service)
 {
-    struct session *session = context;
-    (void)waiter;
-    const struct settings *settings = session->settings;
-    struct json *object = json_object_new();
-    json_set_integer(object, "pid", getpid());
-    json_set_bool(object, "mounted", !atomic_load(&session->unmounted));
-    if (!path) {
-        json_set_integer(object, "monitor", daemon_monitor(session->daemon));
-        json_set_string(object, "version", SKYVOL_VERSION);
-        json_set_string(object, "source", settings->source);
-        json_set_string(object, "mount_point", settings->mount_point);
-        json_set_bool(object, "read_only", settings->read_only);
-        json_set_string(object, "durability", option_durability(settings));
-        json_set_integer(object, "uptime_s", (clock_wall_ns() - session->started_ns) / 1000000000);
-        rooms_report(&session->rooms, object);
-        fs_report(session->fs, object);
-    }
-    unsent_report(session->rooms.cache, path ? path : "", object);
-    return object;
+    return !atomic_load(&session_of(service)->unmounted);
+}
+
+static void report(struct service *service, struct json *object)
+{
+    struct session *session = session_of(service);
+    json_set_integer(object, "monitor", daemon_monitor(session->daemon));
+    fs_report(session->fs, object);
 }
 
 /* NULL: nothing is on its way. */
@@ -96,79 +81,26 @@ static struct json *describe_lingering(struct session *session)
     return object;
 }
 
-static struct json *answer_umount(void *context, const char *path, struct waiter *waiter)
+static struct json *answer_umount(struct service *service)
 {
-    struct session *session = context;
-    (void)waiter;
-    (void)path;
-    struct json *answer = atomic_load(&session->unmounted) ? describe_lingering(session) : NULL;
+    struct session *session = session_of(service);
+    struct json *answer = is_mounted(service) ? NULL : describe_lingering(session);
     if (!answer)
         answer = json_object_new();
     json_set_integer(answer, "stop_timeout_ms", session->settings->stop_timeout);
     return answer;
 }
 
-static struct json *answer_yield(void *context, const char *path, struct waiter *waiter)
+static bool yield(struct service *service)
 {
-    struct session *session = context;
-    (void)waiter;
-    (void)path;
-    if (!atomic_load(&session->unmounted))
-        return refuse("it serves its mount");
+    struct session *session = session_of(service);
+    if (is_mounted(service))
+        return false;
     atomic_store(&session->yielding, true);
     waiter_interrupt(&session->lingering);
     waiter_interrupt(&session->waiter);
-    struct json *answer = json_object_new();
-    json_set_bool(answer, "yielding", true);
-    json_set_string(answer, "source", session->settings->source);
-    json_set_string(answer, "cache_dir", session->rooms.home.path);
-    unsent_report(session->rooms.cache, "", answer);
-    return answer;
+    return true;
 }
-
-static struct json *answer_flush(void *context, const char *path, struct waiter *waiter)
-{
-    struct session *session = context;
-    if (cache_publish(session->rooms.cache, path ? path : "") < 0)
-        return refuse(CONTROL_NO_FILE);
-    return answer_status(context, path ? path : "", waiter);
-}
-
-/* Returns when what was to be flushed is sent; tells what cannot be. */
-static struct json *answer_await(void *context, const char *path, struct waiter *waiter)
-{
-    struct session *session = context;
-    struct unsent failed;
-    unsent_init(&failed, "");
-    int rc = flushing_wait(session->rooms.cache, session->settings->durability == DURABILITY_LOCAL, waiter,
-                           path ? path : "", &failed);
-    struct json *answer = rc < 0 ? refuse(CONTROL_ENDS) : json_object_new();
-    if (rc == 0)
-        unsent_print(&failed, answer);
-    unsent_release(&failed);
-    return answer;
-}
-
-static struct json *answer_discard(void *context, const char *path, struct waiter *waiter)
-{
-    struct session *session = context;
-    BUF_SCOPED why = BUF_INIT;
-    if (!path)
-        return refuse("which file?");
-    int rc = cache_discard(session->rooms.cache, waiter, path, &why);
-    if (rc < 0)
-        return refuse(why.length ? why.bytes : err_text(rc));
-    log_warn("the unsent changes of %s are given up: skyvol discard", path);
-    struct json *answer = json_object_new();
-    json_set_string(answer, "discarded", path);
-    return answer;
-}
-
-static const struct control_request requests[] = {
-    {"status", CONTROL_INLINE, answer_status}, {"umount", CONTROL_STAYS, answer_umount},
-    {"yield", CONTROL_INLINE, answer_yield},   {"flush", CONTROL_INLINE, answer_flush},
-    {"await", CONTROL_SLOW, answer_await},     {"discard", CONTROL_SLOW, answer_discard},
-};
 
 /* ---- Signals. ---- */
 
@@ -257,12 +189,7 @@ static void end_signals(struct session *session)
 static int mount_now(struct session *session, struct buf *why)
 {
     const struct settings *settings = session->settings;
-    struct control_config controlling = {
-        .socket_path = session->claim.socket_path,
-        .requests = requests,
-        .request_count = sizeof requests / sizeof requests[0],
-        .context = session,
-    };
+    struct control_config controlling;
     struct fs_config mounting = {
         .mount_point = settings->mount_point,
         .source = settings->source,
@@ -273,6 +200,7 @@ static int mount_now(struct session *session, struct buf *why)
         .threads = (uint32_t)settings->threads,
         .debug = settings->debug_fuse,
     };
+    service_configure(&session->service, session->claim.socket_path, &controlling);
     int rc = control_new(&controlling, &session->control, why);
     if (rc == 0 && session->daemon->again)
         rc = place_clear_dead(settings->mount_point, why);
@@ -441,11 +369,14 @@ static void raise_descriptors(void)
 
 int session_run(struct settings *settings, struct daemon *daemon)
 {
-    struct session session = {.settings = settings,
-                              .daemon = daemon,
-                              .handover = HANDOVER_NONE,
-                              .claim = CLAIM_NONE,
-                              .started_ns = clock_wall_ns()};
+    struct session session = {
+        .settings = settings, .daemon = daemon, .handover = HANDOVER_NONE, .claim = CLAIM_NONE};
+    session.service = (struct service){.rooms = &session.rooms,
+                                       .started_ns = clock_wall_ns(),
+                                       .mounted = is_mounted,
+                                       .report = report,
+                                       .yield = yield,
+                                       .umount = answer_umount};
     rooms_init(&session.rooms, settings);
     waiter_init(&session.waiter);
     waiter_init(&session.lingering);

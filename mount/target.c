@@ -5,13 +5,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/err.h"
+#include "mount/claim.h"
 #include "mount/control.h"
 #include "mount/home.h"
 
 #define LINKS_MAX 40
+#define HELD_MS   2000 /* for who only looks at a cache directory, or has just opened it */
+#define LOOK_MS   50
 
 struct walk {
     struct buf path; /* absolute, without links; "" is the root */
@@ -128,12 +133,11 @@ static char *make_absolute(const char *text)
 
 /* ---- What stands there? ---- */
 
-static int take_mount(struct target *target, const char *path)
+void target_look(const char *mount_point, struct target *ret_target)
 {
-    target->kind = TARGET_DAEMON;
-    target->path = xstrdup(path);
-    target->state = place_look(path, &target->mount);
-    return 0;
+    *ret_target = (struct target){.path = xstrdup(mount_point), .door = xstrdup(mount_point)};
+    ret_target->kind = TARGET_DAEMON;
+    ret_target->state = place_look(mount_point, &ret_target->mount);
 }
 
 static bool is_cache_directory(const char *path)
@@ -142,17 +146,59 @@ static bool is_cache_directory(const char *path)
     return access(memo, F_OK) == 0;
 }
 
-/* Whoever holds it is asked, wherever that is mounted. */
+static bool is_claimed_by(const char *claimed, uid_t owner, pid_t holder)
+{
+    pid_t pid;
+    return claim_held(claimed, owner, &pid) && pid == holder;
+}
+
+/* Whoever holds it, by his pid: its mount point may be another daemon's by now. False: he cannot be reached, or only looks. */
+static bool take_holder(struct target *target, const char *path, const char *mount_point, pid_t holder)
+{
+    STRING_SCOPED *door = home_door(path);
+    struct stat facts;
+    uid_t owner = stat(path, &facts) == 0 ? facts.st_uid : geteuid();
+    bool flushes = is_claimed_by(door, owner, holder);
+    if (flushes) {
+        *target = (struct target){.kind = TARGET_DAEMON, .state = PLACE_FREE, .path = xstrdup(path)};
+        target->door = xstrdup(door);
+    } else if (is_claimed_by(mount_point, owner, holder)) {
+        target_look(mount_point, target);
+    } else {
+        return false;
+    }
+    if (!target->mount.found)
+        target->mount.owner = owner;
+    target->cache_dir = xstrdup(path);
+    return true;
+}
+
+/* Who only looks at it lets it go in a moment; who has just opened it is reached in a moment. */
+static int await_holder(struct target *target, const char *path, const char *mount_point, struct buf *why)
+{
+    int64_t deadline = clock_ms() + HELD_MS;
+    pid_t holder;
+    while (home_held(path, &holder)) {
+        if (take_holder(target, path, mount_point, holder))
+            return 0;
+        if (clock_ms() >= deadline) {
+            buf_printf(
+                why, "%s is in use by another skyvol (pid %d), which cannot be reached from here; try again",
+                path, (int)holder);
+            return -EBUSY;
+        }
+        nanosleep(&(struct timespec){.tv_nsec = LOOK_MS * 1000000}, NULL);
+    }
+    *target = (struct target){.kind = TARGET_CACHE, .path = xstrdup(path), .cache_dir = xstrdup(path)};
+    return 0;
+}
+
 static int take_cache(struct target *target, const char *path, struct buf *why)
 {
     struct settings settings;
     int rc = home_recall(path, &settings, why);
-    if (rc == 0 && home_held(path)) {
-        rc = take_mount(target, settings.mount_point);
-    } else if (rc == 0) {
-        target->kind = TARGET_CACHE;
-        target->path = xstrdup(path);
-    }
+    if (rc == 0)
+        rc = await_holder(target, path, settings.mount_point, why);
     settings_release(&settings);
     return rc;
 }
@@ -171,8 +217,10 @@ static int take_other(struct target *target, const char *path, struct buf *why)
 {
     if (is_cache_directory(path))
         return take_cache(target, path, why);
-    if (has_daemon(path))
-        return take_mount(target, path);
+    if (has_daemon(path)) {
+        target_look(path, target);
+        return 0;
+    }
     buf_printf(
         why,
         "%s is not mounted by skyvol, nor is it below such a mount or a cache directory; see what there "
@@ -194,7 +242,11 @@ int target_enter(struct target *target, const char *path, struct buf *why)
 static int take(struct target *target, const struct walk *walk, struct buf *why)
 {
     const char *path = walk->path.length ? walk->path.bytes : "/";
-    int rc = walk->found ? take_mount(target, path) : take_other(target, path, why);
+    int rc = 0;
+    if (walk->found)
+        target_look(path, target);
+    else
+        rc = take_other(target, path, why);
     return rc < 0 ? rc : target_enter(target, walk->found ? walk->rest : "", why);
 }
 
@@ -220,6 +272,8 @@ void target_release(struct target *target)
 {
     place_mount_release(&target->mount);
     free(target->path);
+    free(target->door);
+    free(target->cache_dir);
     free(target->below);
     *target = TARGET_NONE;
 }

@@ -2,7 +2,7 @@
  *
  *      /data              a mount, or a place whose daemon still sends           TARGET_DAEMON, below ""
  *      /data/a/b          what is below a mount                                  TARGET_DAEMON, below "a/b"
- *      /var/lib/skyvol/X  a cache directory: of a daemon that holds it, else     TARGET_DAEMON, or TARGET_CACHE
+ *      /var/lib/skyvol/X  a cache directory: of who holds it, mounted or not     TARGET_DAEMON, or TARGET_CACHE
  *
  * The walk looks at no file below a mount of ours, so that one that hangs holds nobody; `..` is taken by its name there.
  */
@@ -19,11 +19,15 @@ struct target {
     enum place_state state;   /* of DAEMON */
     struct place_mount mount; /* of DAEMON; found is false when it was unmounted */
     char *path;               /* the mount point, or the cache directory */
+    char *door;               /* of DAEMON: control_connect() */
+    char *cache_dir;          /* the one that was named, also when it is a daemon's; else NULL */
     char *below;              /* the path below it; "" for all */
 };
 
 #define TARGET_NONE ((struct target){.path = NULL})
 
+/* What is at a mount point, or was and may still send. */
+void target_look(const char *mount_point, struct target *ret_target);
 /* -ENOENT, -ENOTDIR ... with a line of what and the remedy in `why`. */
 int target_find(const char *text, struct target *ret_target, struct buf *why);
 /* Goes on to `path` below it ("a/../b" is "b"); -EINVAL: it leads out. */

@@ -550,6 +550,91 @@ class TestFlush(Commands):
         done = self.flush(cache)
         self.assertEqual((done.returncode, done.stderr), (0, ""))
 
+    def left_unsent(self, *names, place="mnt"):
+        """A cache directory whose mount ended before these went up to a little server that takes no PUT from here on."""
+        little = self.little()
+        mount = self.mount(source="test", name=place, server=little, stop_timeout="0s", io_timeout="3s")
+        fault = little.control("fault", op="PutObject", action="answer", status=503, code="SlowDown", times=0)["id"]
+        for name in names:
+            (mount.place / name).write_text(name)
+        mount.kill_monitor()
+        os.kill(mount.pid, signal.SIGTERM)
+        self.gone(mount)
+        return little, mount, self.work / f"{place}.cache", lambda: little.control("unfault", id=fault)
+
+    def start_flush(self, mount, cache):
+        child = subprocess.Popen([harness.SKYVOL, "flush", str(cache)], stderr=subprocess.PIPE, text=True, env=mount.environment)
+        self.addCleanup(child.wait)
+        self.addCleanup(child.kill)
+        harness.wait_until(lambda: self.status_of(mount, cache).get("pid"), 10, "the flush")
+        return child
+
+    @staticmethod
+    def status_of(mount, cache):
+        done = mount.run("status", str(cache), "--json")
+        return json.loads(done.stdout) if done.returncode == 0 else {"error": done.stderr}
+
+    def test_beside_a_flush_of_a_cache_directory_status_discard_and_another_flush_go_through_it(self):
+        little, mount, cache, mend = self.left_unsent("f", "g")
+        first = self.start_flush(mount, cache)
+        status = self.status_of(mount, cache)
+        self.assertEqual((status["pid"], status["mounted"], status["unsent_files"]), (first.pid, False, 2), status)
+        self.assertIn(f"pid {first.pid} still uploads", mount.run("status", str(cache)).stdout)
+        self.assertIn(first.pid, [entry["pid"] for entry in json.loads(mount.run("status", "--all", "--json").stdout)["mounts"]])
+        done = mount.run("discard", str(cache), "f", "--yes")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual([entry["file"] for entry in self.status_of(mount, cache)["unsent"]], ["g"])
+        second, third = [subprocess.Popen([harness.SKYVOL, "flush", str(cache)], stderr=subprocess.PIPE, text=True,
+                                          env=mount.environment) for _ in range(2)]
+        time.sleep(1)
+        self.assertEqual((second.poll(), third.poll()), (None, None), "they did not wait")
+        first.send_signal(signal.SIGINT)
+        self.assertIn("interrupted", first.communicate(timeout=5)[1])
+        self.assertEqual(first.returncode, 1)
+        time.sleep(1)
+        self.assertEqual((second.poll(), third.poll()), (None, None), "they did not go on without the first")
+        mend()
+        for child in (second, third):
+            words = child.communicate(timeout=30)[1]
+            self.assertEqual(child.returncode, 0, words)
+        self.assertEqual([key for key, _, _ in little.s3.list("test", "")], ["g"])
+
+    def test_a_mount_takes_over_from_a_flush_which_goes_on_waiting(self):
+        little, mount, cache, mend = self.left_unsent("f")
+        for name, place in (("mnt", "mnt"), ("elsewhere", "elsewhere")):
+            child = self.start_flush(mount, cache)
+            started = time.monotonic()
+            again = self.mount(source="test", name=place, server=little, cache_dir=cache, stop_timeout="0s")
+            self.assertLess(time.monotonic() - started, 2)
+            self.assertIn("1 unsent files", again.words)
+            time.sleep(1)
+            self.assertIsNone(child.poll(), "it did not go on with the mount")
+            self.assertEqual(self.status_of(mount, cache)["pid"], again.pid)
+            if place == "elsewhere":
+                mend()
+                words = child.communicate(timeout=30)[1]
+                self.assertEqual(child.returncode, 0, words)
+            again.kill_monitor()
+            os.kill(again.pid, signal.SIGTERM)
+            self.gone(again)
+            if place == "mnt":  # nobody mounts it: the flush has it again
+                harness.wait_until(lambda: self.status_of(mount, cache).get("pid") == child.pid, 10, "the flush")
+                child.send_signal(signal.SIGINT)
+                child.communicate(timeout=5)
+                self.assertEqual(child.returncode, 1)
+        self.assertEqual(little.s3.get("test", "f"), b"f")
+
+    def test_a_cache_directory_is_not_mistaken_for_another_one_of_the_same_mount_point(self):
+        little, mount, cache, mend = self.left_unsent("f")
+        other = self.mount(source="test:other", server=little, cache_dir=self.work / "other.cache")
+        child = self.start_flush(mount, cache)
+        self.assertEqual(self.status_of(mount, cache)["pid"], child.pid)
+        self.assertEqual(other.status()["cache_dir"], str(self.work / "other.cache"))
+        self.assertEqual(self.status_of(mount, other.place)["pid"], other.pid)
+        mend()
+        words = child.communicate(timeout=30)[1]
+        self.assertEqual(child.returncode, 0, words)
+
     def test_a_read_only_mount_does_not_hide_what_waits(self):
         mount = self.mount(stop_timeout="0s")
         with self.silent_server(mount):
