@@ -41,8 +41,7 @@ static const struct command {
      "DIR is a mount, or a cache directory, also one that is being flushed. --all: all mounts of this user, "
      "daemons that "
      "still send,\n"
-     "and the default cache directories with unsent changes (one that cache_dir= named is found by its "
-     "path).\n"},
+     "and the cache directories with unsent changes that nobody mounts, wherever cache_dir= put them.\n"},
     {"flush", command_flush, "skyvol flush DIR|FILE...",
      "send what is unsent and wait until it is in the bucket",
      "Of a mount, of anything below one, or of a cache directory without a mount: one that is mounted "

@@ -1,4 +1,3 @@
-#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -203,36 +202,50 @@ static void ask_mount(void *context, const char *path, const struct place_mount 
     target_release(&target);
 }
 
-static void ask_home(struct all *all, const char *path)
+/* False: nothing unsent waits there that could be told. */
+static bool ask_home(struct all *all, const char *path)
 {
     struct json *status = NULL;
     BUF_SCOPED why = BUF_INIT;
-    STRING_SCOPED *memo = xprintf("%s/mount.json", path);
-    if (access(memo, F_OK) < 0 || home_held(path, NULL))
-        return;
     int rc = look_at_home(path, &status, &why);
+    bool unsent = command_number(status, "unsent_files") > 0;
     if (rc < 0 && rc != -EBUSY && rc != -ENOENT) {
         words_complain(why.bytes);
         all->broken = true;
     }
-    if (command_number(status, "unsent_files")) {
+    if (unsent)
         json_append(all->unmounted, &status);
-        status = NULL;
-    }
     json_free(status);
+    return unsent;
 }
 
-static void ask_homes(struct all *all)
+static bool is_home(const char *path)
 {
-    STRING_SCOPED *base = home_base();
-    DIR *directory = base ? opendir(base) : NULL;
-    for (struct dirent *entry; directory && (entry = readdir(directory));) {
-        STRING_SCOPED *path = xprintf("%s/%s", base, entry->d_name);
-        if (entry->d_name[0] != '.')
-            ask_home(all, path);
-    }
-    if (directory)
-        closedir(directory);
+    STRING_SCOPED *memo = xprintf("%s/mount.json", path);
+    return access(memo, F_OK) == 0;
+}
+
+static void ask_default(void *context, const char *path)
+{
+    if (is_home(path) && !home_held(path, NULL))
+        ask_home(context, path);
+}
+
+/* One that cannot be seen now is told of each time; one that has gone, once. */
+static void ask_elsewhere(void *context, const char *path)
+{
+    int rc = access(path, X_OK) < 0 ? -errno : 0;
+    bool gone = rc == -ENOENT || rc == -ENOTDIR;
+    if (gone)
+        words_say(
+            "%s, which a mount left with unsent changes, is not there any more, and is forgotten; if it is "
+            "on a disk that is not mounted now: later, skyvol flush %s",
+            path, path);
+    else if (rc < 0)
+        words_say("%s, where unsent changes of a mount may wait, cannot be looked at: %s", path,
+                  err_text(rc));
+    if (gone || (rc == 0 && !home_held(path, NULL) && !(is_home(path) && ask_home(context, path))))
+        home_forget(path);
 }
 
 static void print_all(const struct all *all)
@@ -250,7 +263,8 @@ static int show_all(bool as_json)
     struct all all = {json_array_new(), json_array_new(), false};
     claim_each_socket(ask_daemon, &all);
     place_each(ask_mount, &all);
-    ask_homes(&all);
+    home_each_default(ask_default, &all);
+    home_each_elsewhere(ask_elsewhere, &all);
     if (as_json) {
         struct json *object = json_object_new();
         json_set(object, "mounts", &all.mounts);

@@ -14,7 +14,9 @@
 #include "base/digest.h"
 #include "base/err.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "cache/cache.h"
+#include "mount/elsewhere.h"
 #include "mount/option.h"
 #include "mount/words.h"
 
@@ -307,30 +309,108 @@ bool home_holder(const struct settings *settings, char **ret_mount_point, char *
     return found;
 }
 
-static void warn_of_sibling(const struct home *home, const char *path, struct buf *warnings)
-{
-    size_t unsent;
-    STRING_SCOPED *source = NULL;
-    BUF_SCOPED why = BUF_INIT;
-    if (strcmp(path, home->path) == 0 || !is_same_source(path, home->source) ||
-        home_look(path, &unsent, &source, &why) < 0 || !unsent)
-        return;
-    words_next(warnings);
-    buf_printf(warnings, "%zu unsent changes of this very source wait in %s; send them with: skyvol flush %s",
-               unsent, path, path);
-}
+/* ---- Elsewhere. ---- */
 
-static void look_at_siblings(const struct home *home, struct buf *warnings)
+void home_each_default(void (*each)(void *context, const char *path), void *context)
 {
     STRING_SCOPED *base = home_base();
     DIR *directory = base ? opendir(base) : NULL;
     for (struct dirent *entry; directory && (entry = readdir(directory));) {
         STRING_SCOPED *path = xprintf("%s/%s", base, entry->d_name);
         if (entry->d_name[0] != '.')
-            warn_of_sibling(home, path, warnings);
+            each(context, path);
     }
     if (directory)
         closedir(directory);
+}
+
+void home_each_elsewhere(void (*each)(void *context, const char *path), void *context)
+{
+    STRING_SCOPED *base = home_base();
+    if (base)
+        elsewhere_each(base, each, context);
+}
+
+static bool stands_in(const char *path, const char *base)
+{
+    STRING_SCOPED *whole = realpath(base, NULL);
+    size_t length = whole ? strlen(whole) : 0;
+    return whole && strncmp(path, whole, length) == 0 && path[length] == '/' &&
+           !strchr(path + length + 1, '/');
+}
+
+/* It can be used without, so a failure is no more than a line in the log. */
+static void note_elsewhere(struct home *home)
+{
+    STRING_SCOPED *base = home_base();
+    STRING_SCOPED *path = realpath(home->path, NULL);
+    if (!base || !path || stands_in(path, base))
+        return;
+    int rc = elsewhere_note(base, path);
+    if (rc < 0)
+        log_warn(
+            "%s cannot be noted in %s (%s): skyvol status --all will not find what waits there once it is "
+            "unmounted",
+            path, base, err_text(rc));
+    home->noted = xstrdup(path);
+}
+
+static void forget_elsewhere(const char *path)
+{
+    STRING_SCOPED *base = home_base();
+    if (base)
+        elsewhere_forget(base, path);
+}
+
+/* Who opens it meanwhile finds the lock taken, and notes it again once he has it. */
+void home_forget(const char *path)
+{
+    STRING_SCOPED *name = xprintf("%s/lock", path);
+    STRING_SCOPED *source = NULL;
+    BUF_SCOPED why = BUF_INIT;
+    struct disk *disk = NULL;
+    size_t unsent = 0;
+    int lock = open(name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    int rc = lock < 0 ? -errno : 0;
+    if (rc == 0 && flock(lock, LOCK_EX | LOCK_NB) == 0)
+        rc = disk_open_directory(path, &disk);
+    if (disk)
+        rc = look_at_state(disk, count_unsent, &unsent, &source, &why);
+    if (rc == -ENOENT || rc == -ENOTDIR || (disk && rc == 0 && unsent == 0))
+        forget_elsewhere(path);
+    disk_free(disk);
+    if (lock >= 0)
+        close(lock);
+}
+
+/* ---- Others of the same source. ---- */
+
+struct sibling_look {
+    const struct home *home;
+    struct buf *warnings;
+};
+
+static void warn_of_sibling(void *context, const char *path)
+{
+    const struct sibling_look *look = context;
+    const struct home *home = look->home;
+    size_t unsent;
+    STRING_SCOPED *source = NULL;
+    BUF_SCOPED why = BUF_INIT;
+    if (strcmp(path, home->path) == 0 || (home->noted && strcmp(path, home->noted) == 0) ||
+        !is_same_source(path, home->source) || home_look(path, &unsent, &source, &why) < 0 || !unsent)
+        return;
+    words_next(look->warnings);
+    buf_printf(look->warnings,
+               "%zu unsent changes of this very source wait in %s; send them with: skyvol flush %s", unsent,
+               path, path);
+}
+
+static void look_at_siblings(const struct home *home, struct buf *warnings)
+{
+    struct sibling_look look = {home, warnings};
+    home_each_default(warn_of_sibling, &look);
+    home_each_elsewhere(warn_of_sibling, &look);
 }
 
 /* ---- Opening. ---- */
@@ -411,6 +491,8 @@ int home_open(const struct settings *settings, struct home *ret_home, struct buf
     if (rc == 0)
         rc = take_lock(&home, why);
     if (rc == 0)
+        note_elsewhere(&home);
+    if (rc == 0)
         rc = open_state(&home, settings, whole, why);
     disk_free(whole);
     if (rc < 0) {
@@ -425,9 +507,12 @@ int home_open(const struct settings *settings, struct home *ret_home, struct buf
 void home_close(struct home *home)
 {
     disk_free(home->disk);
+    if (home->noted && home->clean)
+        forget_elsewhere(home->noted);
     if (home->lock >= 0)
         close(home->lock);
     free(home->path);
+    free(home->noted);
     free(home->source);
     *home = (struct home){.lock = -1};
 }

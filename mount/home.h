@@ -6,6 +6,7 @@
  *             |- mount.json                                    the options of the last mount: how to reach its source again
  *             `- state/                                        the cache's own: journal and local files
  *
+ * cache_dir= puts it elsewhere; then it is noted beside the default ones (elsewhere.h) until it ends with nothing unsent.
  * It outlives mounts: what one leaves unsent the next one sends. It is of one source: another endpoint, bucket or prefix may take it
  * over when nothing in it is unsent, and is refused with words otherwise.
  */
@@ -24,6 +25,8 @@ struct home {
     char *source;      /* "endpoint bucket prefix": whose changes it holds */
     struct disk *disk; /* state/ */
     int lock;
+    char *noted; /* its path as elsewhere.h knows it; NULL: it stands in the default place */
+    bool clean;  /* nothing unsent is left: set by who ends it */
 };
 
 /* -EBUSY: another daemon holds it (`why` names it); -EXDEV: it holds unsent changes of another source; else -errno with a line.
@@ -45,6 +48,12 @@ bool home_held(const char *path, pid_t *ret_pid);
 char *home_door(const char *path);
 /* Each unsent change that waits there, as cache_look(); errors as home_look(). */
 int home_look_each(const char *path, cache_unsent_each *each, void *context, struct buf *why);
+/* Each name in the default place, whatever it is. */
+void home_each_default(void (*each)(void *context, const char *path), void *context);
+/* Each one of this user that cache_dir= put elsewhere and that may hold unsent changes. It may be gone. */
+void home_each_elsewhere(void (*each)(void *context, const char *path), void *context);
+/* The same does not tell of it any more, unless somebody has it open or something unsent waits in it. */
+void home_forget(const char *path);
 /* How many unsent changes wait there, and of which source (malloc'ed, NULL: none ever). Changes nothing. -EBUSY: a daemon holds it. */
 int home_look(const char *path, size_t *ret_unsent, char **ret_source, struct buf *why);
 

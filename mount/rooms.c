@@ -187,9 +187,18 @@ int rooms_open_cache(struct rooms *rooms, const struct cache_notify *notify, str
     return rc;
 }
 
+/* Then it need not be looked for when nobody has it open. */
+static bool is_clean(struct rooms *rooms)
+{
+    size_t count = 0;
+    cache_unsent(rooms->cache, count_waiting, &count);
+    return count == 0;
+}
+
 /* The home is let go before the store: who wants to take over waits for it, and for no server. */
 void rooms_close(struct rooms *rooms)
 {
+    rooms->home.clean = rooms->cache && rooms->home.noted && is_clean(rooms);
     cache_free(rooms->cache);
     memory_free(rooms->memory);
     home_close(&rooms->home);

@@ -702,6 +702,44 @@ class TestStatus(Commands):
         waiting = [entry for entry in self.status_all(first)["unmounted"] if entry["cache_dir"] == str(default)]
         self.assertEqual([(entry["unsent_files"], entry["mounted"]) for entry in waiting], [(1, False)])
 
+    def entries(self, cache):
+        """In the user's list of cache directories elsewhere."""
+        state = os.environ.get("XDG_STATE_HOME") or pathlib.Path.home() / ".local/state"
+        base = pathlib.Path("/var/lib/skyvol" if os.geteuid() == 0 else f"{state}/skyvol") / ".elsewhere"
+        return [entry for entry in base.glob("*") if entry.is_symlink() and os.readlink(entry) == str(cache)]
+
+    def test_all_finds_cache_directories_that_stand_elsewhere_until_nothing_waits_there(self):
+        mount = self.mount(stop_timeout="0s")
+        cache = self.work / "mnt.cache"
+        self.assertEqual(len(self.entries(cache)), 1)
+        self.assertEqual(mount.umount("--wait").returncode, 0)
+        self.assertEqual(self.entries(cache), [])
+        for end in ("flushed", "emptied by hand", "removed"):
+            mount = self.mount(stop_timeout="0s")
+            with self.silent_server(mount, end):
+                os.kill(mount.pid, signal.SIGTERM)
+                self.gone(mount)
+            self.assertEqual([entry["unsent_files"] for entry in self.status_all(mount)["unmounted"]
+                              if entry["cache_dir"] == str(cache)], [1])
+            self.assertIn(f"skyvol flush {cache}", mount.run("status", "--all").stdout)
+            other = self.mount(name="other")
+            self.assertIn(f"1 unsent changes of this very source wait in {cache}", other.words)
+            self.assertEqual(other.umount("--wait").returncode, 0)
+            if end == "flushed":
+                self.assertEqual(mount.run("flush", str(cache)).returncode, 0)
+                self.assertEqual(self.entries(cache), [])
+            elif end == "removed":
+                shutil.rmtree(cache)
+            else:
+                shutil.rmtree(cache)
+                cache.mkdir(0o700)
+            done = mount.run("status", "--all")
+            lines = [line for line in done.stderr.splitlines() if str(cache) in line]
+            self.assertEqual(len(lines), 1 if end == "removed" else 0, lines)
+            self.assertNotIn(str(cache), done.stdout)
+            self.assertEqual(self.entries(cache), [])
+            self.assertNotIn(str(cache), mount.run("status", "--all").stderr)
+
     def test_a_dead_mount_is_named_by_all(self):
         mount = self.mount()
         mount.kill()
