@@ -80,11 +80,14 @@ static void tell(struct inode *inode, cache_unsent_each *each, void *context)
     STRING_SCOPED *local = inode->local ? slab_path(cache->config.disk, inode->local_name, &offset) : NULL;
     snprintf(why, sizeof why, "%s%s", inode->parked_why[0] ? inode->parked_why : "not sent yet",
              partly ? PARTLY : "");
+    uint64_t bytes = inode->type == S_IFREG ? extents_bytes(&inode->dirty) : 0;
+    uint64_t taken = atomic_load(&inode->taken_bytes);
     struct cache_unsent told = {.path = path_of(cache, key.bytes),
                                 .key = key.bytes,
                                 .local = local ? local : "",
                                 .local_offset = offset,
-                                .bytes = inode->type == S_IFREG ? extents_bytes(&inode->dirty) : 0,
+                                .bytes = bytes,
+                                .taken = taken < bytes ? taken : bytes,
                                 .parked = inode->parked_rc != 0,
                                 .conflict = inode->parked_rc == -ESTALE,
                                 .rc = inode->parked_rc,

@@ -297,6 +297,7 @@ struct cache_unsent {
     const char *local;     /* path of the local file with its bytes, or "" */
     uint64_t local_offset; /* ... where they begin in it: that of a small one is shared (slab.h) */
     uint64_t bytes;        /* dirty */
+    uint64_t taken;        /* of these: in requests that are not answered yet, and beyond the network */
     bool parked, conflict;
     bool leaving; /* what is unsent is a delete */
     int rc;       /* of the try that failed; 0: none did */

@@ -26,10 +26,19 @@ static void post(struct errand *errand, bool ended)
     gate_open(&uploader->wake);
 }
 
+static void hear_taken(struct store_call *call, uint64_t taken)
+{
+    struct errand *errand = call->owner;
+    atomic_fetch_add(&errand->upload->inode->taken_bytes, taken - errand->taken);
+    errand->taken = taken;
+}
+
 /* What ends well and carried data says that more may be in flight. */
 static void hear_done(struct store_call *call)
 {
     struct errand *errand = call->owner;
+    if (errand->taken) /* before it counts as sent: never as both */
+        hear_taken(call, 0);
     if (errand->slot && call->rc == 0) {
         LOCK_SCOPED(&errand->uploader->lock);
         if (!errand->slowed)
@@ -104,6 +113,7 @@ struct errand *errand_new(struct upload *upload, enum errand_kind kind)
     errand->request.granted = hear_granted;
     errand->call.done = hear_done;
     errand->call.slowed = hear_slowed;
+    errand->call.taken = upload ? hear_taken : NULL;
     errand->call.owner = errand;
     if (upload)
         list_append(&upload->errands, &errand->link);

@@ -89,6 +89,7 @@ struct inode {
     uint64_t number; /* st_ino */
     uint32_t type;   /* S_IFREG, S_IFDIR, S_IFLNK ...: never changes while the inode lives */
     atomic_int references;
+    atomic_ullong taken_bytes; /* of bodies on their way: what is beyond the network (store.h: taken) */
 
     /* Under the lock of names (names.h). */
     struct inode *parent;     /* NULL: the root, or no name any more; holds a reference */

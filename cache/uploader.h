@@ -45,6 +45,9 @@ struct errand {
     uint64_t ticket; /* of the window */
     bool slowed;
 
+    /* A network thread's while the call runs. */
+    uint64_t taken; /* of its bytes, as counted in inode->taken_bytes */
+
     /* The thread's. */
     int64_t started_ms;
     struct store_call call;

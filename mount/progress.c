@@ -21,30 +21,35 @@ static int64_t clamp(int64_t value, int64_t low, int64_t high)
 }
 
 /* Of late counts for half: it calms down within a few seconds and follows a change as fast. */
-static void rate(struct progress *progress, int64_t now_ms, int64_t sent)
+static void rate(struct progress *progress, int64_t now_ms)
 {
     int64_t took_ms = now_ms - progress->rated_ms;
     if (took_ms < RATING_MS)
         return;
-    double now = (double)(sent - progress->rated_bytes) * 1000.0 / (double)took_ms;
+    double now = (double)(progress->moved - progress->rated_bytes) * 1000.0 / (double)took_ms;
     progress->rate = progress->rate > 0 ? (progress->rate + now) / 2 : now;
     progress->rated_ms = now_ms;
-    progress->rated_bytes = sent;
+    progress->rated_bytes = progress->moved;
 }
 
-void progress_look(struct progress *progress, int64_t now_ms, int64_t files, int64_t bytes, int64_t sent)
+void progress_look(struct progress *progress, int64_t now_ms, int64_t files, int64_t bytes, int64_t sent,
+                   int64_t taken)
 {
     if (!progress->files) {
-        progress->sent_before = progress->rated_bytes = sent;
+        progress->sent_before = sent;
+        progress->moved = progress->rated_bytes = taken;
         progress->rated_ms = now_ms;
     }
     if (files > progress->files)
         progress->files = files;
     if (bytes > progress->bytes)
         progress->bytes = bytes;
-    rate(progress, now_ms, sent);
-    int64_t gone = progress->bytes - bytes, moved = sent - progress->sent_before;
-    int64_t done = clamp(gone > moved ? gone : moved, progress->done_bytes, progress->bytes);
+    int64_t gone = progress->bytes - bytes, moved = sent - progress->sent_before + taken;
+    if (moved > progress->moved)
+        progress->moved = moved;
+    rate(progress, now_ms);
+    int64_t done =
+        clamp(gone > progress->moved ? gone : progress->moved, progress->done_bytes, progress->bytes);
     progress->done_bytes = clamp(done, 0, progress->bytes);
 }
 
@@ -54,6 +59,8 @@ static void add_bar(const struct progress *progress, int64_t files, struct buf *
                    : progress->files ? (double)(progress->files - files) / (double)progress->files
                                      : 1;
     int full = (int)(share * BAR_WIDTH);
+    if (files && full == BAR_WIDTH)
+        full--; /* all is on its way, and not all has been answered */
     buf_add_string(out, "  [");
     for (int i = 0; i < BAR_WIDTH; i++)
         buf_add_char(out, i < full ? '#' : '.');
@@ -112,7 +119,7 @@ void progress_show(struct progress *progress, const struct json *status)
 {
     int64_t now = clock_ms(), files = number(status, "unsent_files"), bytes = number(status, "unsent_bytes");
     tell_trouble(progress, status);
-    progress_look(progress, now, files, bytes, number(status, "sent_bytes"));
+    progress_look(progress, now, files, bytes, number(status, "sent_bytes"), number(status, "taken_bytes"));
     if (!progress->terminal && now - progress->said_ms < QUIET_MS)
         return;
     progress->said_ms = now;

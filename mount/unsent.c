@@ -70,6 +70,7 @@ void unsent_add(void *context, const struct cache_unsent *file)
         return;
     unsent->files++;
     unsent->bytes += file->bytes;
+    unsent->taken += file->taken;
     unsent->parked += file->parked;
     unsent->refused += file->refused;
     unsent->lasting += file->lasting;
@@ -85,6 +86,7 @@ void unsent_print(struct unsent *unsent, struct json *object)
 {
     json_set_integer(object, "unsent_files", (int64_t)unsent->files);
     json_set_integer(object, "unsent_bytes", (int64_t)unsent->bytes);
+    json_set_integer(object, "taken_bytes", (int64_t)unsent->taken);
     json_set_integer(object, "parked", (int64_t)unsent->parked);
     json_set_integer(object, "refused", (int64_t)unsent->refused);
     json_set_integer(object, "lasting", (int64_t)unsent->lasting);
@@ -98,10 +100,10 @@ void unsent_report(struct cache *cache, const char *path, struct json *object)
     struct unsent unsent;
     struct cache_backlog backlog;
     unsent_init(&unsent, path);
+    cache_backlog(cache, &backlog); /* first: what is taken is sent after it, and must not count twice */
     cache_unsent(cache, unsent_add, &unsent);
     unsent_print(&unsent, object);
     unsent_release(&unsent);
-    cache_backlog(cache, &backlog);
     json_set_integer(object, "sent_files", (int64_t)backlog.sent_files);
     json_set_integer(object, "sent_bytes", (int64_t)backlog.sent_bytes);
     json_set_integer(object, "oldest_unsent_ms", backlog.oldest_unsent_ms);

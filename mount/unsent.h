@@ -15,6 +15,7 @@
 struct unsent {
     const char *path; /* the caller's: only what is at or below it counts; "": all */
     uint64_t files, bytes;
+    uint64_t taken;   /* of the bytes: in requests on their way, and beyond the network */
     uint64_t parked;  /* of files: the last try failed */
     uint64_t refused; /* of these: waiting alone mends nothing */
     uint64_t lasting; /* of these: no further try is made */
@@ -30,7 +31,7 @@ void unsent_release(struct unsent *unsent);
 void unsent_add(void *context, const struct cache_unsent *file);
 /* What somebody can do about a file that is refused; a sentence without its end. */
 const char *unsent_remedy(int rc);
-/* Adds unsent_files, unsent_bytes, parked, refused, lasting, conflicts and the list "unsent"; takes the list out. */
+/* Adds unsent_files, unsent_bytes, taken_bytes, parked, refused, lasting, conflicts and the list "unsent"; takes the list out. */
 void unsent_print(struct unsent *unsent, struct json *object);
 
 /* All of it at or below `path`, with the cache's own sent_files, sent_bytes, oldest_unsent_ms, unflushed_bytes and

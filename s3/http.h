@@ -5,7 +5,7 @@
  *      idle -> running(connecting -> sending -> waiting for the first byte -> receiving) -> done
  *
  * Threads: `loops` threads, each with its own curl multi handle, epoll and mailbox; a call stays on one loop, connections
- * are kept per loop. start and cancel from any thread; header(), sink() and done() run on the loop, hold no lock, do not block.
+ * are kept per loop. start and cancel from any thread; header(), sink(), taken() and done() run on the loop, hold no lock, do not block.
  * Waiting: each loop has connections_max / loops places; bulk calls may hold three quarters of them, so that a small call
  * always finds one soon, and small calls leave a quarter to bulk ones that wait. A call that waits for a place is running, and its patience runs too.
  * Copies: the body goes from libcurl's buffer to its final place by the one copy of the write callback.
@@ -62,6 +62,8 @@ struct http_call {
     /* May be NULL: body bytes go to `text`. Else each piece as it comes; returns false to end the attempt (HTTP_CUT).
      * The store sets it from within started() for answers 200 and 206 only. */
     bool (*sink)(struct http_call *call, const char *bytes, size_t length);
+    /* May be NULL. The peer has acknowledged so many bytes of the body; looked at each 100 ms, told when it has changed. */
+    void (*taken)(struct http_call *call, uint64_t taken);
     void (*done)(struct http_call *call);
     void *owner;
 

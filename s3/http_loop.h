@@ -77,6 +77,7 @@ struct transfer {
     bool header_complete;  /* the final header block is in call->head */
     enum http_end refused; /* why a callback of ours ended it; HTTP_ANSWERED: it did not */
     int unacknowledged;    /* bytes in the socket at the last look */
+    uint64_t taken;        /* as it was told */
     char words[256];       /* libcurl's CURLOPT_ERRORBUFFER */
 };
 

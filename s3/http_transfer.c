@@ -387,6 +387,17 @@ static void note_acknowledged(struct transfer *transfer)
     transfer->unacknowledged = bytes;
 }
 
+static void tell_taken(struct transfer *transfer)
+{
+    struct http_call *call = transfer->call;
+    uint64_t waits = transfer->unacknowledged > 0 ? (uint64_t)transfer->unacknowledged : 0;
+    uint64_t taken = call->sent > waits ? call->sent - waits : 0;
+    if (!call->taken || taken == transfer->taken)
+        return;
+    transfer->taken = taken;
+    call->taken(call, taken);
+}
+
 static bool passed(int64_t limit_ms, int64_t quiet_ms)
 {
     return limit_ms > 0 && quiet_ms >= limit_ms;
@@ -398,8 +409,10 @@ enum http_end transfer_look(struct transfer *transfer, int64_t now_ms, const cha
 
     if (transfer->phase == PHASE_SENDING || transfer->phase == PHASE_FIRST_BYTE) {
         read_sent(transfer);
-        if (transfer->body_bytes > 0)
+        if (transfer->body_bytes > 0) {
             note_acknowledged(transfer);
+            tell_taken(transfer);
+        }
         transfer->phase = call->sent >= transfer->body_bytes ? PHASE_FIRST_BYTE : PHASE_SENDING;
     }
     if (passed(call->patience_ms, now_ms - call->moved_ms)) {

@@ -199,6 +199,12 @@ static void hear_started(struct http_call *http)
         request->operation->started(request);
 }
 
+static void hear_taken(struct http_call *http, uint64_t taken)
+{
+    const struct request *request = http->owner;
+    request->call->taken(request->call, taken);
+}
+
 /* The other thread that may look at the request now is one that cancels it. */
 static void launch(struct request *request)
 {
@@ -227,6 +233,9 @@ static void attempt(struct request *request)
         return;
     }
     request->http.started = request->operation->started ? hear_started : NULL;
+    request->http.taken = request->call->taken && request->body_kind == BODY_DATA ? hear_taken : NULL;
+    if (request->http.taken && request->attempts > 0)
+        request->call->taken(request->call, 0);
     request->http.done = hear_done;
     request->attempts++;
     count(request, &request->bucket->counters.attempts, 1);
@@ -290,6 +299,7 @@ static void ask_for_region(struct request *request)
     endpoint_url(request->endpoint, host.bytes, path.bytes, "", &request->url);
     request_set_deadlines(request);
     http->started = NULL;
+    http->taken = NULL;
     http->done = hear_done;
     http->method = "HEAD";
     http->url = request->url.bytes;

@@ -135,6 +135,9 @@ struct store_call {
     /* May be NULL: an attempt was too much for the server (503 SlowDown, 429), or got no answer in time. The call goes on, or ends
      * as it does. On a network thread, no lock held, must not block; never after done(). */
     void (*slowed)(struct store_call *call);
+    /* PUT and PART only, may be NULL: so many bytes of the body are beyond the network in the attempt that runs; 0 when another one
+     * begins. Now and then, or never; on a network thread, no lock held, must not block; never after done(). */
+    void (*taken)(struct store_call *call, uint64_t taken);
     void *owner; /* the caller's own */
 
     /* Inputs. */

@@ -18,6 +18,8 @@ struct trial {
     struct gate gate;
     bool ended;
     int ends;
+    uint64_t taken;
+    int falls; /* of that */
     char url[64];
 };
 
@@ -344,6 +346,50 @@ Test(http, every_byte_is_progress)
     cr_expect_eq(trial.call.end, HTTP_ANSWERED, "%s", trial.call.detail);
     trial_release(&trial);
     wire_free(wire);
+}
+
+/* Eight MiB of the body, and no more for a while: what the sockets hold beyond that is a few MiB. */
+static void serve_part(struct wire_connection *connection)
+{
+    char bytes[65536];
+    for (size_t got = 0; got < (size_t)8 << 20;) {
+        ssize_t more = read(connection->fd, bytes, sizeof(bytes));
+        if (more <= 0)
+            return;
+        got += (size_t)more;
+    }
+    usleep(1500000);
+}
+
+static void note_taken(struct http_call *call, uint64_t taken)
+{
+    struct trial *trial = call->owner;
+    LOCK_SCOPED(&trial->lock);
+    trial->falls += taken < trial->taken;
+    trial->taken = taken;
+}
+
+Test(http, tells_how_much_of_a_body_the_peer_has)
+{
+    struct wire *wire = wire_start(serve_part, NULL);
+    size_t length = (size_t)64 << 20;
+    struct iovec body = {xcalloc(1, length), length};
+    struct trial trial;
+
+    trial_init(&trial, wire, "PUT", "/");
+    trial.call.body = &body;
+    trial.call.body_count = 1;
+    trial.call.bulk = true;
+    trial.call.taken = note_taken;
+    trial.call.stall_timeout_ms = 1000;
+    http_start(http, &trial.call);
+    cr_expect(trial_ends_within(&trial, LONG_MS));
+    cr_expect(trial.taken > (uint64_t)7 << 20 && trial.taken < length / 2, "%llu bytes",
+              (unsigned long long)trial.taken);
+    cr_expect_eq(trial.falls, 0);
+    trial_release(&trial);
+    wire_free(wire);
+    free(body.iov_base);
 }
 
 Test(http, says_that_nothing_was_sent_when_nobody_listens)
