@@ -13,6 +13,7 @@
 #include "cache/replay.h"
 #include "cache/slab.h"
 
+#define WAITS  "it waits for what stood under its name before, and has to leave first"
 #define PARTLY "; only what was changed is in the local file, the rest in the object"
 
 int cache_drain(struct cache *cache, struct waiter *waiter, int64_t deadline_ms, size_t *ret_unsent)
@@ -78,8 +79,9 @@ static void tell(struct inode *inode, cache_unsent_each *each, void *context)
     bool partly = inode->type == S_IFREG && content_gaps_locked(inode);
     uint64_t offset = 0;
     STRING_SCOPED *local = inode->local ? slab_path(cache->config.disk, inode->local_name, &offset) : NULL;
-    snprintf(why, sizeof why, "%s%s", inode->parked_why[0] ? inode->parked_why : "not sent yet",
-             partly ? PARTLY : "");
+    bool waits = inode->awaits_key && !inode->upload_busy;
+    const char *state = inode->parked_why[0] ? inode->parked_why : waits ? WAITS : "not sent yet";
+    snprintf(why, sizeof why, "%s%s", state, partly ? PARTLY : "");
     uint64_t bytes = inode->type == S_IFREG ? extents_bytes(&inode->dirty) : 0;
     uint64_t taken = atomic_load(&inode->taken_bytes);
     struct cache_unsent told = {.path = path_of(cache, key.bytes),
@@ -92,6 +94,7 @@ static void tell(struct inode *inode, cache_unsent_each *each, void *context)
                                 .conflict = inode->parked_rc == -ESTALE,
                                 .rc = inode->parked_rc,
                                 .refused = is_refused_locked(inode),
+                                .waits = waits,
                                 .lasting = !inode->upload_busy && !inode->publish &&
                                            uploader_stuck(inode->parked_rc),
                                 .why = why};

@@ -300,6 +300,7 @@ struct cache_unsent {
     uint64_t taken;        /* of these: in requests that are not answered yet, and beyond the network */
     bool parked, conflict;
     bool leaving; /* what is unsent is a delete */
+    bool waits;   /* not tried: another file, or its delete, has the key first, and has not got anywhere */
     int rc;       /* of the try that failed; 0: none did */
     bool
         refused; /* parked, nothing of it is on its way, and no server that comes back or calms down will mend it. What is asked for

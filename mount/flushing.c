@@ -9,6 +9,7 @@
 
 #define AGAIN_MS     50
 #define CLEAN_MS     200
+#define SLICE_MS     1000
 #define AGAIN_MAX_MS 10000
 
 enum waited_state { WAITED, SENT, REFUSED };
@@ -16,7 +17,8 @@ enum waited_state { WAITED, SENT, REFUSED };
 struct waited {
     char *path;
     enum waited_state state;
-    bool seen, moving; /* in the last look at all: unsent; ... and not refused */
+    bool seen, moving; /* in the last look at all: unsent; ... and not refused, nor waiting for others */
+    bool waits;        /* ... but for others */
 };
 
 struct flushing {
@@ -25,6 +27,7 @@ struct flushing {
     const char *path;
     struct waited *all; /* by path */
     size_t count, room;
+    size_t moving, refused; /* in the last look, of all that is unsent, asked for or not */
     struct unsent *failed;
 };
 
@@ -70,27 +73,43 @@ static struct waited *find_waited(struct flushing *flushing, const char *path)
 
 static void mark(void *context, const struct cache_unsent *unsent)
 {
-    struct waited *found = find_waited(context, unsent->path);
+    struct flushing *flushing = context;
+    struct waited *found = find_waited(flushing, unsent->path);
+    flushing->moving += !unsent->refused && !unsent->waits;
+    flushing->refused += unsent->refused;
     if (!found)
         return;
     found->seen = true;
-    found->moving = found->moving || !unsent->refused;
+    found->moving = found->moving || (!unsent->refused && !unsent->waits);
+    found->waits = found->waits || (!unsent->refused && unsent->waits);
+}
+
+/* Those that wait for others are refused with them: when nothing moves any more, whoever these are. True while there are some. */
+static bool settle_waiting(struct flushing *flushing)
+{
+    bool stuck = flushing->refused && !flushing->moving, waited = false;
+    for (size_t i = 0; i < flushing->count; i++) {
+        struct waited *one = &flushing->all[i];
+        if (stuck && one->state == WAITED && one->waits && !one->moving)
+            one->state = REFUSED;
+        waited = waited || one->state == WAITED;
+    }
+    return waited;
 }
 
 /* True while any of them is waited for. */
 static bool look_at_all(struct flushing *flushing)
 {
-    bool waited = false;
     for (size_t i = 0; i < flushing->count; i++)
-        flushing->all[i].seen = flushing->all[i].moving = false;
+        flushing->all[i].seen = flushing->all[i].moving = flushing->all[i].waits = false;
+    flushing->moving = flushing->refused = 0;
     cache_unsent(flushing->cache, mark, flushing);
     for (size_t i = 0; i < flushing->count; i++) {
         struct waited *one = &flushing->all[i];
-        if (one->state == WAITED && !one->moving)
+        if (one->state == WAITED && !one->moving && !one->waits)
             one->state = one->seen ? REFUSED : SENT;
-        waited = waited || one->state == WAITED;
     }
-    return waited;
+    return settle_waiting(flushing);
 }
 
 /* Another try of it may be under way by now. */
@@ -99,7 +118,7 @@ static void add_failed(void *context, const struct cache_unsent *unsent)
     struct flushing *flushing = context;
     const struct waited *found = find_waited(flushing, unsent->path);
     struct cache_unsent told = *unsent;
-    if (!found || found->state != REFUSED || !unsent->parked)
+    if (!found || found->state != REFUSED || (!unsent->parked && !unsent->waits))
         return;
     told.refused = true;
     unsent_add(flushing->failed, &told);
@@ -142,25 +161,47 @@ static void hear_done(struct cache_sync *ended, int rc)
     gate_open(&sync->gate);
 }
 
-static void await(struct sync *sync, struct waiter *waiter)
+/* 0: done; else -EINTR, -ETIMEDOUT. */
+static int await(struct sync *sync, struct waiter *waiter, int64_t deadline_ms)
 {
+    int rc = 0;
     LOCK_SCOPED(&sync->lock);
-    while (!sync->done && gate_wait_locked(&sync->gate, &sync->lock, waiter, CLOCK_NEVER) == 0) {
-    }
+    while (!sync->done && rc == 0)
+        rc = gate_wait_locked(&sync->gate, &sync->lock, waiter, deadline_ms);
+    return sync->done ? 0 : rc;
 }
 
-static int sync_one(struct flushing *flushing, struct inode *inode)
+static bool only_waits(const struct waited *one)
+{
+    return one->waits && !one->moving;
+}
+
+/* Looks meanwhile whether it is still its own way up that is waited for. True: it has been answered. */
+static bool await_own(struct flushing *flushing, const struct waited *one, struct sync *sync)
+{
+    int64_t slice_ms = SLICE_MS;
+    int rc;
+    while ((rc = await(sync, flushing->waiter, clock_ms() + slice_ms)) == -ETIMEDOUT) {
+        look_at_all(flushing);
+        if (one->state != WAITED || only_waits(one))
+            break;
+        slice_ms = 2 * slice_ms < AGAIN_MAX_MS ? 2 * slice_ms : AGAIN_MAX_MS;
+    }
+    return rc == 0;
+}
+
+/* -EAGAIN: it waits for others, or has got somewhere already. */
+static int sync_one(struct flushing *flushing, const struct waited *one, struct inode *inode)
 {
     struct sync sync = {.sync = {.inode = inode, .done = hear_done}};
     lock_init(&sync.lock, LOCK_LEAF, "flushing");
     gate_init(&sync.gate);
     cache_fsync(flushing->cache, inode, &sync.sync);
-    await(&sync, flushing->waiter);
-    if (!sync.done && cache_sync_interrupt(flushing->cache, &sync.sync)) {
-        sync.rc = -EINTR;
+    if (!await_own(flushing, one, &sync) && cache_sync_interrupt(flushing->cache, &sync.sync)) {
+        sync.rc = waiter_interrupted(flushing->waiter) ? -EINTR : -EAGAIN;
     } else {
         WAITER_SCOPED(own); /* done() has been called, or is being called */
-        await(&sync, &own);
+        await(&sync, &own, CLOCK_NEVER);
     }
     lock_take(&sync.lock); /* who called done() has left it */
     lock_drop(&sync.lock);
@@ -183,17 +224,18 @@ static int pause_for(struct waiter *waiter, int64_t ms)
     return rc == -EINTR ? rc : 0;
 }
 
-/* Until what stood at the call has been sent, or is refused: 0. What has no name any more is left to wait_until_clean(). */
+/* Until what stood at the call has been sent, or is refused: 0. What has no name any more, or waits for others, is left to
+ * wait_until_clean(). */
 static int wait_for_one(struct flushing *flushing, struct waited *one)
 {
     int64_t pause_ms = AGAIN_MS;
     while (one->state == WAITED) {
         struct inode *inode = one->path[0] ? find(flushing, one->path) : NULL;
-        int rc = inode ? sync_one(flushing, inode) : 0;
+        int rc = inode && !only_waits(one) ? sync_one(flushing, one, inode) : 0;
         inode_unref(inode);
         if (rc == -EINTR || waiter_interrupted(flushing->waiter))
             return -EINTR;
-        if (!inode)
+        if (!inode || only_waits(one))
             return 0;
         if (rc == 0)
             one->state = SENT;

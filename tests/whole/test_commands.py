@@ -496,6 +496,25 @@ class TestFlush(Commands):
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(little.s3.list("test", ""), [])
 
+    def test_a_file_whose_key_what_is_refused_has_is_named_too(self):
+        little = self.little()
+        mount = self.mount(source="test", server=little)
+        (mount.place / "a").write_text("1")
+        self.assertEqual(self.flush(mount.place).returncode, 0)
+        fault = self.refused(little, op="CopyObject")
+        os.rename(mount.place / "a", mount.place / "b")
+        (mount.place / "a").write_text("2")
+        done = self.timed(mount.place)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertRegex(done.stderr, r"b cannot go up \(EACCES")
+        self.assertRegex(done.stderr, r"a cannot go up \(it waits for what stood under its name")
+        done = self.timed(mount.place / "a")
+        self.assertEqual((done.returncode, done.stderr.count("cannot go up")), (1, 1), done.stderr)
+        little.control("unfault", id=fault)
+        done = self.timed(mount.place)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertEqual((little.s3.get("test", "b"), little.s3.get("test", "a")), (b"1", b"2"))
+
     def test_umount_wait_and_a_flush_without_a_mount_end_with_what_is_refused_too(self):
         little = self.little()
         mount = self.mount(source="test", server=little, stop_timeout="0s")
