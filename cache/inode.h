@@ -113,6 +113,9 @@ struct inode {
     bool noted;     /* the catalog has what is known of it (recall.h) */
     uint64_t catalogued; /* directories: its number in the catalog; 0: none */
     bool beyond;         /* directories: the catalog knows names in it that were forgotten here */
+    int64_t listing_ms;  /* directories: how long the last listing took that saw all */
+    int64_t growing_ms;  /* directories: when a listing began that goes on page by page; 0: none does */
+    int64_t looked_ms;   /* directories: when a name in it was last looked up */
     bool warmed;         /* directories: it was asked whether an earlier mount had listed it */
     int64_t warm_ms;     /* directories: given since then as an earlier mount left it; 0: it is not */
     struct list idle;    /* in names->idle, least recently used first: may be forgotten */

@@ -42,6 +42,8 @@ struct listing {
     struct chunk *chunks;
     struct page_place place;
     bool begun, complete, all_known, given;
+    bool recalled; /* it came from memory or the catalog */
+    bool looked;   /* ... and those who list there look names up as well */
     int64_t started_ms, started_wall_ns;
     uint64_t forgotten;       /* directory->forgotten at the start */
     struct names_watch watch; /* of the whole of it, while it grows */
@@ -84,6 +86,8 @@ static void watch_locked(struct listing *listing)
 
 static void unwatch_locked(struct listing *listing)
 {
+    if (listing->watching && listing->directory->growing_ms == listing->started_ms)
+        listing->directory->growing_ms = 0;
     if (listing->watching)
         names_unwatch_locked(&listing->watch);
     listing->watching = false;
@@ -101,7 +105,7 @@ static void clear_snapshot(struct listing *listing)
     listing->chunks = NULL;
     listing->count = 0;
     page_place_release(&listing->place);
-    listing->begun = listing->complete = listing->given = false;
+    listing->begun = listing->complete = listing->given = listing->recalled = false;
     listing->all_known = true;
 }
 
@@ -214,6 +218,7 @@ static void end_listing_locked(struct listing *listing)
         return;
     if (directory->listed_ms < listing->started_ms)
         directory->listed_ms = listing->started_ms;
+    directory->listing_ms = clock_ms() - listing->started_ms;
     directory->misses = 0;
 }
 
@@ -243,6 +248,7 @@ static int grow(struct listing *listing, struct waiter *waiter)
         listing->started_ms = clock_ms();
         listing->started_wall_ns = clock_wall_ns();
         watch_locked(listing);
+        directory->growing_ms = listing->started_ms;
         listing->forgotten = directory->forgotten;
     }
     rc = page_fetch_locked(&page, waiter, &aftermath);
@@ -389,7 +395,8 @@ static int list_from_memory(struct listing *listing, struct waiter *waiter)
         rc = 0;
     }
     if (rc == 0)
-        listing->begun = listing->complete = true;
+        listing->begun = listing->complete = listing->recalled = true;
+    listing->looked = directory->looked_ms && directory->looked_ms + LISTING_LOOKED_MS > clock_ms();
     return rc;
 }
 
@@ -495,6 +502,11 @@ static bool give_dot(struct listing *listing, uint64_t offset,
     return sink(context, &listed);
 }
 
+static bool wants_full(const struct listing *listing, size_t index)
+{
+    return !listing->recalled || listing->looked || index < LISTING_FULL;
+}
+
 static int give_entries(struct listing *listing, uint64_t offset, bool with_entries, struct waiter *waiter,
                         bool (*sink)(void *context, struct listed *listed), void *context)
 {
@@ -511,7 +523,7 @@ static int give_entries(struct listing *listing, uint64_t offset, bool with_entr
         if (rc == 0 && index >= listing->count)
             return 0;
         if (rc == 0)
-            rc = fill_entry(listing, index, with_entries, waiter, &listed);
+            rc = fill_entry(listing, index, with_entries && wants_full(listing, index), waiter, &listed);
         if (rc < 0)
             return any ? 0 : rc; /* what was given already counts; the next call meets the error again */
         if (rc == 0)

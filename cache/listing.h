@@ -8,6 +8,10 @@
  * Whose attributes were asked for in vain (a HEAD failed) is given as a name alone: an error is no absence.
  * A directory that was listed whole within attr_ttl is listed from memory.
  *
+ * Attributes, where they are asked for, come with what a listing has just brought. What is listed from memory or the catalog brings them
+ * for its first LISTING_FULL names only, unless somebody looked names up in that directory within LISTING_LOOKED_MS: who wants
+ * names alone (ls, glob) gets them at the speed of the catalog, who stats them all asks for each once, and the next time not.
+ *
  * Bounds: a snapshot costs about 40 bytes a name, until release, outside the budget.
  * Threads: cache_list on one listing by one thread at a time, others wait; no lock is held across the network.
  */
@@ -17,6 +21,8 @@
 #include "cache/asking.h"
 
 #define LISTING_HEADS_MAX 64 /* entries whose attributes are asked for at once */
+#define LISTING_FULL      128
+#define LISTING_LOOKED_MS 60000
 
 /* Lists up to `pages` pages, for what the tree learns from it (listed_ms when that was all). The caller holds the marker
  * of the directory's listing (the name ""). */

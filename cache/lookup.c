@@ -250,20 +250,37 @@ static int64_t fresh_ms(const struct inode *inode)
     return left_ms > 0 ? left_ms : 0;
 }
 
-/* As an earlier mount left it: whoever looks is told of what differs when it was listed. */
-static int64_t warm_ms(const struct inode *inode)
+/* One that takes longer to list than its names are believed would never be of use: it is, for a multiple of that time. */
+static int64_t stretch_ms(int64_t ttl_ms, int64_t took_ms)
+{
+    return ttl_ms && LOOKUP_STRETCH * took_ms > ttl_ms ? LOOKUP_STRETCH * took_ms : ttl_ms;
+}
+
+/* Who only looks may believe it for so long: while its directory is being listed, and as long as that listing is good. */
+static int64_t looked_at_ms(const struct inode *inode)
 {
     const struct inode *parent = inode->parent;
-    if (!parent || !parent->warm_ms)
+    int64_t ttl_ms = inode->cache->config.attr_ttl_ms, confirmed_ms = inode->remote.confirmed_ms,
+            now_ms = clock_ms(), until_ms = 0;
+
+    if (!parent)
         return 0;
-    int64_t left_ms = parent->warm_ms + inode->cache->config.attr_ttl_ms - clock_ms();
-    return left_ms > 0 ? left_ms : 0;
+    if (parent->warm_ms) /* what differs is told when it was listed */
+        return ttl_ms;
+    if (parent->growing_ms && confirmed_ms >= parent->growing_ms) {
+        int64_t sofar_ms = now_ms - parent->growing_ms;
+        int64_t took_ms = sofar_ms > parent->listing_ms ? sofar_ms : parent->listing_ms;
+        until_ms = parent->growing_ms + stretch_ms(ttl_ms, took_ms);
+    } else if (parent->listed_ms && confirmed_ms >= parent->listed_ms) {
+        until_ms = parent->listed_ms + stretch_ms(ttl_ms, parent->listing_ms);
+    }
+    return until_ms > now_ms ? until_ms - now_ms : 0;
 }
 
 int64_t lookup_valid_ms(const struct inode *inode)
 {
-    int64_t left_ms = fresh_ms(inode);
-    return left_ms > 0 ? left_ms : warm_ms(inode);
+    int64_t left_ms = fresh_ms(inode), look_ms = looked_at_ms(inode);
+    return left_ms > look_ms ? left_ms : look_ms;
 }
 
 struct refresh { /* of a directory's listing, behind */
@@ -322,13 +339,15 @@ void lookup_refresh_locked(struct inode *directory)
 
 bool lookup_listed_locked(const struct inode *directory, int64_t asked_ms)
 {
-    return directory->listed_ms && directory->listed_ms + directory->cache->config.attr_ttl_ms > asked_ms;
+    int64_t ttl_ms = stretch_ms(directory->cache->config.attr_ttl_ms, directory->listing_ms);
+    return directory->listed_ms && directory->listed_ms + ttl_ms > asked_ms;
 }
 
 /* Its listing has answered, and is half way to its end: the next one begins before anybody has to wait for it. */
 static void keep_fresh_locked(struct inode *directory, int64_t now_ms)
 {
-    if (now_ms - directory->listed_ms > directory->cache->config.negative_ttl_ms / 2)
+    int64_t ttl_ms = stretch_ms(directory->cache->config.negative_ttl_ms, directory->listing_ms);
+    if (now_ms - directory->listed_ms > ttl_ms / 2)
         lookup_refresh_locked(directory);
 }
 
@@ -337,12 +356,13 @@ bool lookup_known_locked(struct inode *parent, const char *name, int64_t asked_m
 {
     struct cache *cache = parent->cache;
     struct inode *inode = names_find_locked(&cache->names, parent, name);
-    int64_t now_ms = clock_ms(), until_ms = parent->listed_ms + cache->config.negative_ttl_ms;
+    int64_t now_ms = clock_ms(),
+            until_ms = parent->listed_ms + stretch_ms(cache->config.negative_ttl_ms, parent->listing_ms);
 
     *ret_inode = inode;
     if (inode) {
         LOCK_SCOPED(&inode->lock);
-        bool trusted = fresh_ms(inode) > 0 || (trust == LOOKUP_WARM && parent->warm_ms);
+        bool trusted = fresh_ms(inode) > 0 || (trust == LOOKUP_WARM && looked_at_ms(inode) > 0);
         *ret_valid_ms = lookup_valid_ms(inode);
         return inode_overlays_locked(inode) || (inode->attributes_known && trusted);
     }
@@ -535,6 +555,7 @@ int cache_lookup(struct cache *cache, struct waiter *waiter, struct inode *paren
     if (rc < 0)
         return rc;
     lock_take(&cache->names.lock);
+    parent->looked_ms = clock_ms();
     lookup_fill_locked(inode, ret_entry);
     lock_drop(&cache->names.lock);
     inode_unref(inode);

@@ -10,6 +10,8 @@
  * Before the server is asked, the catalog is (recall.h). Of a directory that an earlier mount knew, and that is being listed behind, what
  * was known then is an answer for who asks in trust (LOOKUP_WARM); who opens, or changes, wants to know (LOOKUP_FRESH).
  *
+ * A directory that takes longer to list than attr_ttl is believed LOOKUP_STRETCH times as long as that took, its names by who only looks.
+ *
  * What was true attr_ttl (that there is no such name: negative_ttl) before the question was asked is an answer, however long it took to
  * find it.
  */
@@ -20,9 +22,10 @@
 
 enum lookup_trust { LOOKUP_FRESH, LOOKUP_WARM };
 
-#define LOOKUP_MISSES 1
-#define LOOKUP_PAGES  2
-#define LOOKUP_LARGE  64 /* pages: a larger directory is asked name by name */
+#define LOOKUP_MISSES  1
+#define LOOKUP_PAGES   2
+#define LOOKUP_STRETCH 3
+#define LOOKUP_LARGE   64 /* pages: a larger directory is asked name by name */
 
 /* Asks the server, whatever is known. The caller holds the marker of the name and no lock. 0 with a reference, -ENOENT ... */
 int lookup_ask(struct cache *cache, struct inode *parent, const char *name, struct waiter *waiter,

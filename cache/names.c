@@ -16,9 +16,10 @@
 #include "cache/veil.h"
 
 #define ROOT_NUMBER 1
-#define NAME_COST   64  /* malloc's and the hash tables' part of a name, about */
-#define FORGET_MAX  8   /* inodes forgotten to make room for one */
-#define FORGET_LOOK 256 /* inodes looked at for that */
+#define NAME_COST   64 /* malloc's and the hash tables' part of a name, about */
+#define FORGET_MAX  8  /* inodes forgotten to make room for one */
+#define FORGET_LOOK 64 /* inodes looked at for that */
+#define FORGET_ASK  4  /* ... and names that the kernel is asked to forget */
 #define TOUCHED_MAX 4096
 
 /* ---- Numbers. ---- */
@@ -367,30 +368,35 @@ static void forget_locked(struct inode *inode, struct aftermath *aftermath)
     names_detach_locked(inode, aftermath);
 }
 
-/* Forgets those used longest ago. What only the kernel still remembers it is asked to forget, one name at a time: its answer
- * (FORGET) drops the reference. */
-static void make_room_locked(struct names *names, struct aftermath *aftermath)
+/* Forgets those used longest ago, at most FORGET_MAX. Those that cannot be are looked at again when their turn comes anew; what only the
+ * kernel still remembers it is asked to forget, a few names at a time: its answer (FORGET) drops the reference. */
+static int forget_some_locked(struct names *names, bool also_renamed, int asks, struct aftermath *aftermath)
 {
-    for (int pass = 0; pass < 2; pass++) {
-        int forgotten = 0, looked = 0;
-        list_for_each_safe (at, after, &names->idle) {
-            struct inode *inode = container_of(at, struct inode, idle);
-            if (forgotten == FORGET_MAX || looked++ == FORGET_LOOK)
-                break;
-            if (!forgettable_locked(inode, pass == 1))
-                continue;
+    int forgotten = 0;
+
+    for (int looked = 0; looked < FORGET_LOOK && forgotten < FORGET_MAX && !list_empty(&names->idle);
+         looked++) {
+        struct inode *inode = container_of(names->idle.next, struct inode, idle);
+        if (forgettable_locked(inode, also_renamed)) {
             forget_locked(inode, aftermath);
             forgotten++;
+            continue;
         }
-        if (forgotten)
-            return;
+        if (asks-- > 0)
+            aftermath_notify(aftermath, inode->parent->id, inode->name);
+        list_remove(&inode->idle);
+        list_append(&names->idle, &inode->idle);
     }
-    if (list_empty(&names->idle))
-        return;
-    struct inode *oldest = container_of(names->idle.next, struct inode, idle);
-    aftermath_notify(aftermath, oldest->parent->id, oldest->name);
-    list_remove(&oldest->idle);
-    list_append(&names->idle, &oldest->idle);
+    return forgotten;
+}
+
+/* The number of a renamed one is kept where the catalog can. */
+static void make_room_locked(struct names *names, struct aftermath *aftermath)
+{
+    bool kept = names->root->cache->catalog != NULL;
+
+    if (!forget_some_locked(names, kept, FORGET_ASK, aftermath) && !kept)
+        forget_some_locked(names, true, 0, aftermath);
 }
 
 static bool charge_locked(struct inode *inode)
