@@ -152,6 +152,12 @@ static void apply_birth(struct account *account, const struct record *record)
     account->whole_replacement = true;
 }
 
+static void apply_birth_exclusive(struct account *account, const struct record *record)
+{
+    apply_birth(account, record);
+    account->exclusive = true;
+}
+
 static void apply_content(struct account *account, const struct record *record)
 {
     account->attributes.size = record->size;
@@ -275,12 +281,19 @@ static void apply_trying(struct account *account, const struct record *record)
 void account_apply(struct account *account, const struct record *record)
 {
     static void (*const apply[RECORD_TYPE_END])(struct account *, const struct record *) = {
-        [RECORD_BIRTH] = apply_birth,         [RECORD_ATTRIBUTES] = apply_attributes,
-        [RECORD_WRITE] = apply_write,         [RECORD_SIZE] = apply_size,
-        [RECORD_REMOTE] = apply_remote,       [RECORD_UPLOAD] = apply_upload,
-        [RECORD_PART] = apply_part,           [RECORD_UPLOAD_END] = apply_upload_end,
-        [RECORD_TRYING] = apply_trying,       [RECORD_RESTATED] = apply_restated,
-        [RECORD_EXCLUSIVE] = apply_exclusive, [RECORD_XATTRS] = apply_xattrs,
+        [RECORD_BIRTH] = apply_birth,
+        [RECORD_ATTRIBUTES] = apply_attributes,
+        [RECORD_WRITE] = apply_write,
+        [RECORD_SIZE] = apply_size,
+        [RECORD_REMOTE] = apply_remote,
+        [RECORD_UPLOAD] = apply_upload,
+        [RECORD_PART] = apply_part,
+        [RECORD_UPLOAD_END] = apply_upload_end,
+        [RECORD_TRYING] = apply_trying,
+        [RECORD_RESTATED] = apply_restated,
+        [RECORD_EXCLUSIVE] = apply_exclusive,
+        [RECORD_XATTRS] = apply_xattrs,
+        [RECORD_BIRTH_EXCLUSIVE] = apply_birth_exclusive,
     };
     if (apply[record->type])
         apply[record->type](account, record);

@@ -273,6 +273,8 @@ static int admit_birth(const struct ledger *ledger, const struct account *accoun
     if (record->kind == S_IFLNK && !has_text(record->target))
         return refuse(why, "a symlink without a target");
     int rc = admit_node(ledger, NULL, record, why);
+    if (rc == 0 && record->type == RECORD_BIRTH_EXCLUSIVE && record->kind == S_IFDIR)
+        return refuse(why, "an exclusive one that is no file");
     if (rc == 0 && record->size > OBJECT_BYTES_MAX)
         return refuse(why, "a size over 5 TiB");
     /* Its mode is one of its type. */
@@ -287,7 +289,7 @@ static int admit(const struct ledger *ledger, const struct record *record, struc
         return 0;
     if (record->type == RECORD_NODE)
         return admit_node(ledger, account, record, why);
-    if (record->type == RECORD_BIRTH)
+    if (record_is_birth(record))
         return admit_birth(ledger, account, record, why);
     if (!account)
         return refuse(why, "it has no account");
@@ -365,7 +367,7 @@ static struct account *apply(struct ledger *ledger, struct account *account, con
     }
     if (!account)
         account = add_account(ledger, record);
-    if (record->type == RECORD_NODE || record->type == RECORD_BIRTH)
+    if (record->type == RECORD_NODE || record_is_birth(record))
         set_place(ledger, account, record);
     account_apply(account, record);
     return account;

@@ -47,12 +47,14 @@ struct field {
         FIELD(FIELDS, meta), FIELD(FIELDS, headers), FIELD(BOOL, headers_known),                             \
         FIELD(U64, remote_content_version), FIELD(U64, remote_attribute_version)
 
+#define BIRTH PLACE, ATTRIBUTES, FIELD(U64, size), FIELD(U64, content_version)
+
 static const struct field layouts[RECORD_TYPE_END][FIELDS_MAX] = {
     [RECORD_HEADING] = {FIELD(U32, format), FIELD(U32, salt), FIELD(U64, next_id), FIELD(TEXT, source)},
     [RECORD_BOOT] = {FIELD(TEXT, boot), FIELD(U64, kept)},
     [RECORD_MARK] = {FIELD(U64, flushed), FIELD(U64, backed), FIELD(U64, settled)},
     [RECORD_NODE] = {PLACE, FIELD(U64, replaced), FIELD(BOOL, forgotten)},
-    [RECORD_BIRTH] = {PLACE, ATTRIBUTES, FIELD(U64, size), FIELD(U64, content_version)},
+    [RECORD_BIRTH] = {BIRTH},
     [RECORD_ATTRIBUTES] = {FIELD(U64, id), ATTRIBUTES, FIELD(BOOL, mtime_explicit)},
     [RECORD_WRITE] = {FIELD(U64, id), FIELD(U64, start), FIELD(U64, end), CONTENT, FIELD(U64, mtime_ns),
                       FIELD(TEXT, local), FIELD(CONTENT, bytes)},
@@ -72,20 +74,29 @@ static const struct field layouts[RECORD_TYPE_END][FIELDS_MAX] = {
     [RECORD_EXCLUSIVE] = {FIELD(U64, id)},
     [RECORD_XATTRS] = {FIELD(U64, id), FIELD(TEXT, xattrs), FIELD(U64, attributes.ctime_ns),
                        FIELD(U64, attribute_version)},
+    [RECORD_BIRTH_EXCLUSIVE] = {BIRTH},
 };
 
 static const char *const type_names[RECORD_TYPE_END] = {
-    [RECORD_HEADING] = "HEADING",     [RECORD_BOOT] = "BOOT",     [RECORD_MARK] = "MARK",
-    [RECORD_NODE] = "NODE",           [RECORD_BIRTH] = "BIRTH",   [RECORD_ATTRIBUTES] = "ATTRIBUTES",
-    [RECORD_WRITE] = "WRITE",         [RECORD_SIZE] = "SIZE",     [RECORD_REMOTE] = "REMOTE",
-    [RECORD_UPLOAD] = "UPLOAD",       [RECORD_PART] = "PART",     [RECORD_UPLOAD_END] = "UPLOAD_END",
-    [RECORD_TRYING] = "TRYING",       [RECORD_FORGET] = "FORGET", [RECORD_RESTATED] = "RESTATED",
-    [RECORD_EXCLUSIVE] = "EXCLUSIVE", [RECORD_XATTRS] = "XATTRS",
+    [RECORD_HEADING] = "HEADING",   [RECORD_BOOT] = "BOOT",
+    [RECORD_MARK] = "MARK",         [RECORD_NODE] = "NODE",
+    [RECORD_BIRTH] = "BIRTH",       [RECORD_ATTRIBUTES] = "ATTRIBUTES",
+    [RECORD_WRITE] = "WRITE",       [RECORD_SIZE] = "SIZE",
+    [RECORD_REMOTE] = "REMOTE",     [RECORD_UPLOAD] = "UPLOAD",
+    [RECORD_PART] = "PART",         [RECORD_UPLOAD_END] = "UPLOAD_END",
+    [RECORD_TRYING] = "TRYING",     [RECORD_FORGET] = "FORGET",
+    [RECORD_RESTATED] = "RESTATED", [RECORD_EXCLUSIVE] = "EXCLUSIVE",
+    [RECORD_XATTRS] = "XATTRS",     [RECORD_BIRTH_EXCLUSIVE] = "BIRTH_EXCLUSIVE",
 };
 
 const char *record_type_name(enum record_type type)
 {
     return type > 0 && type < RECORD_TYPE_END ? type_names[type] : "unknown";
+}
+
+bool record_is_birth(const struct record *record)
+{
+    return record->type == RECORD_BIRTH || record->type == RECORD_BIRTH_EXCLUSIVE;
 }
 
 static size_t padded(size_t length)

@@ -45,8 +45,9 @@ enum record_type {
     RECORD_TRYING,     /* a PUT, COPY or COMPLETE with this skyvol_id may have happened; "": it has not */
     RECORD_FORGET,     /* clean, or given up: nothing is kept of it */
     RECORD_RESTATED,   /* as REMOTE, but says nothing of what is tried: TRYING stays */
-    RECORD_EXCLUSIVE, /* made where nothing was to be (O_EXCL): until it was sent, or got another name or directory itself, it overwrites nothing */
+    RECORD_EXCLUSIVE, /* made where nothing was to be (O_EXCL): until it was sent, or got another name or directory itself, it overwrites nothing (of a checkpoint) */
     RECORD_XATTRS, /* wanted extended attributes: the whole set, as the field of metadata has it (xattr.h) */
+    RECORD_BIRTH_EXCLUSIVE, /* BIRTH and EXCLUSIVE in one: what was torn between two would be a file that overwrites */
     RECORD_TYPE_END,
 };
 
@@ -65,7 +66,7 @@ struct record {
     /* MARK: sequences of this file. Records up to `flushed` are on the disk, the local bytes that records up to `backed` speak
      * of are, and what rode in records up to `settled` stands in local files, on the disk. settled, flushed <= backed. */
     uint64_t flushed, backed, settled;
-    /* NODE, BIRTH */
+    /* NODE, BIRTH; all that is said of BIRTH is so of BIRTH_EXCLUSIVE too */
     uint64_t parent;
     const char *name;   /* "": none (NODE) */
     uint32_t kind;      /* S_IFMT bits */
@@ -125,5 +126,7 @@ ssize_t record_read(struct record_reader *reader, const void *bytes, size_t leng
 bool record_marks(const void *bytes, size_t length, uint32_t salt, uint64_t sequence);
 
 const char *record_type_name(enum record_type type);
+/* Of what was made here: BIRTH, BIRTH_EXCLUSIVE. */
+bool record_is_birth(const struct record *record);
 
 #endif

@@ -207,7 +207,7 @@ int recording_born_locked(struct inode *inode)
         return rc;
     give_number(inode);
     char room[ATTR_DEVICE_MAX];
-    struct record record = {.type = RECORD_BIRTH,
+    struct record record = {.type = inode->exclusive ? RECORD_BIRTH_EXCLUSIVE : RECORD_BIRTH,
                             .id = inode->account,
                             .parent = account_of(inode->parent),
                             .name = inode->name,
@@ -220,8 +220,6 @@ int recording_born_locked(struct inode *inode)
     record.attributes.number = inode->number;
     rc = say(inode, &record, NULL);
     inode->recorded = rc == 0;
-    if (rc == 0 && inode->exclusive)
-        rc = say(inode, &(struct record){.type = RECORD_EXCLUSIVE, .id = inode->account}, NULL);
     return rc;
 }
 

@@ -2,12 +2,15 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "cache/core.h"
+#include "cache/journal.h"
 #include "tests/support/room.h"
 #include "tests/support/tree.h"
 
@@ -154,6 +157,62 @@ Test(exclusive, a_kill_does_not_make_it_forget_that)
         else
             cr_assert(room_object_holds(&room, "p/a", 0, 100, 1));
     }
+}
+
+static uint64_t log_end(struct room *room)
+{
+    struct journal_report report;
+    journal_report(room->cache->journal, &report);
+    return report.log_bytes;
+}
+
+static int find_journal(void *context, const char *name)
+{
+    if (strncmp(name, "journal-", 8) == 0)
+        snprintf(context, 32, "%s", name);
+    return 0;
+}
+
+/* The process died in the middle of its writing. */
+static void tear_journal(struct room *room, uint64_t end)
+{
+    char name[32] = "";
+    struct disk_file *file;
+    room->snapshot->ops->list(room->snapshot, find_journal, name);
+    cr_assert_eq(disk_open(room->snapshot, name, 0, &file), 0);
+    cr_assert_eq(disk_truncate(file, end), 0);
+    disk_close(file);
+}
+
+/* Of what was never answered all may be left, or nothing: not a file that overwrites. False: it was no tear any more. */
+static bool die_while_making(bool link, uint64_t written)
+{
+    ROOM_SCOPED(room, WRITEBACK);
+    struct handle *handle = NULL;
+    room_stop_server(&room);
+    uint64_t before = log_end(&room);
+    cr_assert_eq(link ? tree_symlink(&room, "a", "target") : make(&room, "a", &handle), 0);
+    bool torn = before + written < log_end(&room);
+    if (handle)
+        cr_assert_eq(room_close(&room, handle), 0);
+    room_crash(&room);
+    room_close_cache(&room);
+    tear_journal(&room, before + written);
+    memory_store_put_text(room.bucket, "p/a", "theirs");
+    room_reopen(&room);
+    assert_drained(&room);
+    cr_assert_eq(room_object_size(&room, "p/a"), 6, "theirs was overwritten by what was torn at %d",
+                 (int)written);
+    cr_assert(torn || memory_store_object_count(room.bucket) == 2);
+    return torn;
+}
+
+Test(exclusive, a_kill_in_the_middle_of_its_making_leaves_nothing_that_overwrites)
+{
+    for (int link = 0; link < 2; link++)
+        for (uint64_t written = 0; die_while_making(link, written);
+             written += 4) /* records end at multiples of 8 */
+            ;
 }
 
 /* As tar, rsync and editors do. */

@@ -546,7 +546,7 @@ static bool target_fits(const struct record *record)
 {
     bool told = record->target && *record->target;
     if (record->kind == S_IFLNK)
-        return told || record->type != RECORD_BIRTH;
+        return told || !record_is_birth(record);
     return !told ||
            ((record->kind == S_IFCHR || record->kind == S_IFBLK) && strcmp(record->target, "8:1") == 0);
 }
@@ -557,10 +557,12 @@ static bool model_node(struct model *model, const struct record *record)
     bool named = record->name && *record->name;
     if (record->kind == UNKNOWN_KIND || !target_fits(record))
         return false;
-    if (plain->there && (plain->kind != record->kind || record->type == RECORD_BIRTH))
+    if (record->type == RECORD_BIRTH_EXCLUSIVE && record->kind == S_IFDIR)
+        return false;
+    if (plain->there && (plain->kind != record->kind || record_is_birth(record)))
         return false;
     if (!named) {
-        if (record->replaced || count_children(model, record->id) || record->type == RECORD_BIRTH)
+        if (record->replaced || count_children(model, record->id) || record_is_birth(record))
             return false;
     } else {
         const struct plain *parent = &model->all[record->parent];
@@ -591,7 +593,8 @@ static bool model_node(struct model *model, const struct record *record)
         plain->parent = record->parent;
         strcpy(plain->name, record->name);
     }
-    if (record->type == RECORD_BIRTH) {
+    if (record_is_birth(record)) {
+        plain->exclusive = record->type == RECORD_BIRTH_EXCLUSIVE;
         plain->mode = record->attributes.mode;
         plain->version = plain->attribute_version = 1;
     }
@@ -688,7 +691,7 @@ static bool model_upload(struct plain *plain, bool begins)
 static bool model_apply(struct model *model, const struct record *record)
 {
     struct plain *plain = &model->all[record->id];
-    if (record->type == RECORD_NODE || record->type == RECORD_BIRTH)
+    if (record->type == RECORD_NODE || record_is_birth(record))
         return model_node(model, record);
     if (!plain->there || plain->forgotten)
         return false;
@@ -805,7 +808,7 @@ static void make_place(const struct model *model, struct record *record, struct 
     record->name = words->name;
     uint64_t there = who_is_at(model, record->parent, words->name);
     record->replaced = there != record->id && below(2) ? there : 0;
-    if (record->type == RECORD_BIRTH) {
+    if (record_is_birth(record)) {
         record->replaced = 0;
         record->attributes.mode = record->kind | 0644;
         record->attribute_version = record->content_version = 1;
@@ -829,14 +832,15 @@ static void make_content(const struct plain *plain, struct record *record, struc
 static void make_record(const struct model *model, struct record *record, struct words *words)
 {
     static const enum record_type types[] = {
-        RECORD_NODE,     RECORD_NODE,      RECORD_NODE,       RECORD_BIRTH,  RECORD_BIRTH,  RECORD_ATTRIBUTES,
-        RECORD_WRITE,    RECORD_WRITE,     RECORD_WRITE,      RECORD_SIZE,   RECORD_REMOTE, RECORD_UPLOAD,
-        RECORD_PART,     RECORD_PART,      RECORD_UPLOAD_END, RECORD_TRYING, RECORD_FORGET, RECORD_FORGET,
-        RECORD_RESTATED, RECORD_EXCLUSIVE, RECORD_XATTRS};
+        RECORD_NODE,       RECORD_NODE,           RECORD_NODE,   RECORD_BIRTH,    RECORD_BIRTH,
+        RECORD_ATTRIBUTES, RECORD_WRITE,          RECORD_WRITE,  RECORD_WRITE,    RECORD_SIZE,
+        RECORD_REMOTE,     RECORD_UPLOAD,         RECORD_PART,   RECORD_PART,     RECORD_UPLOAD_END,
+        RECORD_TRYING,     RECORD_FORGET,         RECORD_FORGET, RECORD_RESTATED, RECORD_EXCLUSIVE,
+        RECORD_XATTRS,     RECORD_BIRTH_EXCLUSIVE};
     memset(words, 0, sizeof *words);
     *record = (struct record){.type = types[below(sizeof types / sizeof types[0])], .id = 1 + below(IDS)};
     const struct plain *plain = &model->all[record->id];
-    if (record->type == RECORD_NODE || record->type == RECORD_BIRTH)
+    if (record->type == RECORD_NODE || record_is_birth(record))
         make_place(model, record, words);
     if (record->type == RECORD_ATTRIBUTES) {
         record->attributes.mode = plain->kind | (uint32_t)below(512);

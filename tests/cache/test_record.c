@@ -196,15 +196,15 @@ static void fill(struct filled *filled, enum record_type type)
     struct record *record = &filled->record;
     record->type = type;
     record->id = random_u64();
-    if (type == RECORD_NODE || type == RECORD_BIRTH)
+    if (type == RECORD_NODE || record_is_birth(record))
         fill_place(filled);
-    if (type == RECORD_BIRTH || type == RECORD_ATTRIBUTES)
+    if (record_is_birth(record) || type == RECORD_ATTRIBUTES)
         fill_attributes(filled);
     if (type == RECORD_NODE) {
         record->replaced = random_u64();
         record->forgotten = random() & 1;
     }
-    if (type == RECORD_BIRTH) {
+    if (record_is_birth(record)) {
         record->size = random_u64();
         record->content_version = random_u64();
     }
