@@ -4,10 +4,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "cache/core.h"
+#include "tests/support/reader.h"
 #include "tests/support/room.h"
 
 #define MIB ((uint64_t)1 << 20)
@@ -180,4 +182,45 @@ Test(pressure, a_file_that_was_renamed_over_keeps_its_bytes_on_a_full_disk)
     cr_assert(extents_cover(&room_inode(handle)->present, 0, 3 * MIB));
     atomic_store(&room.disk.full, false);
     cr_assert_eq(room_close(&room, handle), 0);
+}
+
+static void put(struct room *room, uint64_t size, unsigned seed)
+{
+    char *bytes = xmalloc(size);
+    for (uint64_t i = 0; i < size; i++)
+        bytes[i] = room_byte(seed, i);
+    memory_store_put(room->bucket, "p/a", bytes, size, NULL, NULL);
+    free(bytes);
+}
+
+static void put_theirs(struct memory_store *memory, const struct store_call *call, void *context)
+{
+    (void)memory, (void)call;
+    put(context, 500, 3);
+}
+
+/* Another client's object stands where its base was: what came in of that nobody would give again. */
+Test(pressure, a_file_in_conflict_keeps_its_bytes_on_a_full_disk)
+{
+    struct room_config config = limited(0);
+    config.bucket.no_part_copy = true;
+    ROOM_SCOPED(room, &config);
+    struct handle *handle;
+    put(&room, 10 * MIB, 1);
+    cr_assert_eq(room_open(&room, "a", O_RDWR, &handle), 0);
+    cr_assert_eq(room_write(&room, handle, 9 * MIB, 10, 2), 0);
+    memory_store_fault(room.bucket, &(struct fault){.kind = FAULT_MEANWHILE,
+                                                    .op = STORE_GET,
+                                                    .skip = 1,
+                                                    .times = 1,
+                                                    .meanwhile = put_theirs,
+                                                    .context = &room});
+    cr_assert_eq(room_fsync(&room, handle), -ESTALE);
+    cr_assert(extents_cover(&room_inode(handle)->present, 0, 4 * MIB));
+    atomic_store(&room.disk.full, true);
+    cr_assert_eq(room_write(&room, handle, 9 * MIB, 10, 4), -ENOSPC);
+    cr_assert(extents_cover(&room_inode(handle)->present, 0, 4 * MIB));
+    cr_assert_eq(room_read(&room, handle, 0, MIB, 1), 0);
+    cr_assert_eq(room_read(&room, handle, 3 * MIB, MIB, 1), 0);
+    cache_release(room.cache, handle);
 }
