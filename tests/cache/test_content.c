@@ -123,10 +123,29 @@ Test(content, what_the_base_has_as_well_can_be_given_back_to_a_full_disk)
     cr_assert_eq(extents_bytes(&room_inode(handle)->present), 2 * MIB);
     cr_assert_eq(room_close(&room, handle), 0);
     cr_assert(room_object_holds(&room, "p/a", 0, 5 * MIB, 1));
-    cr_assert(room_object_holds(&room, "p/a", 5 * MIB, MIB, 2));
-    cr_assert(room_object_holds(&room, "p/a", 6 * MIB, 2 * MIB, 1));
-    cr_assert(room_object_holds(&room, "p/a", 8 * MIB, MIB, 2));
-    cr_assert(room_object_holds(&room, "p/a", 9 * MIB, MIB, 1));
+    cr_assert(room_object_holds(&room, "p/a", 5 * MIB, 6 * MIB, 2));
+    cr_assert(room_object_holds(&room, "p/a", 6 * MIB, 8 * MIB, 1));
+    cr_assert(room_object_holds(&room, "p/a", 8 * MIB, 9 * MIB, 2));
+    cr_assert(room_object_holds(&room, "p/a", 9 * MIB, 10 * MIB, 1));
+}
+
+/* Nobody would give it again. */
+Test(content, nothing_of_a_file_in_conflict_is_given_back)
+{
+    ROOM_SCOPED(room, NULL);
+    struct handle *handle;
+    put_object(&room, "p/a", MIB, 1);
+    cr_assert_eq(room_open(&room, "a", O_RDWR, &handle), 0);
+    cr_assert_eq(room_write(&room, handle, 1000, 1000, 2), 0);
+    cr_assert_eq(content_fill(room_inode(handle), NULL, &room.waiter), 0);
+    for (int parked = 1; parked >= 0; parked--) {
+        lock_take(&room_inode(handle)->lock);
+        room_inode(handle)->parked_rc = parked ? -ESTALE : 0;
+        lock_drop(&room_inode(handle)->lock);
+        cr_assert_eq(content_give_back(room_inode(handle), true, &room.waiter), !parked);
+        cr_assert_eq(extents_bytes(&room_inode(handle)->present), parked ? MIB : 1000);
+    }
+    cr_assert_eq(room_close(&room, handle), 0);
 }
 
 Test(content, fill_of_a_replaced_object_is_estale_and_fetches_nothing_of_it)
