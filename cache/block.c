@@ -257,6 +257,7 @@ void blocks_expect_locked(struct inode *inode, const struct identity *identity)
         return;
     drop_all_locked(inode);
     inode->block_identity = *identity;
+    inode->blocks_stale = false;
 }
 
 static struct block *make_block(struct inode *inode, uint64_t index, char *page, enum memory_share share,
@@ -386,25 +387,32 @@ static void log_failure(const struct fetch *fetch, int rc, size_t waited, bool f
                  (unsigned long long)fetch->call.offset, words.bytes);
 }
 
-/* Our own upload or copy changes the identity or the key, too: that is no foreign version. */
-static bool is_current_version(const struct fetch *fetch)
+/* Our own upload or copy changes the identity or the key, too: that is no foreign version. `ret_patched`: what is unsent here may
+ * need the bytes of that version, which nobody else may have any more (salvage.h). */
+static bool is_current_version(const struct fetch *fetch, bool *ret_patched)
 {
     struct inode *inode = fetch->inode;
     LOCK_SCOPED(&inode->lock);
+    *ret_patched = inode_overlays_locked(inode) && !inode->orphan;
     keepsake_follow_locked(inode); /* our own rename has overwritten it, and does not know that yet */
     return !inode->replacing && !inode->late_id[0] && inode->remote.key &&
            strcmp(inode->remote.key, fetch->source.key) == 0 &&
            strcmp(inode->remote.identity.etag, fetch->source.identity.etag) == 0;
 }
 
-/* True for the first to find it out. */
-static bool drop_stale_locked(struct fetch *fetch)
+/* True for the first to find out that it is a foreign one. */
+static bool note_stale_locked(struct fetch *fetch, bool foreign, bool patched)
 {
-    if (!identity_equal(&fetch->inode->block_identity, &fetch->source.identity))
+    struct inode *inode = fetch->inode;
+    if (!identity_equal(&inode->block_identity, &fetch->source.identity))
         return false;
-    drop_all_locked(fetch->inode);
-    fetch->inode->block_identity = (struct identity){0};
-    return true;
+    bool first = foreign && !inode->blocks_stale;
+    inode->blocks_stale = patched && (foreign || inode->blocks_stale);
+    if (!patched) {
+        drop_all_locked(inode);
+        inode->block_identity = (struct identity){0};
+    }
+    return first;
 }
 
 static void end_fetch(struct fetch *fetch)
@@ -445,7 +453,8 @@ static void hear_done(struct store_call *call)
     struct list ready = LIST_INIT(ready);
     struct free_pages free_pages = {0};
     int rc = judge_end(call);
-    bool foreign = rc == -ESTALE && is_current_version(fetch), first = false;
+    bool patched = false, first = false;
+    bool foreign = rc == -ESTALE && is_current_version(fetch, &patched);
     size_t waited = 0;
     lock_take(&blocks->lock);
     if (rc == 0) {
@@ -453,7 +462,7 @@ static void hear_done(struct store_call *call)
         note_rate_locked(fetch);
     } else {
         waited = fail_rest_locked(fetch, rc, &ready, &free_pages);
-        first = rc == -ESTALE && drop_stale_locked(fetch) && foreign;
+        first = rc == -ESTALE && note_stale_locked(fetch, foreign, patched);
     }
     lock_drop(&blocks->lock);
     if (rc < 0)

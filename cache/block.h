@@ -15,7 +15,8 @@
  * read may take the page of any unpinned block; where there is none it asks the budget for all that it may need and holds
  * nothing meanwhile, so that two that wait never hold what the other one needs, and that one grant is enough.
  *
- * A foreign version: ESTALE for the readers of that GET, all blocks of the old version dropped, one line in the log.
+ * A foreign version: ESTALE for the readers of that GET, all blocks of the old version dropped, one line in the log. Those of a file
+ * that is unsent or open for writing stay: what is written here may need them to be whole (salvage.h).
  *
  * Owns: each block its page, charged to the share in which it was first taken. A present, unpinned block rests in one of two
  * lists of the cache: `passed`, oldest first, these go first; `lru`, coldest first.

@@ -16,6 +16,7 @@
 #include "cache/lookup.h"
 #include "cache/marker.h"
 #include "cache/recording.h"
+#include "cache/salvage.h"
 #include "cache/settling.h"
 #include "cache/veil.h"
 
@@ -246,14 +247,33 @@ static int overwrite(struct inode *inode)
     return 0;
 }
 
-/* Ours no longer needs the base, whatever happens next. 1: it did not before. */
-static int own_all(struct inode *inode)
+static bool needs_base(struct inode *inode)
+{
+    bool goes = inode->cache->config.conflict == CONFLICT_REMOTE_WINS;
+    LOCK_SCOPED(&inode->lock);
+    bool differs = inode->wanted.content_version != inode->remote.content_version;
+    return inode->type == S_IFREG && inode->base_size && (inode->displaced || (differs && !goes));
+}
+
+/* Nobody else may have the bytes of its base any more: what of them is in memory stays, and so does what is in the local file. */
+static int own_base(struct inode *inode)
+{
+    if (!needs_base(inode))
+        return 0;
+    int rc = salvage_blocks(inode, NULL);
+    LOCK_SCOPED(&inode->lock);
+    int owned = content_own_base_locked(inode);
+    return rc < 0 ? rc : owned;
+}
+
+/* 1: it replaces whatever stands there. 0: all of it is here. -ESTALE: parts of it are nowhere any more. */
+static int judge(struct inode *inode)
 {
     LOCK_SCOPED(&inode->lock);
 
-    if (inode->whole_replacement)
+    if (inode->whole_replacement && !inode->exclusive)
         return 1;
-    return content_gaps_locked(inode) ? -ESTALE : content_own_base_locked(inode);
+    return content_gaps_locked(inode) ? -ESTALE : 0;
 }
 
 static bool is_displaced(struct inode *inode)
@@ -306,18 +326,13 @@ static bool has_moved(struct inode *inode)
     return rc == 0 && inode->busy_key && strcmp(inode->busy_key, key.bytes) != 0;
 }
 
-/* It replaces whatever stands there. */
-static bool is_last_writer(struct inode *inode)
-{
-    LOCK_SCOPED(&inode->lock);
-    return inode->whole_replacement && !inode->exclusive;
-}
-
 int conflict_settle(struct inode *inode, struct waiter *waiter)
 {
     enum conflict_rule rule = inode->cache->config.conflict;
-    int rc = settling_take_late(inode, "conflict", waiter);
+    int rc = own_base(inode);
 
+    if (rc == 0)
+        rc = settling_take_late(inode, "conflict", waiter);
     if (rc != 0)
         return rc < 0 ? rc : 0;
     if (is_displaced(inode))
@@ -326,12 +341,12 @@ int conflict_settle(struct inode *inode, struct waiter *waiter)
         return 0;
     if (!is_content(inode))
         return -ESTALE;
-    if (is_last_writer(inode))
+    rc = judge(inode);
+    if (rc == 1)
         return 0;
     if (rule == CONFLICT_REMOTE_WINS)
         return give_up(inode, waiter);
-    rc = own_all(inode);
-    if (rc < 0 || (rc == 1 && !is_exclusive(inode)))
-        return rc < 0 ? rc : 0;
+    if (rc < 0)
+        return rc;
     return rule == CONFLICT_LOCAL_WINS ? overwrite(inode) : step_aside(inode, waiter);
 }

@@ -5,11 +5,13 @@
  *      remote wins   ours is given up (discard.h)
  *      local wins    ours goes up whole, over theirs
  *
- *      all of ours is recorded as unsent, the bytes of the base that are here too -> NODE: the new name -> RESTATED: no base
+ *      bytes of the base that only memory has come into the local file (salvage.h) -> all that is here is recorded as unsent
+ *      -> NODE: the new name -> RESTATED: no base
  *      A crash before NODE: the old name, and the same conflict again. After it: the new name. Whole in each case.
  *
  * Open handles, and what they write later, follow ours; who waits in fsync or close hears ESTALE once. Where parts of the base are
- * not here and cannot be had any more, ours stays what and where it is, but for remote-wins.
+ * nowhere here, ours stays what and where it is, but for remote-wins: the bucket has another version, and ranges that were copied
+ * into an unfinished upload can be neither read nor completed under another key.
  * Whole replacement (create without O_EXCL, O_TRUNC, rename) is no conflict: the last writer wins.
  *
  * Threads: conflict_settle() blocks, and is called by the upload of that inode while it is busy; the marker of the name keeps renames

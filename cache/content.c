@@ -552,8 +552,7 @@ bool content_gaps_locked(const struct inode *inode)
     return !extents_cover(&inode->present, 0, smaller(inode->base_size, inode->wanted.attributes.size));
 }
 
-/* What need not be fetched: here already, or copied where it is. */
-static void join_locked(const struct inode *inode, const struct extents *copied, struct extents *ret_good)
+void content_join_locked(const struct inode *inode, const struct extents *copied, struct extents *ret_good)
 {
     extents_copy(ret_good, &inode->present);
     for (size_t i = 0; copied && i < copied->count; i++)
@@ -564,7 +563,7 @@ static void join_locked(const struct inode *inode, const struct extents *copied,
 bool content_lacks_locked(const struct inode *inode, const struct extents *copied)
 {
     struct extents good = {0};
-    join_locked(inode, copied, &good);
+    content_join_locked(inode, copied, &good);
     bool lacks = !extents_cover(&good, 0, smaller(inode->base_size, inode->wanted.attributes.size));
     extents_release(&good);
     return lacks;
@@ -596,7 +595,7 @@ static bool find_gaps(const struct extents *good, uint64_t limit, struct extent 
 static bool next_gap_locked(struct inode *inode, const struct extents *copied, struct fill *fill)
 {
     struct extents good = {0};
-    join_locked(inode, copied, &good);
+    content_join_locked(inode, copied, &good);
     bool found = find_gaps(&good, smaller(inode->base_size, inode->wanted.attributes.size), &fill->range);
     extents_release(&good);
     if (!found)
@@ -606,22 +605,31 @@ static bool next_gap_locked(struct inode *inode, const struct extents *copied, s
     return true;
 }
 
-/* The bytes that came go where still nothing is present: a write in between is newer. */
+int content_land_locked(struct inode *inode, uint64_t start, const void *bytes, size_t length)
+{
+    uint64_t limit = smaller(smaller(inode->base_size, inode->wanted.attributes.size), start + length);
+    struct extent gap;
+    int rc = 0;
+    for (uint64_t at = start; rc == 0 && extents_next_gap(&inode->present, at, limit, &gap); at = gap.end) {
+        rc = open_local_locked(inode, gap.end);
+        if (rc == 0)
+            rc = disk_write(inode->local, (const char *)bytes + (gap.start - start), gap.end - gap.start,
+                            gap.start);
+        if (rc == 0)
+            rc = extents_add(&inode->present, gap.start, gap.end);
+    }
+    return rc;
+}
+
 static int land_fill_locked(struct inode *inode, const struct fill *fill)
 {
+    uint64_t start = fill->range.start, end;
+    int rc = 0;
     if (strcmp(inode->remote.identity.etag, fill->etag) != 0)
         return 0; /* the base is another one by now (our own rename): ask again */
-    uint64_t limit = smaller(smaller(inode->base_size, inode->wanted.attributes.size), fill->range.end), end;
-    int rc = open_local_locked(inode, limit);
-    struct extent gap;
-    for (uint64_t at = fill->range.start; rc == 0; at = end) {
-        if (!extents_next_gap(&inode->present, at, limit, &gap))
-            break;
-        uint64_t from = gap.start - fill->range.start, page = from / PAGE_BYTES, within = from % PAGE_BYTES;
-        end = smaller(gap.end, gap.start + PAGE_BYTES - within);
-        rc = disk_write(inode->local, (char *)fill->pages[page] + within, end - gap.start, gap.start);
-        if (rc == 0)
-            rc = extents_add(&inode->present, gap.start, end);
+    for (size_t i = 0; rc == 0 && start < fill->range.end; i++, start = end) {
+        end = smaller(start + PAGE_BYTES, fill->range.end);
+        rc = content_land_locked(inode, start, fill->pages[i], end - start);
     }
     return rc;
 }
@@ -699,7 +707,6 @@ static void own_present_locked(struct inode *inode)
 
 int content_own_base_locked(struct inode *inode)
 {
-    assert(!content_gaps_locked(inode));
     own_present_locked(inode);
     return recording_remote_locked(inode);
 }

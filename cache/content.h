@@ -47,8 +47,12 @@ int content_fill(struct inode *inode, const struct extents *copied, struct waite
 /* True when bytes of the base are missing in the local file: see content_fill(). Lock held. */
 bool content_gaps_locked(const struct inode *inode);
 bool content_lacks_locked(const struct inode *inode, const struct extents *copied);
-/* All that is here is unsent from now on, what the base has as well too: after a crash it is whole without the base. The journal's
- * error: as before. Lock held. */
+/* What need not be fetched: here already, or copied where it is (NULL: nothing is). Lock held. */
+void content_join_locked(const struct inode *inode, const struct extents *copied, struct extents *ret_good);
+/* Bytes of the base at `start` go where still nothing is present: a write in between is newer. Lock held. */
+int content_land_locked(struct inode *inode, uint64_t start, const void *bytes, size_t length);
+/* All that is here is unsent from now on, what the base has as well too: it is not given back, and after a crash it is here without
+ * the base. The journal's error: as before. Lock held. */
 int content_own_base_locked(struct inode *inode);
 /* From now on it is a file that nobody sent: all of the base that is still part of it is here. Lock held. */
 void content_forget_base_locked(struct inode *inode);

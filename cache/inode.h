@@ -211,6 +211,7 @@ struct inode {
     /* Under the lock of blocks (block.h). */
     struct block *block_table;      /* uthash by index */
     struct identity block_identity; /* the version that they are of */
+    bool blocks_stale;              /* ... which the bucket has no more: said in the log */
 };
 
 struct inode *inode_new(struct cache *cache, uint32_t type, uint64_t number);
