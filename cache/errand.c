@@ -9,6 +9,7 @@
 #include "cache/content.h"
 #include "cache/keepsake.h"
 #include "cache/recording.h"
+#include "cache/salvage.h"
 #include "cache/server.h"
 
 #define ABORT_PATIENCE_MS 10000
@@ -72,11 +73,15 @@ static void hear_granted(struct memory_request *request)
     post(container_of(request, struct errand, request), false);
 }
 
-/* What it brought must not keep others from writing when the disk is full. */
+/* First what is in memory: the pages for the rest may be the ones that it stands in. What came must not keep others from writing when
+ * the disk is full. */
 static int fill(struct errand *errand)
 {
     struct inode *inode = errand->upload->inode;
-    int rc = content_fill(inode, &errand->upload->copied, &errand->waiter);
+    const struct extents *copied = &errand->upload->copied;
+    int rc = salvage_blocks(inode, copied);
+    if (rc == 0)
+        rc = content_fill(inode, copied, &errand->waiter);
     if (rc == -ENOSPC || rc == -EDQUOT)
         content_give_back(inode, true, &errand->waiter);
     return rc;

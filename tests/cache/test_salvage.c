@@ -154,6 +154,20 @@ Test(salvage, blocks_of_another_version_are_nobodys)
     cr_assert_eq(room_close(&room, handle), 0);
 }
 
+Test(salvage, what_is_in_memory_is_not_fetched_again_to_be_sent)
+{
+    ROOM_SCOPED(room, NULL);
+    struct handle *handle;
+    put(&room, "p/a", 3 * MIB, 1);
+    cr_assert_eq(room_open(&room, "a", O_RDWR, &handle), 0);
+    read_all(&room, 0, 3 * MIB);
+    memory_store_log_clear(room.bucket);
+    cr_assert_eq(room_write(&room, handle, MIB, 10, 2), 0);
+    cr_assert_eq(room_close(&room, handle), 0);
+    cr_assert_eq(memory_store_logged(room.bucket, STORE_GET, NULL), 0);
+    cr_assert(holds(&room, "p/a", 3 * MIB, MIB));
+}
+
 /* ---- In a conflict. ---- */
 
 struct moment { /* at which another client's object comes */
