@@ -306,7 +306,7 @@ static int record_write_locked(struct inode *inode, const struct content_change 
     if (rc != -E2BIG)
         return rc;
     mark_all(inode, &inode->dirty);
-    rc = recording_remote_locked(inode);
+    rc = recording_owned_locked(inode);
     return rc < 0 ? rc : recording_content_locked(inode, change);
 }
 
@@ -708,7 +708,7 @@ static void own_present_locked(struct inode *inode)
 int content_own_base_locked(struct inode *inode)
 {
     own_present_locked(inode);
-    return recording_remote_locked(inode);
+    return recording_owned_locked(inode);
 }
 
 void content_forget_base_locked(struct inode *inode)
@@ -723,7 +723,7 @@ void content_forget_base_locked(struct inode *inode)
     inode->parked_rc = 0;
     inode->parked_why[0] = '\0';
     inode_check_locked(inode);
-    recording_remote_locked(inode);
+    recording_owned_locked(inode);
 }
 
 void content_part_locked(struct inode *inode)

@@ -61,7 +61,7 @@ bool journal_knows(struct journal *journal, uint64_t id);
 /* A number for a new account. */
 uint64_t journal_new_id(struct journal *journal);
 /* The record is in the log and in the ledger. `file`: whose bytes a WRITE speaks of, or a RESTATED that says that they stand in
- * another local file than before, else NULL; it must stay open until journal_retire(). */
+ * another local file than before, or that more of them are dirty, else NULL; it must stay open until journal_retire(). */
 int journal_append(struct journal *journal, const struct record *record, struct disk_file *file);
 /* Takes a file. `name` NULL: it stays on the disk, and is closed when what was written is flushed. Else all records that needed
  * it have been given up: it is closed, and removed once everything appended so far is on the disk. */

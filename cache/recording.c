@@ -77,7 +77,7 @@ static int say_xattrs(struct inode *inode, const struct wanted *wanted)
     return say(inode, &record, NULL);
 }
 
-/* `file`: its dirty bytes were copied there, NULL: they stand where they stood. */
+/* `file`: where its dirty bytes stand, if some were never spoken of, or were copied there; NULL: as before. */
 static int say_remote_in(struct inode *inode, enum record_type type, struct disk_file *file,
                          const char *local)
 {
@@ -100,9 +100,10 @@ static int say_remote_in(struct inode *inode, enum record_type type, struct disk
     return say(inode, &record, file);
 }
 
-static int say_remote(struct inode *inode, enum record_type type)
+/* Whatever of its local file nobody has spoken of yet is flushed with it. */
+static int say_restated(struct inode *inode)
 {
-    return say_remote_in(inode, type, NULL, inode->local ? inode->local_name : "");
+    return say_remote_in(inode, RECORD_RESTATED, inode->local, inode->local ? inode->local_name : "");
 }
 
 static int say_forget(struct inode *inode)
@@ -119,7 +120,7 @@ static int pay_locked(struct inode *inode)
         return 0;
     rc = say_attributes(inode, &inode->wanted);
     if (rc == 0)
-        rc = say_remote(inode, RECORD_RESTATED);
+        rc = say_restated(inode);
     if (rc == 0 && inode->wanted.xattrs)
         rc = say_xattrs(inode, &inode->wanted);
     inode->record_debt = rc < 0;
@@ -356,32 +357,38 @@ int recording_doomed_locked(struct inode *inode)
     if (rc == 0 && !known)
         rc = say_attributes(inode, &inode->wanted);
     if (rc == 0 && !known)
-        rc = say_remote(inode, RECORD_RESTATED);
+        rc = say_restated(inode);
     inode->recorded = rc == 0 || known;
     return rc;
 }
 
 /* ---- What the uploader learns. ---- */
 
-static int note_remote_locked(struct inode *inode, enum record_type type)
+/* `file`: whose bytes it may speak of for the first time. */
+static int note_remote_locked(struct inode *inode, enum record_type type, struct disk_file *file)
 {
     if (!inode->recorded)
         return 0;
     int rc = pay_locked(inode);
     if (rc == 0)
-        rc = say_remote(inode, type);
+        rc = say_remote_in(inode, type, file, inode->local ? inode->local_name : "");
     owe_locked(inode, "what the bucket holds", rc);
     return rc;
 }
 
 int recording_remote_locked(struct inode *inode)
 {
-    return note_remote_locked(inode, RECORD_RESTATED);
+    return note_remote_locked(inode, RECORD_RESTATED, NULL);
+}
+
+int recording_owned_locked(struct inode *inode)
+{
+    return note_remote_locked(inode, RECORD_RESTATED, inode->local);
 }
 
 void recording_settled_locked(struct inode *inode)
 {
-    note_remote_locked(inode, RECORD_REMOTE);
+    note_remote_locked(inode, RECORD_REMOTE, NULL);
 }
 
 static bool begin_note(struct upload *upload)

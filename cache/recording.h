@@ -58,6 +58,8 @@ void recording_tidy(struct inode *inode);
 
 /* inode->remote, and what of the contents differs from it; a try that is under way stays one. */
 int recording_remote_locked(struct inode *inode);
+/* The same, when more of its local file is dirty than was: bytes of its base, that no WRITE speaks of, are flushed as what was written. */
+int recording_owned_locked(struct inode *inode);
 /* The same, with what a try has come to: nothing more is to be found out. */
 void recording_settled_locked(struct inode *inode);
 void recording_upload(struct upload *upload);

@@ -11,6 +11,8 @@
 #include "base/log.h"
 #include "cache/content.h"
 #include "cache/core.h"
+#include "cache/journal.h"
+#include "tests/support/power_disk.h"
 #include "tests/support/reader.h"
 #include "tests/support/tree.h"
 
@@ -295,6 +297,47 @@ Test(salvage, what_lacks_bytes_keeps_those_that_were_in_memory)
     cr_assert_eq(room_fsync(&room, handle), 0);
     expect_both(&room, 4 * MIB, 2 * MIB);
     cr_assert_eq(room_close(&room, handle), 0);
+}
+
+/* What was written is on the disk before the rest of its base comes: that is no less unsent then, and has to follow. */
+static void lose_power(bool from_memory)
+{
+    struct power_disk *power = power_disk_new(), *found;
+    {
+        ROOM_SCOPED(room, (&(struct room_config){.durability = DURABILITY_WRITEBACK,
+                                                 .commit_ms = 3600000,
+                                                 .disk = power_disk_disk(power),
+                                                 .boot = "first"}));
+        struct handle *handle;
+        put(&room, "p/a", MIB, 1);
+        cr_assert_eq(room_open(&room, "a", O_RDWR, &handle), 0);
+        if (from_memory)
+            read_all(&room, 0, MIB);
+        cr_assert_eq(room_write(&room, handle, 500000, 10, 2), 0);
+        cr_assert_eq(journal_flush(room.cache->journal, &room.waiter), 0);
+        memory_store_fault(room.bucket, &(struct fault){.kind = FAULT_MEANWHILE,
+                                                        .op = STORE_PUT,
+                                                        .times = 1,
+                                                        .meanwhile = replace,
+                                                        .context = &room});
+        memory_store_fault(room.bucket, &(struct fault){.kind = FAULT_HANG, .op = STORE_PUT, .skip = 1});
+        cr_assert_eq(room_fsync(&room, handle), -ESTALE);
+        cr_assert_eq(journal_flush(room.cache->journal, &room.waiter), 0);
+        memory_store_fault(room.bucket, &(struct fault){.kind = FAULT_FAIL, .rc = -EIO});
+        found = power_disk_cut(power, 0);
+        cache_release(room.cache, handle);
+        room_reopen_on(&room, power_disk_disk(found), "second");
+        assert_drained(&room);
+        expect_both(&room, MIB, 500000);
+    }
+    power_disk_free(power);
+    power_disk_free(found);
+}
+
+Test(salvage, a_power_cut_takes_nothing_of_the_base_from_what_is_kept)
+{
+    lose_power(true);
+    lose_power(false);
 }
 
 Test(salvage, a_disk_that_is_full_puts_it_off)

@@ -151,7 +151,7 @@ static void keep_move(struct play *play, uint64_t id, const char *from, const ch
     }
 }
 
-/* As say_remote() of the cache, with another place. */
+/* As say_remote_in() of the cache, with another place. */
 static int tell_move(struct play *play, const struct account *account, struct disk_file *file,
                      const char *name)
 {
