@@ -291,6 +291,8 @@ struct refresh { /* of a directory's listing, behind */
 /* As many pages as what is known to stand there takes, and some more. */
 static int count_pages(const struct inode *directory)
 {
+    if (directory->beyond)
+        return LOOKUP_LARGE;
     size_t pages = LOOKUP_PAGES + directory->child_count * 3 / 2 / STORE_LIST_MAX;
     return pages < LOOKUP_LARGE ? (int)pages : LOOKUP_LARGE;
 }

@@ -88,8 +88,8 @@ Test(attr, modes_hostile_and_not)
         {"a", "35309", S_IFREG | 0755}, /* setuid is stripped, */
         {"a", "34285", S_IFREG | 0755},
         {"a", "33700", S_IFREG | 0644}, /* ... setgid, and sticky, */
-        {"a/", "17917", S_IFDIR | 0775},
-        {"a/", "17407", S_IFDIR | 01777}, /* but of a directory, which is safer with it */
+        {"a/", "17917", S_IFDIR | 02775}, /* but of a directory, where they run nothing */
+        {"a/", "17407", S_IFDIR | 01777},
         {"a", "16877", S_IFREG | 0755},   /* no directory without a slash */
         {"a", "24576", S_IFREG | 0000},   /* no device has bytes */
         {"a/", "33188", S_IFDIR | 0644},
