@@ -56,6 +56,12 @@ static const struct command {
      "is waited\n"
      "for; for scripts: timeout 300 skyvol flush DIR. Ctrl-C ends the waiting, not the sending of a "
      "mount.\n"},
+    {"refresh", command_refresh, "skyvol refresh DIR [PATH]", "forget what is remembered of the bucket",
+     "All that the mount and the kernel know of PATH and below (without it: of all) is forgotten, also on "
+     "the "
+     "disk; who\n"
+     "looks next sees what is in the bucket. Without it that takes attr_ttl at most. What is unsent "
+     "stays.\n"},
     {"discard", command_discard, "skyvol discard DIR FILE [--yes]", "give up the unsent changes of one file",
      "FILE is a path below DIR, a mount or a cache directory. It is again what the bucket "
      "holds, or\n"

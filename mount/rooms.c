@@ -240,7 +240,7 @@ static void report_store(struct store *store, struct json *object)
     for (int op = STORE_GET; op <= STORE_LIST_UPLOADS; op++)
         if (counters.calls[op])
             json_set_integer(requests, store_op_name((enum store_op)op), (int64_t)counters.calls[op]);
-    json_set(object, "requests", &requests);
+    json_set(object, "server_requests", &requests);
     json_set_integer(object, "retries", (int64_t)counters.retries);
     json_set_integer(object, "failures", (int64_t)counters.failures);
     json_set_integer(object, "bytes_in", (int64_t)counters.bytes_in);

@@ -104,10 +104,21 @@ static struct json *answer_discard(void *context, const char *path, struct waite
     return answer;
 }
 
+static struct json *answer_refresh(void *context, const char *path, struct waiter *waiter)
+{
+    struct service *service = context;
+    (void)waiter;
+    cache_refresh(service->rooms->cache, path ? path : "");
+    struct json *answer = json_object_new();
+    json_set_string(answer, "refreshed", path ? path : "");
+    return answer;
+}
+
 static const struct control_request requests[] = {
     {"status", CONTROL_INLINE, answer_status}, {"umount", CONTROL_STAYS, answer_umount},
     {"yield", CONTROL_INLINE, answer_yield},   {"flush", CONTROL_INLINE, answer_flush},
     {"await", CONTROL_SLOW, answer_await},     {"discard", CONTROL_SLOW, answer_discard},
+    {"refresh", CONTROL_SLOW, answer_refresh},
 };
 
 void service_configure(struct service *service, const char *socket_path, struct control_config *ret_config)

@@ -1,7 +1,7 @@
 /* service: what the control socket answers while rooms are open: those of a mount (session.h), or of a flush without one (cold.h).
  *
- *      status, flush, await, discard    of the rooms
- *      yield, umount                    what the owner says
+ *      status, flush, await, discard, refresh    of the rooms
+ *      yield, umount                             what the owner says
  *
  * Use: embedded in the owner, filled in before control_new(); service_configure() makes it the context of all requests.
  */

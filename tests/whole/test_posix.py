@@ -591,7 +591,7 @@ class TestOptions(Posix):
             self.assertEqual(oct(mode_of(place / f"f{mode:o}.d")), oct(expected | harmless))
 
     def requests(self, mount):
-        return sum(mount.status()["requests"].values())
+        return sum(mount.status()["server_requests"].values())
 
     def test_an_immutable_mount_asks_nothing_twice(self):
         for i in range(20):
