@@ -413,9 +413,12 @@ static struct inode *find_child_locked(struct listing *listing, const char *name
     struct names *names = &listing->cache->names;
     struct inode *inode = names_find_locked(names, listing->directory, name);
 
-    if (inode || !listing->complete)
+    if (inode)
         return inode;
-    recall_name_locked(listing->directory, name, listing->started_ms, true, false, aftermath);
+    if (!listing->recalled)
+        recall_given_locked(listing->directory, name, listing->started_ms, aftermath);
+    else
+        recall_name_locked(listing->directory, name, listing->started_ms, true, false, aftermath);
     return names_find_locked(names, listing->directory, name);
 }
 

@@ -345,6 +345,12 @@ bool lookup_listed_locked(const struct inode *directory, int64_t asked_ms)
     return directory->listed_ms && directory->listed_ms + ttl_ms > asked_ms;
 }
 
+bool lookup_denies_locked(const struct inode *directory, int64_t asked_ms)
+{
+    int64_t ttl_ms = stretch_ms(directory->cache->config.negative_ttl_ms, directory->listing_ms);
+    return directory->listed_ms && directory->listed_ms + ttl_ms > asked_ms;
+}
+
 /* Its listing has answered, and is half way to its end: the next one begins before anybody has to wait for it. */
 static void keep_fresh_locked(struct inode *directory, int64_t now_ms)
 {
@@ -371,7 +377,7 @@ bool lookup_known_locked(struct inode *parent, const char *name, int64_t asked_m
     if (names_absent_locked(&cache->names, parent, name, ret_valid_ms))
         return true;
     *ret_valid_ms = parent->listed_ms && until_ms > now_ms ? until_ms - now_ms : 0;
-    if (!parent->listed_ms || until_ms <= asked_ms)
+    if (!lookup_denies_locked(parent, asked_ms))
         return false;
     keep_fresh_locked(parent, now_ms);
     return !parent->beyond; /* else the catalog has to say so, too */

@@ -45,6 +45,8 @@ bool lookup_known_locked(struct inode *parent, const char *name, int64_t asked_m
 void lookup_fill_locked(struct inode *inode, struct entry *ret_entry); /* takes a reference */
 /* All names in it were listed, no longer than attr_ttl before. */
 bool lookup_listed_locked(const struct inode *directory, int64_t asked_ms);
+/* ... than negative_ttl: what was not listed is not there. */
+bool lookup_denies_locked(const struct inode *directory, int64_t asked_ms);
 /* Both locks. */
 int64_t lookup_valid_ms(const struct inode *inode);
 /* The directory is listed anew, behind; all of a warm one, which ends to be so. The caller has a reference. */

@@ -16,9 +16,10 @@
 #include "cache/veil.h"
 
 #define ROOT_NUMBER 1
-#define NAME_COST   64 /* malloc's and the hash tables' part of a name, about */
+#define NAME_COST                                                                                            \
+    704 /* of the hash tables, the key and the metadata of its object, and malloc's part, about */
 #define FORGET_MAX  8  /* inodes forgotten to make room for one */
-#define FORGET_LOOK 64 /* inodes looked at for that */
+#define FORGET_LOOK 16 /* inodes looked at for that: the newest is not among them for a while */
 #define FORGET_ASK  4  /* ... and names that the kernel is asked to forget */
 #define TOUCHED_MAX 4096
 

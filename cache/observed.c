@@ -213,6 +213,7 @@ static void take_time_locked(struct inode *inode, const struct identity *seen)
         return;
     if (identity_equal(&inode->cached_identity, &inode->remote.identity))
         inode->cached_identity.modified_ns = seen->modified_ns;
+    inode->noted = false;
     inode->remote.identity.modified_ns = seen->modified_ns;
 }
 

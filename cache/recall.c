@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "cache/asking.h"
+#include "cache/attr.h"
 #include "cache/core.h"
 #include "cache/facts.h"
 #include "cache/lookup.h"
@@ -20,13 +21,29 @@ static struct catalog *catalog_of(const struct inode *inode)
     return inode->cache->catalog;
 }
 
+/* Of an upload by parts: its object says no time, and when it was made nobody has heard yet. `own` is to be released. */
+static void read_meta_locked(const struct inode *inode, struct store_fields *own, struct facts *ret_facts)
+{
+    const struct remote *remote = &inode->remote;
+    char time[32];
+
+    ret_facts->seen.meta = remote->meta;
+    if (remote->identity.modified_ns || store_fields_get(&remote->meta, "mtime"))
+        return;
+    attr_print_time(inode->wanted.attributes.mtime_ns, time);
+    store_fields_copy(own, &remote->meta);
+    store_fields_set(own, "mtime", time);
+    ret_facts->seen.meta = *own;
+}
+
 /* Only what stands in the bucket under the name, and nothing that differs from it here. */
-static bool read_facts_locked(struct inode *inode, struct facts *ret_facts)
+static bool read_facts_locked(struct inode *inode, struct store_fields *own, struct facts *ret_facts)
 {
     const struct remote *remote = &inode->remote;
     bool plain = !inode_dirty_locked(inode) && !inode->orphan && !inode->maybe_key;
+    bool timeless = inode->cache->config.list_attributes_only && !remote->identity.modified_ns;
 
-    if (!plain || (inode->type != S_IFDIR && !remote->exists))
+    if (!plain || (inode->type != S_IFDIR && (!remote->exists || timeless)))
         return false;
     *ret_facts = (struct facts){
         .type = inode->attributes_known || inode->type == S_IFDIR ? inode->type : 0,
@@ -41,7 +58,7 @@ static bool read_facts_locked(struct inode *inode, struct facts *ret_facts)
     ret_facts->seen.modified_ns = remote->identity.modified_ns;
     ret_facts->seen.meta_known = inode->attributes_known && !inode->cache->config.list_attributes_only;
     if (ret_facts->seen.meta_known)
-        ret_facts->seen.meta = remote->meta;
+        read_meta_locked(inode, own, ret_facts);
     memcpy(ret_facts->seen.etag, remote->identity.etag, sizeof remote->identity.etag);
     return true;
 }
@@ -51,6 +68,7 @@ static bool put_locked(struct inode *inode)
     struct catalog *catalog = catalog_of(inode);
     uint64_t directory = inode->parent->catalogued;
     struct facts facts;
+    struct store_fields own = {0};
     BUF_SCOPED bytes = BUF_INIT;
     LOCK_SCOPED(&inode->lock);
 
@@ -58,10 +76,12 @@ static bool put_locked(struct inode *inode)
         return true;
     if (inode->type == S_IFDIR && !inode->catalogued)
         inode->catalogued = catalog_new_directory(catalog);
-    if (!read_facts_locked(inode, &facts) || facts_write(&facts, directory, inode->name, &bytes) < 0)
-        return false;
-    catalog_put(catalog, directory, inode->name, bytes.bytes, bytes.length);
-    return inode->noted = true;
+    inode->noted =
+        read_facts_locked(inode, &own, &facts) && facts_write(&facts, directory, inode->name, &bytes) == 0;
+    if (inode->noted)
+        catalog_put(catalog, directory, inode->name, bytes.bytes, bytes.length);
+    store_fields_release(&own);
+    return inode->noted;
 }
 
 bool recall_note_locked(struct inode *inode)
@@ -76,11 +96,18 @@ bool recall_note_locked(struct inode *inode)
     return put_locked(inode);
 }
 
+static bool is_unsent_locked(struct inode *inode)
+{
+    LOCK_SCOPED(&inode->lock);
+    return inode_dirty_locked(inode);
+}
+
 void recall_note_below_locked(struct inode *directory)
 {
     list_for_each (at, &directory->children) {
         struct inode *child = container_of(at, struct inode, sibling);
-        recall_note_locked(child);
+        if (!recall_note_locked(child) && !is_unsent_locked(child))
+            recall_doubt_locked(directory); /* it is there, and would be missing */
         recall_note_below_locked(child);
     }
 }
@@ -203,16 +230,16 @@ static int find_facts(struct inode *parent, uint64_t directory, const char *name
     return rc;
 }
 
-int recall_name_locked(struct inode *parent, const char *name, int64_t asked_ms, bool warm, bool marked,
+/* seen_ms: when the server said what the catalog has. */
+static int look_locked(struct inode *parent, const char *name, int64_t seen_ms, bool marked,
                        struct aftermath *aftermath)
 {
     struct names *names = &parent->cache->names;
     struct names_watch watch;
     struct facts facts;
     uint64_t directory = parent->catalogued;
-    bool fresh = parent->beyond && lookup_listed_locked(parent, asked_ms);
 
-    if (!directory || names_find_locked(names, parent, name) || (!fresh && !(warm && parent->warm_ms)))
+    if (!directory || names_find_locked(names, parent, name))
         return 0;
     if (!marked && asking_changing_locked(names, parent, name))
         return 0; /* no inode is made under the feet of who makes, moves or removes it */
@@ -228,11 +255,31 @@ int recall_name_locked(struct inode *parent, const char *name, int64_t asked_ms,
     else if (rc == 0)
         rc = !marked && asking_changing_locked(names, parent, name)
                  ? 0
-                 : apply_facts_locked(parent, name, &facts, seen_ms_locked(parent, asked_ms), aftermath);
-    else if (rc == -ENODATA && fresh)
-        parent->listed_ms = 0, parent->forgotten++; /* what was forgotten is not there any more */
+                 : apply_facts_locked(parent, name, &facts, seen_ms, aftermath);
     facts_release(&facts);
-    return rc == -ENOENT && !fresh ? 0 : rc == -ENODATA ? 0 : rc;
+    return rc;
+}
+
+int recall_name_locked(struct inode *parent, const char *name, int64_t asked_ms, bool warm, bool marked,
+                       struct aftermath *aftermath)
+{
+    bool fresh = parent->beyond && lookup_listed_locked(parent, asked_ms);
+
+    if (!fresh && !(warm && parent->warm_ms))
+        return 0;
+    int rc = look_locked(parent, name, seen_ms_locked(parent, asked_ms), marked, aftermath);
+    if (rc == -ENODATA && fresh) { /* what was forgotten is not there any more */
+        parent->listed_ms = 0;
+        parent->forgotten++;
+    }
+    bool gone = rc == -ENOENT && fresh && lookup_denies_locked(parent, asked_ms);
+    return rc == 1 || gone ? rc : 0;
+}
+
+void recall_given_locked(struct inode *parent, const char *name, int64_t listed_ms,
+                         struct aftermath *aftermath)
+{
+    look_locked(parent, name, listed_ms, false, aftermath);
 }
 
 /* ---- A page. ---- */

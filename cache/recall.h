@@ -39,6 +39,10 @@ void recall_begin_locked(struct inode *directory);
 int recall_name_locked(struct inode *parent, const char *name, int64_t asked_ms, bool warm, bool marked,
                        struct aftermath *aftermath);
 
+/* The same of a name that was listed a moment ago, by a listing that began then, and has been forgotten since. */
+void recall_given_locked(struct inode *parent, const char *name, int64_t listed_ms,
+                         struct aftermath *aftermath);
+
 /* What is remembered of a name that the tree does not have; no lock is held. */
 struct recalled {
     uint64_t number;    /* 0: that which follows from the name */

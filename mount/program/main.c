@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -14,8 +15,12 @@ static int open_standard_files(void)
     return file < 0 ? -1 : close(file);
 }
 
+/* A hundred threads, few of which run at once: what one gives back shall serve the others, and not stay in a heap of its own. */
+#define HEAPS 2
+
 int main(int count, char **words)
 {
+    mallopt(M_ARENA_MAX, HEAPS);
     if (open_standard_files() < 0)
         return 1;
     signal(SIGCHLD, SIG_DFL); /* inherited as ignored, no child's end could be awaited */

@@ -66,7 +66,7 @@ Test(memory, the_limit_cannot_be_passed)
 Test(memory, no_share_passes_its_part)
 {
     static const size_t parts[SHARE_COUNT] = {
-        [SHARE_DEMAND] = LIMIT, [SHARE_UPLOAD] = LIMIT, [SHARE_AHEAD] = LIMIT / 2, [SHARE_NAMES] = LIMIT / 4};
+        [SHARE_DEMAND] = LIMIT, [SHARE_UPLOAD] = LIMIT, [SHARE_AHEAD] = LIMIT / 2, [SHARE_NAMES] = LIMIT / 8};
     for (enum memory_share share = 0; share < SHARE_COUNT; share++) {
         struct memory *memory = memory_new(LIMIT);
         struct asked whole = make_asked(parts[share] + 1, share);
@@ -299,15 +299,15 @@ Test(memory, a_share_that_fills_while_others_reclaim_is_reclaimed_for)
 {
     struct memory *memory = memory_new(LIMIT);
     memory_add_reclaimer(memory, reclaim_for_two, memory);
-    cr_assert(memory_try(memory, LIMIT / 4, SHARE_NAMES));
-    cr_assert(memory_try(memory, LIMIT - LIMIT / 4, SHARE_DEMAND));
-    struct asked demand = make_asked(LIMIT / 4, SHARE_DEMAND);
+    cr_assert(memory_try(memory, LIMIT / 8, SHARE_NAMES));
+    cr_assert(memory_try(memory, LIMIT - LIMIT / 8, SHARE_DEMAND));
+    struct asked demand = make_asked(LIMIT / 8, SHARE_DEMAND);
     cr_assert_eq(memory_ask(memory, &demand.request), 0);
     cr_expect_eq(demand.order, 1);
     cr_expect_eq(named.order, 2, "nobody was asked for it");
     cr_assert_eq(name_calls, 2);
-    memory_give(memory, LIMIT / 4, SHARE_NAMES);
-    memory_give(memory, LIMIT - LIMIT / 4, SHARE_DEMAND);
+    memory_give(memory, LIMIT / 8, SHARE_NAMES);
+    memory_give(memory, LIMIT - LIMIT / 8, SHARE_DEMAND);
     memory_free(memory);
 }
 

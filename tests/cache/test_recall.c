@@ -322,3 +322,53 @@ Test(recall, without_a_directory_for_it_all_goes_on_as_if_nothing_had_been_known
     room_close_cache(&room);
     room.catalog_path[0] = '\0';
 }
+
+/* ---- What an upload by parts leaves out. ---- */
+
+Test(recall, the_time_of_a_file_that_went_up_by_parts_is_known_to_the_next_mount)
+{
+    struct room_config config = {.bucket = {.list_meta = true, .part_bytes_min = 1},
+                                 .boot = BOOT,
+                                 .catalog = true,
+                                 .part_bytes = 1 << 20};
+    ROOM_SCOPED(room, &config);
+    struct handle *handle;
+    struct attributes before, after;
+    tree_put(&room, "p/a", "a", NULL);
+    assert_list(&room, "", true, "a ");
+    cr_assert_eq(room_create(&room, "big", &handle), 0);
+    cr_assert_eq(room_write(&room, handle, 0, 3 << 20, 1), 0);
+    cr_assert_eq(room_close(&room, handle), 0);
+    assert_drained(&room);
+    cr_assert_eq(tree_stat(&room, "big", &before), 0);
+    room_close_cache(&room);
+    room_reopen(&room);
+    memory_store_fault(room.bucket, &(struct fault){.kind = FAULT_HANG, .op = STORE_LIST});
+    cr_assert_eq(tree_stat(&room, "big", &after), 0);
+    cr_assert_eq(after.mtime_ns, before.mtime_ns);
+    memory_store_faults_end(room.bucket);
+    memory_store_unhang(room.bucket, 0, NULL);
+    cr_assert(room_await(is_cold, &room));
+}
+
+Test(recall, a_forgotten_name_is_believed_to_be_missing_no_longer_than_negative_ttl)
+{
+    struct room_config config = {.bucket = {.list_meta = true},
+                                 .boot = BOOT,
+                                 .catalog = true,
+                                 .memory_bytes = (size_t)4 << 20,
+                                 .attr_ttl_ms = 3600000};
+    ROOM_SCOPED(room, &config);
+    struct attributes attributes;
+    struct entry entry;
+    room.cache->config.negative_ttl_ms = 1000;
+    clock_fake_begin(INT64_C(1700000000000000000));
+    put_many(&room);
+    BUF_SCOPED list = BUF_INIT;
+    cr_assert_eq(tree_list(&room, "many", true, &list), 0);
+    cr_assert_eq(tree_lookup(&room, "many/new", &entry), -ENOENT);
+    memory_store_put_text(room.bucket, "p/many/new", "x");
+    clock_fake_advance(1001);
+    cr_assert_eq(tree_stat(&room, "many/new", &attributes), 0);
+    clock_fake_end();
+}
