@@ -338,7 +338,8 @@ int catalog_find(struct catalog *catalog, uint64_t directory, const char *name, 
     end_look(catalog, &look);
     if (found)
         return 0;
-    return look.listed && (look.rc == 0 || look.rc == -ENOENT) ? -ENOENT : -ENODATA;
+    bool heard = look.rc == 0 || look.rc == -ENOENT;
+    return look.listed && heard && !catalog_is_bypassed(catalog) ? -ENOENT : -ENODATA;
 }
 
 int64_t catalog_listed(struct catalog *catalog, uint64_t directory)

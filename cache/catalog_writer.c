@@ -35,7 +35,7 @@ struct removals {
 
 static void push(struct removals *removals, uint64_t directory, uint64_t sequence)
 {
-    if (!directory || directory == CATALOG_ROOT)
+    if (!directory)
         return;
     if (removals->count == removals->room) {
         removals->room = removals->room ? 2 * removals->room : 64;
@@ -69,6 +69,8 @@ static void hear_removed(void *context, const struct lmdb_bytes *key, const stru
     uint64_t directory =
         key->length > WAITING_KEY_ID ? facts_glance_directory(value->bytes, value->length) : 0;
 
+    if (directory == CATALOG_ROOT)
+        return; /* it is in none */
     if (directory)
         HASH_FIND(hh, below->set->names, key->bytes, key->length, newer);
     if (!newer)

@@ -9,12 +9,15 @@
 #include "cache/catalog.h"
 #include "cache/deleter.h"
 #include "cache/journal.h"
+#include "cache/lookup.h"
 #include "cache/pressure.h"
 #include "cache/restore.h"
 #include "cache/slab.h"
 
-#define BEHIND_THREADS   8
-#define BEHIND_QUEUE_MAX 65536
+#define BEHIND_THREADS    8
+#define BEHIND_QUEUE_MAX  65536
+#define REFRESH_THREADS   4
+#define REFRESH_QUEUE_MAX 4096
 
 static void set_defaults(struct cache_config *config)
 {
@@ -114,6 +117,7 @@ int cache_new(const struct cache_config *config, struct cache **ret_cache, struc
     open_catalog(cache);
     names_init(cache);
     cache->behind = pool_new("behind", BEHIND_THREADS, BEHIND_QUEUE_MAX);
+    cache->refreshing = pool_new("refresh", REFRESH_THREADS, REFRESH_QUEUE_MAX);
     cache->pressure = pressure_new(cache);
     cache->blocks = blocks_new(cache);
     cache->uploader = uploader_new(cache);
@@ -129,6 +133,8 @@ void cache_free(struct cache *cache)
     if (!cache)
         return;
     atomic_store(&cache->stopping, true);
+    lookup_stop(cache);
+    pool_free(cache->refreshing);
     deleter_stop(cache->deleter);
     uploader_free(cache->uploader);
     cache->uploader = NULL; /* nobody is woken any more */

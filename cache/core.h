@@ -25,7 +25,8 @@ struct cache {
     struct blocks *blocks;
     struct uploader *uploader;
     struct deleter *deleter;
-    struct pool *behind; /* work that nobody waits for: notices to the kernel, answers after a flush */
+    struct pool *refreshing; /* directories that are listed behind */
+    struct pool *behind;     /* work that nobody waits for: notices to the kernel, answers after a flush */
     atomic_uint_fast64_t next_local; /* names of local files */
     atomic_bool stopping;            /* cache_free has begun: no more notices */
     /* Under `probing`: what the endpoint honours is asked once (server.h). */

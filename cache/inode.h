@@ -115,6 +115,7 @@ struct inode {
     bool beyond;         /* directories: the catalog knows names in it that were forgotten here */
     int64_t listing_ms;  /* directories: how long the last listing took that saw all */
     int64_t growing_ms;  /* directories: when a listing began that goes on page by page; 0: none does */
+    int64_t grown_ms;    /* ... and how long it waited for its pages so far */
     int64_t looked_ms;   /* directories: when a name in it was last looked up */
     bool warmed;         /* directories: it was asked whether an earlier mount had listed it */
     int64_t warm_ms;     /* directories: given since then as an earlier mount left it; 0: it is not */

@@ -45,6 +45,8 @@ struct listing {
     bool recalled; /* it came from memory or the catalog */
     bool looked;   /* ... and those who list there look names up as well */
     int64_t started_ms, started_wall_ns;
+    int64_t waited_ms;        /* for its pages */
+    int64_t answered_ms;      /* the last of them */
     uint64_t forgotten;       /* directory->forgotten at the start */
     struct names_watch watch; /* of the whole of it, while it grows */
     bool watching;
@@ -84,10 +86,16 @@ static void watch_locked(struct listing *listing)
     listing->watching = true;
 }
 
+static void end_growth_locked(struct listing *listing)
+{
+    if (listing->directory->growing_ms == listing->started_ms)
+        listing->directory->growing_ms = 0;
+}
+
 static void unwatch_locked(struct listing *listing)
 {
-    if (listing->watching && listing->directory->growing_ms == listing->started_ms)
-        listing->directory->growing_ms = 0;
+    if (listing->watching)
+        end_growth_locked(listing);
     if (listing->watching)
         names_unwatch_locked(&listing->watch);
     listing->watching = false;
@@ -106,6 +114,7 @@ static void clear_snapshot(struct listing *listing)
     listing->count = 0;
     page_place_release(&listing->place);
     listing->begun = listing->complete = listing->given = listing->recalled = false;
+    listing->waited_ms = listing->answered_ms = 0;
     listing->all_known = true;
 }
 
@@ -212,13 +221,14 @@ static void end_listing_locked(struct listing *listing)
     struct inode *directory = listing->directory;
 
     listing->complete = true;
-    bool noted = listing->all_known && note_whole_locked(listing);
+    bool whole = listing->all_known && directory->forgotten == listing->forgotten;
+    bool noted = whole && note_whole_locked(listing);
     unwatch_locked(listing);
-    if (!listing->all_known || directory->forgotten != listing->forgotten || (directory->beyond && !noted))
+    if (!whole || directory->forgotten != listing->forgotten || (directory->beyond && !noted))
         return;
     if (directory->listed_ms < listing->started_ms)
         directory->listed_ms = listing->started_ms;
-    directory->listing_ms = clock_ms() - listing->started_ms;
+    directory->listing_ms = listing->waited_ms;
     directory->misses = 0;
 }
 
@@ -249,9 +259,22 @@ static int grow(struct listing *listing, struct waiter *waiter)
         listing->started_wall_ns = clock_wall_ns();
         watch_locked(listing);
         directory->growing_ms = listing->started_ms;
+        directory->grown_ms = 0;
         listing->forgotten = directory->forgotten;
     }
+    /* Who reads on after a pause longer than names are believed has a listing that is of no moment. */
+    int64_t asked_ms = clock_ms(), ttl_ms = cache->config.attr_ttl_ms;
+    if (listing->answered_ms && asked_ms - listing->answered_ms > ttl_ms && ttl_ms) {
+        listing->all_known = false;
+        end_growth_locked(listing);
+    }
     rc = page_fetch_locked(&page, waiter, &aftermath);
+    listing->answered_ms = clock_ms();
+    listing->waited_ms += listing->answered_ms - asked_ms;
+    if (directory->growing_ms == listing->started_ms)
+        directory->grown_ms = listing->waited_ms;
+    if (page.doubtful)
+        listing->all_known = false;
     if (rc == 0) {
         take_page(listing, &page);
         if (page.last)
@@ -272,7 +295,7 @@ int listing_look(struct cache *cache, struct inode *directory, int pages, struct
     if (rc < 0)
         return rc;
     listing->marked = true;
-    while (rc == 0 && !listing->complete && pages-- > 0) {
+    while (rc == 0 && !listing->complete && pages-- > 0 && !atomic_load(&cache->stopping)) {
         listing->goes_on = pages > 0;
         rc = grow(listing, waiter);
     }

@@ -253,6 +253,7 @@ static int64_t fresh_ms(const struct inode *inode)
 /* One that takes longer to list than its names are believed would never be of use: it is, for a multiple of that time. */
 static int64_t stretch_ms(int64_t ttl_ms, int64_t took_ms)
 {
+    took_ms = took_ms < LOOKUP_STRETCH_MS_MAX ? took_ms : LOOKUP_STRETCH_MS_MAX;
     return ttl_ms && LOOKUP_STRETCH * took_ms > ttl_ms ? LOOKUP_STRETCH * took_ms : ttl_ms;
 }
 
@@ -268,8 +269,7 @@ static int64_t looked_at_ms(const struct inode *inode)
     if (parent->warm_ms) /* what differs is told when it was listed */
         return ttl_ms;
     if (parent->growing_ms && confirmed_ms >= parent->growing_ms) {
-        int64_t sofar_ms = now_ms - parent->growing_ms;
-        int64_t took_ms = sofar_ms > parent->listing_ms ? sofar_ms : parent->listing_ms;
+        int64_t took_ms = parent->grown_ms > parent->listing_ms ? parent->grown_ms : parent->listing_ms;
         until_ms = parent->growing_ms + stretch_ms(ttl_ms, took_ms);
     } else if (parent->listed_ms && confirmed_ms >= parent->listed_ms) {
         until_ms = parent->listed_ms + stretch_ms(ttl_ms, parent->listing_ms);
@@ -285,6 +285,8 @@ int64_t lookup_valid_ms(const struct inode *inode)
 
 struct refresh { /* of a directory's listing, behind */
     struct job job;
+    struct list link;        /* in names->refreshes while it runs */
+    struct waiter *waiter;   /* ... for the server */
     struct inode *directory; /* a reference */
 };
 
@@ -308,18 +310,29 @@ static void run_refresh(struct job *job)
         WAITER_SCOPED(waiter);
         AFTERMATH_SCOPED(aftermath, cache);
         LOCK_SCOPED(&names->lock);
-        if (asking_take_one_locked(names, directory, "", &waiter, &asking) == 0) {
+        refresh->waiter = &waiter;
+        list_append(&names->refreshes, &refresh->link);
+        if (!atomic_load(&cache->stopping) &&
+            asking_take_one_locked(names, directory, "", &waiter, &asking) == 0) {
             int pages = directory->warm_ms ? INT_MAX : count_pages(directory);
             lock_drop(&names->lock);
             listing_look(cache, directory, pages, &waiter);
             lock_take(&names->lock);
             asking_drop_locked(names, asking, &aftermath);
         }
+        list_remove(&refresh->link);
         directory->refreshing = false;
         directory->warm_ms = 0;
     }
     inode_unref(directory);
     free(refresh);
+}
+
+void lookup_stop(struct cache *cache)
+{
+    LOCK_SCOPED(&cache->names.lock);
+    list_for_each (at, &cache->names.refreshes)
+        waiter_interrupt(container_of(at, struct refresh, link)->waiter);
 }
 
 void lookup_refresh_locked(struct inode *directory)
@@ -329,9 +342,10 @@ void lookup_refresh_locked(struct inode *directory)
         return;
     struct refresh *refresh = xcalloc(1, sizeof *refresh);
     refresh->job.run = run_refresh;
+    list_init(&refresh->link);
     refresh->directory = inode_ref(directory);
     directory->refreshing = true;
-    if (!atomic_load(&cache->stopping) && pool_post(cache->behind, &refresh->job) == 0)
+    if (!atomic_load(&cache->stopping) && pool_post(cache->refreshing, &refresh->job) == 0)
         return;
     directory->warm_ms = 0;
     directory->refreshing = false;
@@ -345,9 +359,12 @@ bool lookup_listed_locked(const struct inode *directory, int64_t asked_ms)
     return directory->listed_ms && directory->listed_ms + ttl_ms > asked_ms;
 }
 
-bool lookup_denies_locked(const struct inode *directory, int64_t asked_ms)
+bool lookup_denies_locked(const struct inode *directory, int64_t asked_ms, enum lookup_trust trust)
 {
-    int64_t ttl_ms = stretch_ms(directory->cache->config.negative_ttl_ms, directory->listing_ms);
+    int64_t ttl_ms = directory->cache->config.negative_ttl_ms;
+
+    if (trust == LOOKUP_WARM)
+        ttl_ms = stretch_ms(ttl_ms, directory->listing_ms);
     return directory->listed_ms && directory->listed_ms + ttl_ms > asked_ms;
 }
 
@@ -377,7 +394,7 @@ bool lookup_known_locked(struct inode *parent, const char *name, int64_t asked_m
     if (names_absent_locked(&cache->names, parent, name, ret_valid_ms))
         return true;
     *ret_valid_ms = parent->listed_ms && until_ms > now_ms ? until_ms - now_ms : 0;
-    if (!lookup_denies_locked(parent, asked_ms))
+    if (!lookup_denies_locked(parent, asked_ms, trust))
         return false;
     keep_fresh_locked(parent, now_ms);
     return !parent->beyond; /* else the catalog has to say so, too */

@@ -22,10 +22,11 @@
 
 enum lookup_trust { LOOKUP_FRESH, LOOKUP_WARM };
 
-#define LOOKUP_MISSES  1
-#define LOOKUP_PAGES   2
-#define LOOKUP_STRETCH 3
-#define LOOKUP_LARGE   64 /* pages: a larger directory is asked name by name */
+#define LOOKUP_MISSES         1
+#define LOOKUP_PAGES          2
+#define LOOKUP_STRETCH_MS_MAX 60000 /* of a listing's time */
+#define LOOKUP_STRETCH        3
+#define LOOKUP_LARGE          64 /* pages: a larger directory is asked name by name */
 
 /* Asks the server, whatever is known. The caller holds the marker of the name and no lock. 0 with a reference, -ENOENT ... */
 int lookup_ask(struct cache *cache, struct inode *parent, const char *name, struct waiter *waiter,
@@ -46,10 +47,12 @@ void lookup_fill_locked(struct inode *inode, struct entry *ret_entry); /* takes 
 /* All names in it were listed, no longer than attr_ttl before. */
 bool lookup_listed_locked(const struct inode *directory, int64_t asked_ms);
 /* ... than negative_ttl: what was not listed is not there. */
-bool lookup_denies_locked(const struct inode *directory, int64_t asked_ms);
+bool lookup_denies_locked(const struct inode *directory, int64_t asked_ms, enum lookup_trust trust);
 /* Both locks. */
 int64_t lookup_valid_ms(const struct inode *inode);
 /* The directory is listed anew, behind; all of a warm one, which ends to be so. The caller has a reference. */
 void lookup_refresh_locked(struct inode *directory);
+/* cache->stopping is set: what is listed behind ends. */
+void lookup_stop(struct cache *cache);
 
 #endif

@@ -8,6 +8,7 @@
 #include "cache/attr.h"
 #include "cache/change.h"
 #include "cache/observed.h"
+#include "cache/recall.h"
 #include "cache/recording.h"
 #include "cache/server.h"
 #include "cache/veil.h"
@@ -31,7 +32,9 @@ static void record(struct inode *directory, const char *key, const struct identi
     inode_attributes_sent_locked(directory, attribute_version);
     directory->remote.confirmed_ms = clock_ms();
     directory->attributes_known = true;
+    directory->noted = false;
     lock_drop(&directory->lock);
+    recall_note_locked(directory);
     if (directory->parent)
         names_touched_locked(names, directory->parent, directory->name);
 }

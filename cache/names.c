@@ -93,6 +93,7 @@ int names_init(struct cache *cache)
     list_init(&names->asking);
     list_init(&names->watches);
     list_init(&names->idle);
+    list_init(&names->refreshes);
     list_init(&names->doomed);
     list_init(&names->deleting);
     names->next_id = 1;
@@ -346,10 +347,18 @@ void names_move_locked(struct inode *inode, struct inode *to_parent, const char 
 
 /* ---- Room. ---- */
 
+static bool below_moving_locked(const struct inode *inode)
+{
+    for (; inode; inode = inode->parent)
+        if (inode->moving)
+            return true;
+    return false;
+}
+
 static bool forgettable_locked(struct inode *inode, bool also_renamed)
 {
-    if (atomic_load(&inode->references) > 1 || !list_empty(&inode->children) || inode->moving)
-        return false;
+    if (atomic_load(&inode->references) > 1 || !list_empty(&inode->children) || below_moving_locked(inode))
+        return false; /* who moves a directory has looked at all that is in it */
     if (inode->renamed && !also_renamed)
         return false;
     if (inode->account && inode->type == S_IFDIR && journal_knows(inode->cache->journal, inode->account))
@@ -363,6 +372,7 @@ static void forget_locked(struct inode *inode, struct aftermath *aftermath)
     if (recall_note_locked(inode)) {
         inode->parent->beyond = true;
     } else {
+        recall_doubt_locked(inode->parent);
         inode->parent->listed_ms = 0;
         inode->parent->forgotten++;
     }

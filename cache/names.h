@@ -60,6 +60,7 @@ struct names {
     struct list asking;    /* struct asking: few, as many as there are threads at work */
     struct list watches;
     struct list idle;
+    struct list refreshes;  /* listings behind that are under way (lookup.h) */
     struct list doomed;     /* without a name: their objects are to go, not before the last close */
     struct veil_key *veils; /* by_key: what is hidden */
     struct list deleting;   /* keys that a worker deletes behind: nobody takes a marker on them */

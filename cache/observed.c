@@ -254,6 +254,8 @@ static enum verdict judge_file_locked(struct inode *inode, const struct observed
         inode->remote.confirmed_ms = observed->started_ms;
         return CONFIRMED;
     }
+    if (observed->started_ms < inode->remote.confirmed_ms)
+        return STAYS; /* somebody has asked since */
     if (inode->opens)
         return REPLACED;
     take_file_locked(inode, observed);
@@ -289,6 +291,13 @@ static struct inode *apply_directory_locked(struct cache *cache, struct inode *i
     return inode;
 }
 
+/* Somebody has asked since. */
+static bool is_newer_locked(struct inode *inode, const struct observed *observed)
+{
+    LOCK_SCOPED(&inode->lock);
+    return observed->started_ms < inode->remote.confirmed_ms;
+}
+
 static struct inode *lay_over_locked(struct cache *cache, struct inode *parent, const char *name,
                                      struct inode *inode, const struct observed *observed,
                                      struct aftermath *aftermath)
@@ -297,7 +306,7 @@ static struct inode *lay_over_locked(struct cache *cache, struct inode *parent, 
 
     if (!observed->type) {
         STRING_SCOPED *kept = xstrdup(name); /* may be the inode's own */
-        if (inode && !in_use_locked(inode)) {
+        if (inode && !in_use_locked(inode) && !is_newer_locked(inode, observed)) {
             lose_name_locked(inode, aftermath);
             inode = NULL;
         }

@@ -35,6 +35,7 @@ void page_release(struct page *page)
     free_entries(page->entries, page->count);
     free_entries(page->extras, page->extra_count);
     page_call_free(page->asked);
+    page_call_free(page->unwanted);
     free(page->recalled);
 }
 
@@ -198,7 +199,7 @@ static void apply_entry_locked(struct page *page, struct page_entry *entry, cons
     if (from && page_compare(entry->name, entry->folder, from, false) <= 0) {
         entry->shown = false; /* StartAfter "b/" brings the prefix "b/" again */
     } else if (names_watch_touched(watch, entry->name) && (inode || !entry->again)) {
-        entry->shown = inode != NULL;
+        entry->shown = inode || watch->all;
     } else if (!inode && asking_changing_locked(&cache->names, page->directory, entry->name)) {
         ; /* being made, renamed to, removed: no inode is made here under the feet of who does it */
     } else if (entry->object && has_folder(page, entry->name)) {
@@ -351,7 +352,7 @@ static void ask_ahead_locked(struct page *page)
     struct page_place *place = page->place;
     struct names *names = &page->cache->names;
 
-    if (!page->goes_on || !token)
+    if (!page->goes_on || !token || !page->cache->config.attr_ttl_ms)
         return;
     place->ahead = page_call_new_locked(page->directory, place->prefix, token, NULL);
     lock_drop(&names->lock);
@@ -417,8 +418,12 @@ int page_fetch_locked(struct page *page, struct waiter *waiter, struct aftermath
     lock_take(&names->lock);
     read_answer_locked(page, asked_ms, aftermath);
     rc = find_bare_locked(page, watch, waiter);
-    if (rc < 0)
+    page->doubtful = watch->all;
+    if (rc < 0) { /* this page is asked for again, the next one after it */
+        page->unwanted = page->place->ahead;
+        page->place->ahead = NULL;
         return rc;
+    }
     move_place(page);
     for (size_t i = 0; i < page->count; i++)
         apply_entry_locked(page, &page->entries[i], from, watch, asked_ms, aftermath);

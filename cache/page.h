@@ -55,6 +55,8 @@ struct page {
         *extras; /* of the tree: in the page's range, but not on the server (yet); in the same order */
     size_t extra_count, extra_room;
     bool last;
+    bool doubtful; /* more changed here meanwhile than was noted: what is not known may be there, or not */
+    struct page_call *unwanted; /* asked ahead, of a page that failed */
 };
 
 /* Ends with the lock held; page_release() without. */

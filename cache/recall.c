@@ -43,7 +43,8 @@ static bool read_facts_locked(struct inode *inode, struct store_fields *own, str
     bool plain = !inode_dirty_locked(inode) && !inode->orphan && !inode->maybe_key;
     bool timeless = inode->cache->config.list_attributes_only && !remote->identity.modified_ns;
 
-    if (!plain || (inode->type != S_IFDIR && (!remote->exists || timeless)))
+    bool doubted = inode->type != S_IFDIR && !remote->confirmed_ms; /* whoever asks next asks the server */
+    if (!plain || doubted || (inode->type != S_IFDIR && (!remote->exists || timeless)))
         return false;
     *ret_facts = (struct facts){
         .type = inode->attributes_known || inode->type == S_IFDIR ? inode->type : 0,
@@ -166,7 +167,7 @@ void recall_begin_locked(struct inode *directory)
     struct names *names = &directory->cache->names;
     uint64_t number = directory->catalogued;
 
-    if (!number || directory->warmed || directory->listed_ms)
+    if (!number || directory->warmed || directory->listed_ms || !directory->cache->config.attr_ttl_ms)
         return;
     directory->warmed = true;
     lock_drop(&names->lock);
@@ -186,7 +187,7 @@ static int64_t seen_ms_locked(const struct inode *directory, int64_t asked_ms)
     if (lookup_listed_locked(directory, asked_ms))
         return directory->listed_ms;
     int64_t seen_ms = clock_ms() - ttl_ms;
-    return seen_ms > 0 ? seen_ms : 1;
+    return seen_ms ? seen_ms : -1;
 }
 
 /* 0: it is hidden, or no facts that help. */
@@ -272,7 +273,8 @@ int recall_name_locked(struct inode *parent, const char *name, int64_t asked_ms,
         parent->listed_ms = 0;
         parent->forgotten++;
     }
-    bool gone = rc == -ENOENT && fresh && lookup_denies_locked(parent, asked_ms);
+    bool gone =
+        rc == -ENOENT && fresh && lookup_denies_locked(parent, asked_ms, warm ? LOOKUP_WARM : LOOKUP_FRESH);
     return rc == 1 || gone ? rc : 0;
 }
 
@@ -290,7 +292,8 @@ static bool is_same(const struct store_object *object, const struct facts *facts
 
     server_identity(object, &seen);
     server_identity(&facts->seen, &known);
-    return facts->exists && facts->seen.meta_known && identity_equal(&seen, &known);
+    bool timed = seen.modified_ns && known.modified_ns; /* a copy onto itself differs in its time only */
+    return facts->exists && facts->seen.meta_known && timed && identity_equal(&seen, &known);
 }
 
 static void recall_object(struct cache *cache, uint64_t directory, const char *name,
@@ -348,11 +351,22 @@ void recall_objects(struct cache *cache, uint64_t directory, struct store_call *
 /* ---- All names. ---- */
 
 struct pruning {
-    const char *const *names;
+    const char *const *names; /* listed, sorted */
     size_t count, at;
-    char **gone;
+    char **gone; /* in the catalog, and not listed */
     size_t gone_count, gone_room;
+    const char **missing; /* listed, and not in the catalog: its rows went to make room, or were too long */
+    size_t missing_count, missing_room;
 };
+
+static void add_missing(struct pruning *pruning, const char *name)
+{
+    if (pruning->missing_count == pruning->missing_room) {
+        pruning->missing_room = pruning->missing_room ? pruning->missing_room * 2 : 16;
+        pruning->missing = xrealloc(pruning->missing, pruning->missing_room * sizeof *pruning->missing);
+    }
+    pruning->missing[pruning->missing_count++] = name;
+}
 
 static bool compare_with_listed(void *context, const char *name, const void *facts, size_t length)
 {
@@ -361,15 +375,38 @@ static bool compare_with_listed(void *context, const char *name, const void *fac
 
     (void)facts, (void)length;
     while (pruning->at < pruning->count && (order = strcmp(pruning->names[pruning->at], name)) < 0)
+        add_missing(pruning, pruning->names[pruning->at++]);
+    if (pruning->at < pruning->count && order == 0) {
         pruning->at++;
-    if (pruning->at < pruning->count && order == 0)
         return true;
+    }
     if (pruning->gone_count == pruning->gone_room) {
         pruning->gone_room = pruning->gone_room ? pruning->gone_room * 2 : 16;
         pruning->gone = xrealloc(pruning->gone, pruning->gone_room * sizeof *pruning->gone);
     }
     pruning->gone[pruning->gone_count++] = xstrdup(name);
     return true;
+}
+
+/* What the tree has of them is noted once more; what only the bucket has is not known, and the directory not whole. */
+static bool note_missing_locked(struct inode *directory, const struct pruning *pruning,
+                                const struct names_watch *watch)
+{
+    bool all = true;
+
+    for (size_t i = 0; i < pruning->missing_count; i++) {
+        const char *name = pruning->missing[i];
+        struct inode *inode = names_find_locked(&directory->cache->names, directory, name);
+        if (!inode) {
+            all = all && names_watch_touched(watch, name);
+            continue;
+        }
+        lock_take(&inode->lock);
+        inode->noted = false;
+        lock_drop(&inode->lock);
+        all = (recall_note_locked(inode) || is_unsent_locked(inode)) && all;
+    }
+    return all;
 }
 
 bool recall_listed_locked(struct inode *directory, const char *const *names, size_t count,
@@ -383,8 +420,11 @@ bool recall_listed_locked(struct inode *directory, const char *const *names, siz
         return false;
     lock_drop(&tree->lock);
     int rc = catalog_walk(catalog_of(directory), number, compare_with_listed, &pruning);
+    while (pruning.at < pruning.count)
+        add_missing(&pruning, pruning.names[pruning.at++]);
     lock_take(&tree->lock);
     bool whole = rc == 0 && !watch->all && directory->catalogued == number;
+    whole = whole && note_missing_locked(directory, &pruning, watch);
     for (size_t i = 0; i < pruning.gone_count; i++) {
         if (whole && !names_watch_touched(watch, pruning.gone[i]) &&
             !names_find_locked(tree, directory, pruning.gone[i]))
@@ -392,6 +432,7 @@ bool recall_listed_locked(struct inode *directory, const char *const *names, siz
         free(pruning.gone[i]);
     }
     free(pruning.gone);
+    free(pruning.missing);
     if (whole)
         catalog_set_listed(catalog_of(directory), number, wall_ns);
     return whole;

@@ -221,7 +221,7 @@ static bool was_made_here(struct inode *directory)
     LOCK_SCOPED(&cache->names.lock);
     bool listed = lookup_listed_locked(directory, clock_ms());
 
-    if (!change_goes_behind(cache) || !listed || !list_empty(&directory->children))
+    if (!change_goes_behind(cache) || !listed || directory->beyond || !list_empty(&directory->children))
         return false;
     LOCK_SCOPED(&directory->lock);
     return !directory->remote.exists && inode_dirty_locked(directory);

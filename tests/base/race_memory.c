@@ -12,7 +12,7 @@
 #include "base/clock.h"
 #include "base/memory.h"
 
-#define LIMIT   ((size_t)4 << 20)
+#define LIMIT   ((size_t)8 << 20)
 #define THREADS 6
 #define STEPS   3000
 #define PARTS   5
@@ -69,7 +69,7 @@ static void ask_and_perhaps_withdraw(unsigned *seed)
     enum memory_share share = (enum memory_share)(rand_r(seed) % SHARE_COUNT);
     bool pages = rand_r(seed) % 2;
     size_t bytes =
-        pages ? (1 + (size_t)rand_r(seed) % PARTS) * PAGE_BYTES : 1 + (size_t)rand_r(seed) % (LIMIT / 4);
+        pages ? (1 + (size_t)rand_r(seed) % PARTS) * PAGE_BYTES : 1 + (size_t)rand_r(seed) % (LIMIT / 8);
     struct asked asked = {.request = {.bytes = bytes, .share = share, .pages = pages, .granted = note_grant}};
     atomic_fetch_add(&asked_count, 1);
     int rc = memory_ask(memory, &asked.request);
@@ -114,7 +114,7 @@ static void take_and_give(unsigned *seed)
 {
     WAITER_SCOPED(waiter);
     bool interruptible = rand_r(seed) % 2;
-    size_t bytes = 1 + (size_t)rand_r(seed) % (LIMIT / 4);
+    size_t bytes = 1 + (size_t)rand_r(seed) % (LIMIT / 8);
     enum memory_share share = (enum memory_share)(rand_r(seed) % SHARE_COUNT);
     int64_t deadline_ms = rand_r(seed) % 2 ? CLOCK_NEVER : clock_ms() + rand_r(seed) % 2;
     set_taker(interruptible ? &waiter : NULL);
@@ -149,7 +149,7 @@ static void check_report(void)
     for (int i = 0; i < SHARE_COUNT; i++)
         sum += report.shares[i];
     assert(sum == report.used && report.used + report.idle <= report.limit);
-    assert(report.shares[SHARE_AHEAD] <= LIMIT / 2 && report.shares[SHARE_NAMES] <= LIMIT / 4);
+    assert(report.shares[SHARE_AHEAD] <= LIMIT / 2 && report.shares[SHARE_NAMES] <= LIMIT / 8);
 }
 
 static void *run_thread(void *argument)
