@@ -372,3 +372,140 @@ Test(recall, a_forgotten_name_is_believed_to_be_missing_no_longer_than_negative_
     cr_assert_eq(tree_stat(&room, "many/new", &attributes), 0);
     clock_fake_end();
 }
+
+/* ---- What is not to be believed. ---- */
+
+static struct inode *find_inode(struct room *room, const char *path)
+{
+    LOCK_SCOPED(&room->cache->names.lock);
+    return names_find_path_locked(&room->cache->names, path);
+}
+
+Test(recall, rows_that_went_for_want_of_room_are_noted_again_when_their_directory_is_listed)
+{
+    ROOM_SCOPED(room, &warm);
+    clock_fake_begin(INT64_C(1700000000000000000));
+    put_some(&room);
+    assert_list(&room, "d", true, "x y ");
+    uint64_t number = find_inode(&room, "d")->catalogued;
+    catalog_remove(room.cache->catalog, number, "x");
+    clock_fake_advance(1001);
+    assert_list(&room, "d", true, "x y ");
+    clock_fake_end();
+    room_close_cache(&room);
+    room_reopen(&room);
+    assert_list(&room, "d", true, "x y ");
+    cr_assert(room_await(is_cold, &room));
+}
+
+Test(recall, the_end_of_a_mount_waits_for_no_listing_behind)
+{
+    ROOM_SCOPED(room, &warm);
+    put_some(&room);
+    assert_list(&room, "", true, "a d/ l@ m/ ");
+    room_close_cache(&room);
+    room_reopen(&room);
+    memory_store_fault(room.bucket, &(struct fault){.kind = FAULT_HANG, .op = STORE_LIST});
+    assert_list(&room, "", true, "a d/ l@ m/ ");
+    cr_assert(memory_store_await(room.bucket, STORE_LIST, "p/", 1));
+    int64_t started_ms = clock_ms();
+    room_close_cache(&room);
+    cr_assert_lt(clock_ms() - started_ms, 10000, "io_timeout is 60 s");
+    room_start_server(&room);
+}
+
+Test(recall, an_object_that_was_copied_onto_itself_elsewhere_is_asked_for)
+{
+    struct room_config config = {.boot = BOOT, .catalog = true};
+    ROOM_SCOPED(room, &config);
+    struct attributes attributes;
+    cr_assert_eq(tree_write(&room, "f", "12345"), 0);
+    cr_assert_eq(tree_stat(&room, "f", &attributes), 0);
+    room_close_cache(&room);
+    tree_put(&room, "p/f", "12345", "mode=33216", NULL); /* the same ETag; our row tells no LastModified */
+    memory_store_log_clear(room.bucket);
+    room_reopen(&room);
+    assert_list(&room, "", true, "f ");
+    cr_assert_eq(tree_stat(&room, "f", &attributes), 0);
+    cr_assert_eq(attributes.mode, S_IFREG | 0700);
+}
+
+Test(recall, refresh_of_all_leaves_nothing_for_the_next_mount_to_be_wrong_about)
+{
+    ROOM_SCOPED(room, &warm);
+    put_some(&room);
+    assert_list(&room, "", true, "a d/ l@ m/ ");
+    assert_list(&room, "d", true, "x y ");
+    cr_assert_neq(catalog_listed(room.cache->catalog, CATALOG_ROOT), 0);
+    uint64_t number = find_inode(&room, "d")->catalogued;
+    cache_refresh(room.cache, "");
+    catalog_settle(room.cache->catalog);
+    cr_assert_eq(catalog_listed(room.cache->catalog, CATALOG_ROOT), 0);
+    cr_assert_eq(catalog_listed(room.cache->catalog, number), 0);
+    BUF_SCOPED facts = BUF_INIT;
+    cr_assert_eq(catalog_find(room.cache->catalog, CATALOG_ROOT, "a", &facts), -ENODATA);
+}
+
+Test(recall, a_directory_with_forgotten_names_is_not_empty)
+{
+    struct room_config config = {.bucket = {.list_meta = true},
+                                 .boot = BOOT,
+                                 .catalog = true,
+                                 .memory_bytes = (size_t)4 << 20,
+                                 .durability = DURABILITY_WRITEBACK};
+    ROOM_SCOPED(room, &config);
+    put_many(&room);
+    BUF_SCOPED list = BUF_INIT;
+    cr_assert_eq(tree_list(&room, "many", true, &list), 0);
+    struct inode *many = find_inode(&room, "many");
+    lock_take(&room.cache->names.lock);
+    cr_assert(many->beyond);
+    lock_drop(&room.cache->names.lock);
+    cr_assert_eq(tree_rmdir(&room, "many"), -ENOTEMPTY);
+    cr_assert_eq(tree_rename(&room, "many", "moved", 0), 0);
+    assert_drained(&room);
+    buf_reset(&list);
+    cr_assert_eq(tree_list(&room, "moved", false, &list), 0);
+    cr_assert_eq(count_words(list.bytes), MANY);
+    struct entry entry;
+    cr_assert_eq(tree_lookup(&room, "many", &entry), -ENOENT);
+}
+
+Test(recall, a_long_pause_of_who_reads_a_listing_makes_nothing_believed_for_long)
+{
+    struct room_config config = {.bucket = {.list_meta = true, .page_max = 2}, .boot = BOOT, .catalog = true};
+    ROOM_SCOPED(room, &config);
+    struct attributes attributes;
+    struct entry entry;
+    clock_fake_begin(INT64_C(1700000000000000000));
+    put_some(&room);
+    assert_list(&room, "", true, "a d/ l@ m/ ");
+    cr_assert_lt(room.root->listing_ms, 1000);
+    clock_fake_advance(1001);
+    cr_assert_eq(tree_lookup(&room, "new", &entry), -ENOENT);
+    memory_store_put_text(room.bucket, "p/new", "n");
+    clock_fake_advance(1001);
+    cr_assert_eq(tree_stat(&room, "new", &attributes), 0);
+    clock_fake_end();
+}
+
+Test(recall, attributes_of_a_directory_that_were_set_here_are_known_to_the_next_mount)
+{
+    ROOM_SCOPED(room, &warm);
+    struct attributes attributes = {.mode = 0711};
+    struct entry entry;
+    put_some(&room);
+    assert_list(&room, "", true, "a d/ l@ m/ ");
+    cr_assert_eq(tree_lookup(&room, "m", &entry), 0);
+    cr_assert_eq(
+        cache_set_attributes(room.cache, &room.waiter, entry.inode, NULL, SET_MODE, &attributes, &attributes),
+        0);
+    inode_unref(entry.inode);
+    room_close_cache(&room);
+    room_reopen(&room);
+    hang_lists(&room);
+    cr_assert_eq(tree_stat(&room, "m", &attributes), 0);
+    cr_assert_eq(attributes.mode, S_IFDIR | 0711);
+    room_start_server(&room);
+    cr_assert(room_await(is_cold, &room));
+}
