@@ -392,9 +392,12 @@ Test(recall, rows_that_went_for_want_of_room_are_noted_again_when_their_director
     clock_fake_advance(1001);
     assert_list(&room, "d", true, "x y ");
     clock_fake_end();
+    assert_list(&room, "", true, "a d/ l@ m/ ");
     room_close_cache(&room);
     room_reopen(&room);
+    hang_lists(&room);
     assert_list(&room, "d", true, "x y ");
+    room_start_server(&room);
     cr_assert(room_await(is_cold, &room));
 }
 
