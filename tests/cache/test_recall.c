@@ -392,6 +392,8 @@ Test(recall, rows_that_went_for_want_of_room_are_noted_again_when_their_director
     clock_fake_advance(1001);
     assert_list(&room, "d", true, "x y ");
     clock_fake_end();
+    BUF_SCOPED facts = BUF_INIT;
+    cr_assert_eq(catalog_find(room.cache->catalog, number, "x", &facts), 0);
     assert_list(&room, "", true, "a d/ l@ m/ ");
     room_close_cache(&room);
     room_reopen(&room);
