@@ -127,6 +127,7 @@ void names_take_object_locked(struct inode *inode, const char *key, const struct
     inode->remote.key = xstrdup(key);
     inode->remote.identity = *identity;
     inode->remote.headers_known = false;
+    inode->inherited = inode->type == S_IFREG;
     recording_remote_locked(inode);
 }
 

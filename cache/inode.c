@@ -154,7 +154,9 @@ void inode_attributes_sent_locked(struct inode *inode, uint64_t version)
 
 const char *inode_xattrs_locked(const struct inode *inode)
 {
-    return inode->wanted.xattrs ? inode->wanted.xattrs : store_fields_get(&inode->remote.meta, XATTR_FIELD);
+    if (inode->wanted.xattrs)
+        return inode->wanted.xattrs;
+    return inode->inherited ? NULL : store_fields_get(&inode->remote.meta, XATTR_FIELD);
 }
 
 bool inode_follows_locked(const struct inode *inode)

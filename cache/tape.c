@@ -22,6 +22,7 @@ static uint64_t reserve_behind(enum record_type type)
         [RECORD_UPLOAD_END] = TAPE_LAST,    [RECORD_TRYING] = TAPE_LAST,
         [RECORD_FORGET] = TAPE_LAST,        [RECORD_RESTATED] = TAPE_LAST,
         [RECORD_EXCLUSIVE] = TAPE_RESERVE,  [RECORD_BIRTH_EXCLUSIVE] = TAPE_RESERVE,
+        [RECORD_XATTRS] = TAPE_RESERVE,
     };
     return reserves[type];
 }

@@ -553,3 +553,32 @@ Test(xattrs, where_listings_do_not_tell_are_asked_for_before_they_are_changed)
     check_object(&room, "p/f", "user.b", "2");
     check_list(&room, "f", "user.a user.b ");
 }
+
+/* ---- Another file of the same name. ---- */
+
+/* The new one is open while the old one's object is met: it stands under its name from then on. */
+Test(xattrs, a_new_file_takes_over_none_of_the_one_that_had_its_name)
+{
+    for (int replaced = 0; replaced < 2; replaced++) {
+        ROOM_SCOPED(room, &(struct room_config){.durability = DURABILITY_WRITEBACK});
+        struct handle *handle;
+        struct store_object object = {0};
+        cr_assert_eq(tree_write(&room, "f", "old"), 0);
+        cr_assert_eq(set(&room, "f", "user.sum", "OLD"), 0);
+        assert_drained(&room);
+        if (!replaced)
+            cr_assert_eq(tree_unlink(&room, "f"), 0);
+        cr_assert_eq(room_create(&room, replaced ? "t" : "f", &handle), 0);
+        cr_assert_eq(room_write(&room, handle, 0, 100, 1), 0);
+        if (replaced)
+            cr_assert_eq(tree_rename(&room, "t", "f", 0), 0);
+        usleep(300000); /* the deleter meets it */
+        cr_assert_eq(get_rc(&room, "f", "user.sum"), -ENODATA);
+        cr_assert_eq(room_close(&room, handle), 0);
+        assert_drained(&room);
+        cr_assert_eq(get_rc(&room, "f", "user.sum"), -ENODATA);
+        cr_assert(memory_store_peek(room.bucket, "p/f", &object, NULL));
+        cr_assert_null(store_fields_get(&object.meta, "xattr"));
+        store_object_release(&object);
+    }
+}
