@@ -52,8 +52,10 @@ static void confirm(struct upload *upload, const struct identity *identity)
     bool mtime_wrong = upload->multipart &&
                        (inode->wanted.mtime_explicit ? upload->mtime_ns != inode->wanted.attributes.mtime_ns
                                                      : upload->mtime_sent && !upload->copying);
-    if (mtime_wrong && upload->attribute_version == inode->wanted.attribute_version)
+    if (mtime_wrong && upload->attribute_version == inode->wanted.attribute_version) {
         inode->wanted.attribute_version++;
+        inode->record_debt = inode->recorded; /* before the journal hears of the copy */
+    }
     lock_drop(&inode->lock);
     struct confirmed confirmed = {.key = upload->key,
                                   .identity = *identity,

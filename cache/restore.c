@@ -93,6 +93,8 @@ static void fill_wanted_locked(struct inode *inode, const struct account *accoun
 static void fill_maybe_locked(struct inode *inode, const struct account_trying *trying)
 {
     inode_set_maybe_locked(inode, trying->key, trying->skyvol_id);
+    if (inode->wanted.attribute_version < trying->attribute_version)
+        inode->wanted.attribute_version = trying->attribute_version;
     inode->maybe_size = trying->size;
     inode->maybe_content_version = trying->content_version;
     inode->maybe_attribute_version = trying->attribute_version;

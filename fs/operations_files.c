@@ -163,8 +163,10 @@ void ask_write(fuse_req_t fuse, fuse_ino_t id, const char *bytes, size_t size, o
 static int run_fallocate(struct request *request, struct waiter *waiter)
 {
     struct handle *handle = file_of(request->file.fh)->handle;
-    int rc = cache_allocate(request->fs->cache, waiter, handle, (int)request->flags, request->offset,
-                            request->size);
+    struct cache *cache = request->fs->cache;
+    int rc = request->clears_setid ? cache_clear_setid(cache, waiter, NULL, handle) : 0;
+    if (rc == 0)
+        rc = cache_allocate(cache, waiter, handle, (int)request->flags, request->offset, request->size);
     if (rc == 0)
         request_error(request, 0);
     return rc;
@@ -181,6 +183,8 @@ void ask_fallocate(fuse_req_t fuse, fuse_ino_t id, int mode, off_t offset, off_t
     request.offset = (uint64_t)offset;
     request.size = (size_t)length;
     request.file = *file;
+    /* The kernel has no mark for it in this message. */
+    request.clears_setid = compat_leaves_setid(&fs_of(fuse)->compat) && fuse_req_ctx(fuse)->uid != 0;
     request_start(&request);
 }
 

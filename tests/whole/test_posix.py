@@ -549,6 +549,23 @@ class TestOthers(Posix):
         self.assertEqual(oct(mode_of(strange)), oct(0o755), "chmod by who is not in the group")
 
     @both(allow_other=True)
+    def test_room_that_another_makes_clears_setid(self, place):
+        place = open_to_all(place)
+        path = self.own(place / "program", 0o6777, NOBODY, NOBODY)
+        path.write_bytes(b"x" * 8192)
+        os.chmod(path, 0o6777)
+
+        def make_room():
+            file = os.open(path, os.O_RDWR)
+            try:
+                os.posix_fallocate(file, 0, 16384)
+            finally:
+                os.close(file)
+
+        self.assertEqual(as_user(OTHER, OTHER, [], make_room), 0)
+        self.assertEqual(oct(mode_of(path)), oct(0o777))
+
+    @both(allow_other=True)
     def test_bits_that_were_set_here_are_there_for_a_cache_that_knows_nothing(self, place):
         modes = {"suid": 0o4755, "sgid": 0o2755, "sticky": 0o1644, "none": 0o000}
         place = open_to_all(place)
