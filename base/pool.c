@@ -10,6 +10,7 @@
 
 #include "base/buf.h"
 #include "base/lock.h"
+#include "base/signals.h"
 
 #define IDLE_SECONDS 30
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -88,7 +89,7 @@ static void *run_worker(void *argument)
 static int create_thread(struct worker *worker)
 {
     sigset_t all, old;
-    sigfillset(&all);
+    signals_of_others(&all);
     pthread_attr_t attr;
     pthread_attr_init(&attr);
     pthread_attr_setstacksize(&attr, STACK_BYTES);

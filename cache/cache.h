@@ -82,6 +82,9 @@ struct cache_config {
 /* Opens the journal of the disk; what it holds unsent goes on going up (cache_backlog() says how much there is). -EXDEV:
  * it holds changes of another source, -EPROTO: a newer skyvol wrote it, -EBADMSG: it is damaged; `why` has a line. */
 int cache_new(const struct cache_config *config, struct cache **ret_cache, struct buf *why);
+/* The process dies by a signal: where what is remembered of the bucket is to blame (a mapped file that the disk cannot give), a mark is
+ * left, and the next cache_new() begins anew with that. Safe in a signal handler. */
+void cache_dying(void);
 /* Everything must be released; uploads are stopped, unsent changes stay in the disk. */
 void cache_free(struct cache *cache);
 

@@ -115,7 +115,10 @@ static enum worth judge(struct catalog_place *place, const struct catalog_config
     struct catalog_head *head = &place->head;
     int rc = catalog_head_read(place->disk, head);
 
-    if (access(place->mark, F_OK) == 0 || rc == -ENOENT || rc == -EPROTO)
+    bool died = access(place->mark, F_OK) == 0;
+    if (died)
+        log_warn("catalog: a process died inside %s: it is begun anew", place->path);
+    if (died || rc == -ENOENT || rc == -EPROTO)
         return WORTH_NOTHING;
     if (rc < 0)
         return WORTH_LESS;

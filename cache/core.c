@@ -128,6 +128,11 @@ int cache_new(const struct cache_config *config, struct cache **ret_cache, struc
     return 0;
 }
 
+void cache_dying(void)
+{
+    catalog_dying();
+}
+
 void cache_free(struct cache *cache)
 {
     if (!cache)

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "base/signals.h"
 
 #define THREADS_DEFAULT        4
 #define READ_AHEAD_KIB_DEFAULT 4096
@@ -149,7 +150,7 @@ static void install_kick(void)
 static void mask_signals(void)
 {
     sigset_t set;
-    sigfillset(&set);
+    signals_of_others(&set);
     sigdelset(&set, kick_signal());
     pthread_sigmask(SIG_SETMASK, &set, NULL);
 }

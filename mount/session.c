@@ -161,6 +161,26 @@ static void *wait_for_signals(void *context)
     return NULL;
 }
 
+/* The handler is gone when it runs: what killed us does it once more, by itself or by this. */
+static void die(int number)
+{
+    cache_dying();
+    raise(number);
+}
+
+/* Sanitizers have handlers of their own, which tell more. */
+static void note_deaths(void)
+{
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    static const int deaths[] = {SIGBUS, SIGSEGV, SIGABRT, SIGILL, SIGFPE};
+    struct sigaction action = {.sa_handler = die, .sa_flags = (int)SA_RESETHAND};
+    for (size_t i = 0; i < sizeof deaths / sizeof deaths[0]; i++)
+        sigaction(deaths[i], &action, NULL);
+#else
+    (void)die;
+#endif
+}
+
 /* Before any other thread, so that all of them leave the signals to this one. */
 static int start_signals(struct session *session)
 {
@@ -168,6 +188,7 @@ static int start_signals(struct session *session)
     fill_signals(&set);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
+    note_deaths();
     int rc = -pthread_create(&session->signals, NULL, wait_for_signals, session);
     session->signals_running = rc == 0;
     return rc;

@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/signals.h"
 
 #define EVENTS_MAX 64
 #define SWEEP_MS   100 /* how finely deadlines of attempts are seen */
@@ -279,7 +280,7 @@ static void *run_loop(void *context)
     struct epoll_event events[EVENTS_MAX];
     sigset_t all;
 
-    sigfillset(&all); /* signals are the program's; a SIGPIPE of TLS must not end it */
+    signals_of_others(&all); /* signals are the program's; a SIGPIPE of TLS must not end it */
     pthread_sigmask(SIG_BLOCK, &all, NULL);
     while (!stop_if_told(loop)) {
         int count = epoll_wait(loop->epoll_fd, events, EVENTS_MAX, prepare_sleep(loop));

@@ -108,6 +108,30 @@ class TestWarm(harness.Workshop):
         self.assertEqual(before, tree_of(mount.place))
         self.assertFalse(mount.status()["catalog"]["bypassed"])
 
+    def test_a_death_inside_it_is_followed_by_a_mount_with_a_fresh_one(self):
+        self.fill()
+        mount = self.mount_again()
+        before = tree_of(mount.place)
+        self.assertEqual(mount.umount("--wait").returncode, 0)
+        mount = self.mount_again()
+        os.truncate(self.work / "again.cache/catalog/data.mdb", 0)  # as a disk that cannot give what it mapped: SIGBUS
+        try:
+            tree_of(mount.place)
+        except OSError:
+            pass
+        harness.wait_until(lambda: not mount.alive(), 10, "the death of the daemon")
+
+        def served():
+            try:
+                return tree_of(mount.place) == before
+            except OSError:
+                return False
+
+        harness.wait_until(served, 10, "the monitor to mount it again")
+        self.assertIn("died inside", mount.log.read_text())
+        mount.look()
+        self.assertFalse(mount.status()["catalog"]["bypassed"])
+
     def test_meta_max_0_keeps_none(self):
         self.fill()
         mount = self.mount_again(meta_max=0)
