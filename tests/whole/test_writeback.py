@@ -251,11 +251,14 @@ class TestTrouble(harness.Workshop):
         little = self.little()
         mount = self.mount(source="test", server=little, durability="writeback")
         content = pattern(5, 40 * MIB)[:40 * MIB]
-        self.write_and_rename(mount.place, content, lambda: len(self.landed(little)) >= 2)
+        # All that may go up by then: what is on its way when the name changes is sent anew.
+        self.write_and_rename(mount.place, content, lambda: len(self.landed(little)) >= 4)
         harness.wait_until(lambda: mount.status()["unsent_files"] == 0, 60, "the upload")
         self.assertEqual(little.s3.get("test", "model"), content)
         self.assertEqual([key for key, *_ in little.s3.list("test")], ["model"])
-        self.assertEqual(len(self.landed(little)), 5, "a part that landed was sent again")
+        # Where the writer is slow, what there is of the last part may go up before it has all its bytes.
+        whole = [entry["query"] for entry in self.landed(little) if entry["bytes"] >= 8 * MIB]
+        self.assertEqual((len(whole), len(set(whole))), (5, 5), "a part that landed was sent again")
         self.assertEqual(little.violations(), [])
 
     def test_a_rename_when_parts_have_landed_on_minio_and_a_kill(self):
