@@ -190,6 +190,8 @@ static struct inode *restore_locked(struct cache *cache, const struct account *a
     else
         veil_update_locked(inode);
     LOCK_SCOPED(&inode->lock);
+    if (inode->displaced && inode->type == S_IFLNK && !inode->target)
+        names_set_target_locked(inode, account->target); /* should its object go before it has followed */
     if (!inode->orphan && inode_dirty_locked(inode)) {
         uploader_note_dirty_locked(inode);
         inode->waited_ms = age_ms(account); /* mounted or not */

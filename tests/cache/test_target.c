@@ -236,6 +236,22 @@ Test(target, over_one_of_two_that_were_removed_before_a_kill)
     expect_link(&room, "p/l", "third");
 }
 
+Test(target, a_kill_while_its_name_moves_forgets_nothing)
+{
+    ROOM_SCOPED(room, &behind);
+    cr_assert_eq(tree_symlink(&room, "a", "there"), 0);
+    assert_drained(&room);
+    room_stop_server(&room);
+    cr_assert_eq(tree_rename(&room, "a", "b", 0), 0);
+    room_crash(&room);
+    memory_store_remove(room.bucket, "p/a");
+    room_reopen(&room);
+    assert_drained(&room);
+    assert_keys(&room, "p/b ");
+    expect_link(&room, "p/b", "there");
+    cr_assert(points_to(&room, "b", "there"));
+}
+
 Test(target, one_whose_object_went_while_its_name_moved_is_made_anew)
 {
     ROOM_SCOPED(room, &behind);
