@@ -118,6 +118,18 @@ void names_leave_locked(struct inode *inode, struct aftermath *aftermath)
     aftermath_unref(aftermath, left);
 }
 
+/* Metadata of the object that stands there is kept, but for what is ours to say: of another file that had the name, no extended
+ * attribute is. */
+static void want_own_xattrs_locked(struct inode *inode)
+{
+    bool sent = inode->wanted.attribute_version == inode->remote.attribute_version;
+
+    if (inode->type != S_IFREG || inode->wanted.xattrs || sent)
+        return;
+    inode->wanted.xattrs = xstrdup("");
+    inode->record_debt = inode->record_debt || inode->recorded;
+}
+
 void names_take_object_locked(struct inode *inode, const char *key, const struct identity *identity)
 {
     LOCK_SCOPED(&inode->lock);
@@ -127,7 +139,7 @@ void names_take_object_locked(struct inode *inode, const char *key, const struct
     inode->remote.key = xstrdup(key);
     inode->remote.identity = *identity;
     inode->remote.headers_known = false;
-    inode->inherited = inode->type == S_IFREG;
+    want_own_xattrs_locked(inode);
     recording_remote_locked(inode);
 }
 

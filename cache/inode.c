@@ -154,9 +154,7 @@ void inode_attributes_sent_locked(struct inode *inode, uint64_t version)
 
 const char *inode_xattrs_locked(const struct inode *inode)
 {
-    if (inode->wanted.xattrs)
-        return inode->wanted.xattrs;
-    return inode->inherited ? NULL : store_fields_get(&inode->remote.meta, XATTR_FIELD);
+    return inode->wanted.xattrs ? inode->wanted.xattrs : store_fields_get(&inode->remote.meta, XATTR_FIELD);
 }
 
 bool inode_follows_locked(const struct inode *inode)

@@ -137,8 +137,6 @@ struct inode {
     struct wanted wanted;
     struct remote remote;
     char *target; /* of a symlink that was made here: the body of its object; NULL: the bucket has it */
-    bool
-        inherited; /* `remote` is the object of another file, which had this name before: no attribute of it is ours */
     bool attributes_known; /* false: of a listing, and nobody has looked at its metadata: not given out yet */
     struct disk_file *local; /* NULL: no local bytes */
     char local_name[32];

@@ -612,7 +612,7 @@ static void take_confirmed_locked(struct inode *inode, const struct confirmed *c
         remote->key = xstrdup(confirmed->key);
     }
     remote->exists = true;
-    inode->exclusive = inode->inherited = false;
+    inode->exclusive = false;
     remote->identity = confirmed->identity;
     remote->confirmed_ms = clock_ms();
     inode_attributes_sent_locked(inode, confirmed->attribute_version);

@@ -70,7 +70,7 @@ static void take_remote_locked(struct inode *inode, const struct store_object *o
         remote->key = xstrdup(object->key);
     }
     remote->exists = true;
-    inode->noted = inode->inherited = false;
+    inode->noted = false;
     server_identity(object, &remote->identity);
     store_fields_copy(&remote->meta, &object->meta);
     remote->headers_known = object->headers.count > 0;

@@ -54,7 +54,7 @@ static void confirm(struct upload *upload, const struct identity *identity)
                                                      : upload->mtime_sent && !upload->copying);
     if (mtime_wrong && upload->attribute_version == inode->wanted.attribute_version) {
         inode->wanted.attribute_version++;
-        inode->record_debt = inode->recorded; /* before the journal hears of the copy */
+        inode->record_debt = inode->record_debt || inode->recorded; /* before the journal hears of the copy */
     }
     lock_drop(&inode->lock);
     struct confirmed confirmed = {.key = upload->key,

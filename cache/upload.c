@@ -488,15 +488,6 @@ bool upload_is_base(const struct upload *upload, const struct store_object *seen
     return server_is_version(seen, &upload->base, store_fields_get(&upload->base_meta, SERVER_ID_FIELD));
 }
 
-/* Of another file that had this name, no extended attribute is kept. */
-static void take_heard_fields(struct upload *upload, const struct store_object *object)
-{
-    upload_take_fields(upload, &object->meta, &object->headers);
-    LOCK_SCOPED(&upload->inode->lock);
-    if (upload->inode->inherited)
-        store_fields_remove(&upload->base_meta, XATTR_FIELD);
-}
-
 static void heard_head(struct upload *upload, struct errand *errand)
 {
     int rc = errand->call.rc;
@@ -507,7 +498,7 @@ static void heard_head(struct upload *upload, struct errand *errand)
         conflict = here && rc == 0 && !condition_allows(upload, &errand->call.object);
     bool completing = upload->versioned;
     if (rc == 0 && !conflict && !completing)
-        take_heard_fields(upload, &errand->call.object);
+        upload_take_fields(upload, &errand->call.object.meta, &errand->call.object.headers);
     struct store_error error = errand->call.error;
     errand_free(errand);
     if (upload_halts(upload))

@@ -559,7 +559,8 @@ Test(xattrs, where_listings_do_not_tell_are_asked_for_before_they_are_changed)
 /* The new one is open while the old one's object is met: it stands under its name from then on. */
 Test(xattrs, a_new_file_takes_over_none_of_the_one_that_had_its_name)
 {
-    for (int replaced = 0; replaced < 2; replaced++) {
+    for (int way = 0; way < 4; way++) {
+        bool replaced = way & 1, killed = way & 2;
         ROOM_SCOPED(room, &(struct room_config){.durability = DURABILITY_WRITEBACK});
         struct handle *handle;
         struct store_object object = {0};
@@ -574,7 +575,11 @@ Test(xattrs, a_new_file_takes_over_none_of_the_one_that_had_its_name)
             cr_assert_eq(tree_rename(&room, "t", "f", 0), 0);
         usleep(300000); /* the deleter meets it */
         cr_assert_eq(get_rc(&room, "f", "user.sum"), -ENODATA);
+        if (killed)
+            room_crash(&room);
         cr_assert_eq(room_close(&room, handle), 0);
+        if (killed)
+            room_reopen(&room);
         assert_drained(&room);
         cr_assert_eq(get_rc(&room, "f", "user.sum"), -ENODATA);
         cr_assert(memory_store_peek(room.bucket, "p/f", &object, NULL));
