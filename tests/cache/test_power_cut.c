@@ -505,9 +505,6 @@ static bool check_keys(struct story *story)
         bool known = strcmp(at, "p/d/") == 0;
         for (int i = 0; i < NAMES; i++)
             known = known || strcmp(at + 2, story->places[i].path) == 0;
-        /* Of a name that was made, removed and made again around the cut ours is at times taken for another client's: kept
-         * twice, and nothing is lost. It should not be. */
-        known = known || (story->links && strstr(at, ".skyvol-conflict-"));
         if (!known)
             fprintf(stderr, "seed %u, cut %ld: %s was made by nobody\n", story->seed, story->cut_at, at);
         right = right && known;
