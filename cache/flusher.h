@@ -62,7 +62,7 @@ struct journal {
     struct list removals;
     struct list waits; /* struct journal_wait */
     uint64_t appended, flushed;
-    uint64_t moved;       /* `appended` after the last NODE of an account that was there before, or of none */
+    uint64_t moved;       /* `appended` after the last record of journal_moved() */
     uint64_t flushed_end; /* of the tape */
     uint64_t hurry;       /* somebody waits for so many records */
     int64_t due_ms;       /* 0: nothing is to be flushed */

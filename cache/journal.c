@@ -240,11 +240,22 @@ static int append_locked(struct journal *journal, const struct record *record, s
     return 0;
 }
 
+/* Whoever comes after it under the name that it had must not be sent before the disk knows: with it there, and an older journal, our
+ * own object would be taken for another client's. */
+static bool moves_locked(const struct journal *journal, const struct record *record)
+{
+    const struct account *account = ledger_find(&journal->ledger, record->id);
+    bool nameless = !record->name || !*record->name;
+
+    if (record->type == RECORD_FORGET)
+        return account && account->exclusive;
+    return record->type == RECORD_NODE && (nameless || account);
+}
+
 int journal_append(struct journal *journal, const struct record *record, struct disk_file *file)
 {
     lock_take(&journal->lock);
-    bool nameless = !record->name || !*record->name;
-    bool moves = record->type == RECORD_NODE && (nameless || ledger_find(&journal->ledger, record->id));
+    bool moves = moves_locked(journal, record);
     int rc = append_locked(journal, record, file);
     if (rc == 0 && moves)
         journal->moved = journal->appended;

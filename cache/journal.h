@@ -79,7 +79,8 @@ struct journal_wait {
 
 /* All that was appended so far is to be flushed, at once; how far that is, for journal_await(). */
 uint64_t journal_hurry(struct journal *journal);
-/* The same without hurry: up to the last time that something lost its name, or something known to the journal changed it. */
+/* The same without hurry: up to the last time that something lost its name, or something known to the journal changed it, or one that
+ * overwrites nothing, and was never sent, ended. */
 uint64_t journal_moved(struct journal *journal);
 /* flushed() is called when so much is: before this returns, or on the flusher's thread, which then has forgotten `wait`. */
 void journal_await(struct journal *journal, struct journal_wait *wait);

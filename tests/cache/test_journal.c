@@ -55,6 +55,29 @@ Test(journal, a_new_one_says_so_and_ids_are_never_used_twice)
     power_disk_free(power);
 }
 
+/* What is sent under the name afterwards waits for that: a power cut would bring the one back that must overwrite nothing. */
+Test(journal, the_end_of_one_that_overwrites_nothing_is_to_be_known_before_another_is_sent_there)
+{
+    struct power_disk *power = power_disk_new();
+    struct journal *journal = scribe_open(power_disk_disk(power), HOUR_MS);
+    for (int exclusive = 0; exclusive < 2; exclusive++) {
+        uint64_t id = journal_new_id(journal), moved = journal_moved(journal);
+        struct record birth = {.type = exclusive ? RECORD_BIRTH_EXCLUSIVE : RECORD_BIRTH,
+                               .id = id,
+                               .name = "b",
+                               .kind = S_IFREG,
+                               .attributes = {.number = 7, .mode = S_IFREG | 0644},
+                               .attribute_version = 1,
+                               .content_version = 1};
+        cr_assert_eq(journal_append(journal, &birth, NULL), 0);
+        struct record forget = {.type = RECORD_FORGET, .id = id};
+        cr_assert_eq(journal_append(journal, &forget, NULL), 0);
+        cr_assert_eq(journal_moved(journal) > moved, exclusive);
+    }
+    journal_free(journal);
+    power_disk_free(power);
+}
+
 Test(journal, another_source_or_a_newer_format_is_refused_in_words_and_nothing_is_changed)
 {
     struct play play;
