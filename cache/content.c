@@ -447,7 +447,7 @@ static bool may_become_base_locked(const struct inode *inode)
 }
 
 /* Behind the base, where nothing is present, zeros are what is read anyway. The size is recorded since the times are others; what is
- * dirty no more, when it is so: a journal that has not heard of that finds zeros in the local file as well. */
+ * dirty no more, when it is so. */
 static int zero_own_locked(struct inode *inode, uint64_t start, uint64_t end)
 {
     struct content_change same = {.size = inode->wanted.attributes.size,
@@ -472,8 +472,8 @@ static int zero_own_locked(struct inode *inode, uint64_t start, uint64_t end)
     extents_remove(&inode->present, start, end);
     extents_remove(&inode->dirty, start, end);
     content_count_dirty_locked(inode);
-    recording_remote_locked(inode); /* a failure is paid for later */
-    return 0;
+    /* Unsaid, a replay would write what rode in the log over the hole. */
+    return recording_remote_locked(inode);
 }
 
 static int zero_taken(struct inode *inode, uint64_t start, uint64_t end)

@@ -131,6 +131,33 @@ Test(hole, punched_where_only_we_have_bytes_gives_them_back)
     cr_assert(room_object_holds(&room, "p/a", 3 * MIB, 4 * MIB, 1));
 }
 
+/* Whichever call of the disk fails: a hole that was acknowledged is there after a kill, though the bytes before rode in the log. */
+Test(hole, that_was_acknowledged_is_there_after_a_kill)
+{
+    /* Nobody flushes meanwhile: the calls are those of the punch. */
+    const struct room_config config = {.durability = DURABILITY_WRITEBACK, .commit_ms = 600000};
+    bool struck = true;
+    for (long n = 0; struck; n++) {
+        ROOM_SCOPED(room, &config);
+        struct handle *handle;
+        room_stop_server(&room);
+        cr_assert_eq(room_create(&room, "a", &handle), 0);
+        cr_assert_eq(room_write(&room, handle, 0, 12 * KIB, 1), 0);
+        atomic_store(&room.disk.fail_nth, n);
+        int rc = allocate(&room, handle, PUNCH, 4 * KIB, 4 * KIB);
+        struck = atomic_exchange(&room.disk.fail_nth, -1) < 0;
+        room_crash(&room);
+        cr_assert(room_close(&room, handle) <= 0);
+        room_reopen(&room);
+        cr_assert_eq(room_open(&room, "a", O_RDWR, &handle), 0);
+        if (rc == 0)
+            cr_assert_eq(room_read(&room, handle, 4 * KIB, 4 * KIB, 0), 0, "call %ld failed", n);
+        cr_assert_eq(room_read(&room, handle, 8 * KIB, 4 * KIB, 1), 0);
+        cr_assert_eq(room_close(&room, handle), 0);
+        room_start_server(&room);
+    }
+}
+
 Test(hole, punched_into_the_base_goes_up_as_zeros)
 {
     ROOM_SCOPED(room, &writeback);
