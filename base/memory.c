@@ -330,7 +330,7 @@ struct memory *memory_new(size_t limit_bytes)
     struct memory *memory = xcalloc(1, sizeof(*memory));
     memory->limit = limit_bytes;
     memory->parts[SHARE_DEMAND] = memory->parts[SHARE_UPLOAD] = limit_bytes;
-    memory->parts[SHARE_AHEAD] = limit_bytes / 2;
+    memory->parts[SHARE_AHEAD] = memory->parts[SHARE_OVERLAY] = limit_bytes / 2;
     memory->parts[SHARE_NAMES] = limit_bytes / 8;
     if (!map_region(memory)) {
         free(memory);

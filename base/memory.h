@@ -6,7 +6,7 @@
  * used + idle <= limit always: a hard limit. Requests that do not fit wait in one queue, first come, first served,
  * so that a large one is not starved by small ones; a request that fits behind a waiting one of its own share waits.
  * Each share has a part of the limit that it cannot pass: read-ahead can never take what a demand read or an
- * upload needs to make progress (SHARE_AHEAD at most half; SHARE_NAMES at most an eighth; others all).
+ * upload needs to make progress (SHARE_AHEAD and SHARE_OVERLAY at most half; SHARE_NAMES at most an eighth; others all).
  *
  * A request that only its share's part keeps back does not hold up other shares; one that the limit keeps back holds up
  * all behind it.
@@ -32,7 +32,7 @@
 
 #define PAGE_BYTES ((size_t)128 * 1024) /* the unit of data in memory: the smallest range worth a request */
 
-enum memory_share { SHARE_DEMAND, SHARE_AHEAD, SHARE_UPLOAD, SHARE_NAMES, SHARE_COUNT };
+enum memory_share { SHARE_DEMAND, SHARE_AHEAD, SHARE_UPLOAD, SHARE_NAMES, SHARE_OVERLAY, SHARE_COUNT };
 
 struct memory;
 

@@ -10,6 +10,7 @@
 #include "cache/content.h"
 #include "cache/lookup.h"
 #include "cache/marker.h"
+#include "cache/overlay.h"
 #include "cache/recording.h"
 
 static void read_out(struct inode *inode, struct attributes *ret_attributes, int64_t *ret_valid_ms)
@@ -328,7 +329,9 @@ int cache_set_attributes(struct cache *cache, struct waiter *waiter, struct inod
         return -EROFS;
     if (!waiter && !only_here(inode, mask) && attributes_must_wait(inode, mask, handle))
         return -EAGAIN;
-    int rc = attributes_try(inode, waiter, set_once, &setting);
+    int rc = overlay_wait(cache->overlay, inode, waiter);
+    if (rc == 0)
+        rc = attributes_try(inode, waiter, set_once, &setting);
     if (rc == 0)
         read_out(inode, ret_attributes, &valid_ms);
     return rc;

@@ -14,6 +14,7 @@
 #include "cache/keepsake.h"
 #include "cache/lookup.h"
 #include "cache/marker.h"
+#include "cache/overlay.h"
 #include "cache/recording.h"
 #include "cache/server.h"
 #include "cache/veil.h"
@@ -320,6 +321,8 @@ int cache_create(struct cache *cache, struct waiter *waiter, struct inode *paren
     int rc = change_must_wait(cache, waiter) ? -EAGAIN : 0;
 
     change = (struct change){.cache = cache, .key = BUF_INIT};
+    if (rc == 0)
+        rc = overlay_wait(cache->overlay, NULL, waiter);
     if (rc == 0 && flags & O_EXCL && !behind)
         rc = change_await_deletes(cache, parent, name, false, waiter);
     if (rc == 0)
@@ -390,7 +393,9 @@ int cache_mkdir(struct cache *cache, struct waiter *waiter, struct inode *parent
     *ret_entry = (struct entry){0};
     if (!waiter && (!behind || change_must_wait(cache, waiter)))
         return cache->config.read_only ? -EROFS : -EAGAIN;
-    rc = change_await_deletes(cache, parent, name, false, waiter);
+    rc = overlay_wait(cache->overlay, NULL, waiter);
+    if (rc == 0)
+        rc = change_await_deletes(cache, parent, name, false, waiter);
     if (rc < 0)
         return rc;
     rc = change_begin(&change, cache, parent, name, behind, waiter);
@@ -443,6 +448,9 @@ static int make_special(struct cache *cache, struct waiter *waiter, struct inode
     *ret_entry = (struct entry){0};
     if (!waiter && (!behind || change_must_wait(cache, waiter)))
         return cache->config.read_only ? -EROFS : -EAGAIN;
+    rc = overlay_wait(cache->overlay, NULL, waiter);
+    if (rc < 0)
+        return rc;
     rc = change_begin(&change, cache, parent, name, behind, waiter);
     change.target = special->target;
     change.device = special->device;

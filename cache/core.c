@@ -10,6 +10,7 @@
 #include "cache/deleter.h"
 #include "cache/journal.h"
 #include "cache/lookup.h"
+#include "cache/overlay.h"
 #include "cache/pressure.h"
 #include "cache/restore.h"
 #include "cache/slab.h"
@@ -119,6 +120,7 @@ int cache_new(const struct cache_config *config, struct cache **ret_cache, struc
     cache->behind = pool_new("behind", BEHIND_THREADS, BEHIND_QUEUE_MAX);
     cache->refreshing = pool_new("refresh", REFRESH_THREADS, REFRESH_QUEUE_MAX);
     cache->pressure = pressure_new(cache);
+    cache->overlay = overlay_new(cache);
     cache->blocks = blocks_new(cache);
     cache->uploader = uploader_new(cache);
     cache->deleter = deleter_new(cache);
@@ -149,6 +151,7 @@ void cache_free(struct cache *cache)
     names_release(cache);
     blocks_free(cache->blocks);
     names_end(cache);
+    overlay_free(cache->overlay);
     pressure_free(cache->pressure);
     release(cache);
 }

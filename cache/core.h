@@ -9,6 +9,7 @@
 
 struct catalog;
 struct journal;
+struct overlay;
 struct pressure;
 struct slabs;
 
@@ -22,6 +23,7 @@ struct cache {
     struct catalog *catalog; /* NULL: nothing is remembered over mounts */
     struct names names;
     struct pressure *pressure;
+    struct overlay *overlay;
     struct blocks *blocks;
     struct uploader *uploader;
     struct deleter *deleter;

@@ -6,6 +6,7 @@
 #include "cache/content.h"
 #include "cache/hole.h"
 #include "cache/keepsake.h"
+#include "cache/overlay.h"
 #include "cache/recording.h"
 #include "cache/syncing.h"
 
@@ -27,7 +28,9 @@ int cache_open(struct cache *cache, struct waiter *waiter, struct inode *inode, 
         return -ENXIO;
     if (cache->config.read_only && wants_write(flags))
         return -EROFS;
-    int rc = names_revalidate(inode, waiter);
+    int rc = flags & O_TRUNC ? overlay_wait(cache->overlay, inode, waiter) : 0;
+    if (rc == 0)
+        rc = names_revalidate(inode, waiter);
     if (rc == 0 && (flags & O_TRUNC))
         rc = content_truncate(inode, waiter, 0);
     return rc < 0 ? rc : content_open(inode, flags & ~O_TRUNC, process, ret_handle, ret_opened);

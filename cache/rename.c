@@ -13,6 +13,7 @@
 #include "cache/keepsake.h"
 #include "cache/lookup.h"
 #include "cache/marker.h"
+#include "cache/overlay.h"
 #include "cache/recording.h"
 #include "cache/server.h"
 #include "cache/settling.h"
@@ -380,8 +381,8 @@ static int await_place(struct rename *rename, struct waiter *waiter)
 static int rename_once(struct rename *rename, unsigned flags, struct waiter *waiter)
 {
     int64_t valid_ms;
-    int rc = lookup_resolve(rename->cache, rename->from_parent, rename->from_name, LOOKUP_FRESH, waiter, &rename->inode,
-                            &valid_ms);
+    int rc = lookup_resolve(rename->cache, rename->from_parent, rename->from_name, LOOKUP_FRESH, waiter,
+                            &rename->inode, &valid_ms);
 
     if (rc < 0)
         return rc;
@@ -424,6 +425,9 @@ int cache_rename(struct cache *cache, struct waiter *waiter, struct inode *from_
         return rc;
     if (!waiter)
         return -EAGAIN;
+    rc = overlay_wait(cache->overlay, NULL, waiter);
+    if (rc < 0)
+        return rc;
     do {
         rc = rename_once(&rename, flags, waiter);
     } while (rc == 1);

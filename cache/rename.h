@@ -33,8 +33,6 @@
 #include "cache/change.h"
 
 #define RENAME_KEYS_MAX ((size_t)1000000) /* more below one directory: -EXDEV, and mv copies file by file */
-#define RENAME_BEHIND_MAX                                                                                    \
-    ((size_t)10000) /* more, or keys that are no names: copied while the caller waits, as in sync */
 
 struct rename {
     struct cache *cache;
@@ -64,8 +62,8 @@ void rename_displace_below_locked(struct inode *inode);
 void rename_touch_locked(struct rename *rename);
 /* Something in the directory is unsent. Lock of names. */
 bool rename_unsent_in_locked(struct inode *directory);
-/* A directory and all below it, from "p/a/" to "p/b/"; nobody works below it. -EXDEV: not so, see RENAME_BEHIND_MAX; nothing has
- * happened. (rename_tree_behind.c) */
+/* A directory and all below it, from "p/a/" to "p/b/"; nobody works below it. -EXDEV: there are more objects than the overlay has room for
+ * (overlay.h), or keys that are no names: they are copied while the caller waits, as in sync; nothing has happened. (rename_tree_behind.c) */
 int rename_tree_behind(struct rename *rename, const char *from, const char *to, struct waiter *waiter);
 /* The markers are held, the inode is `moving`, nobody works below it. (rename_tree.c) */
 int rename_directory(struct rename *rename, struct waiter *waiter);

@@ -8,6 +8,7 @@
 #include "cache/keepsake.h"
 #include "cache/marker.h"
 #include "cache/observed.h"
+#include "cache/overlay.h"
 #include "cache/recording.h"
 #include "cache/rename.h"
 #include "cache/server.h"
@@ -188,7 +189,7 @@ static int look_at_all(struct look *look, struct waiter *waiter)
             rc = 0;
         else if (rc == 0 && !token)
             return 0;
-    } while (rc == 0 && look->count <= RENAME_BEHIND_MAX);
+    } while (rc == 0 && look->count <= overlay_room(look->cache->overlay));
     return rc < 0 ? rc : -EXDEV;
 }
 

@@ -108,7 +108,7 @@ void resuming_adopt_locked(struct upload *upload)
     upload->multipart = upload->unlisted = true;
     bool same_key = inode->remote.exists && strcmp(inode->remote.key, upload->key) == 0;
     upload->conditional = same_key && inode->type == S_IFREG && !inode->whole_replacement;
-    snprintf(upload->base_key, sizeof upload->base_key, "%s", inode->remote.exists ? inode->remote.key : "");
+    upload->base_key = inode->remote.exists ? xstrdup(inode->remote.key) : NULL;
     upload->exclusive = inode->exclusive && !upload->copying;
     upload->asked = true;
     if (!inode->maybe_inherited) /* restore.c says what was cut off behind what may have arrived */

@@ -640,7 +640,7 @@ static int plan_parts_locked(struct upload *upload)
     extents_clear(&upload->copied);
     int rc =
         part_plan(upload->size, cache->config.part_bytes, memory.limit, abilities.equal_parts, &upload->plan);
-    if (rc < 0 || !upload->base_key[0] || !inode->base_size || !uploader_copies_parts(upload->uploader) ||
+    if (rc < 0 || !upload->base_key || !inode->base_size || !uploader_copies_parts(upload->uploader) ||
         !mosaic_cut(&upload->plan, &inode->dirty, inode->base_size, upload->size))
         return rc;
     mosaic_copied(&upload->plan, &upload->copied);
@@ -711,9 +711,8 @@ static void prepare_locked(struct upload *upload)
     upload->conditional = content && same_key && inode->type == S_IFREG && !inode->whole_replacement;
     upload->exclusive = content && inode->exclusive;
     upload->base = inode->remote.identity;
-    upload->base_key[0] = 0;
-    if (inode->remote.exists)
-        snprintf(upload->base_key, sizeof upload->base_key, "%s", inode->remote.key);
+    free(upload->base_key);
+    upload->base_key = inode->remote.exists ? xstrdup(inode->remote.key) : NULL;
     upload_take_fields(upload, &inode->remote.meta, &inode->remote.headers);
     upload->asked = !inode->remote.exists || inode->remote.headers_known;
     upload->guarded = upload->kept = false;
@@ -756,7 +755,8 @@ bool upload_fits_locked(const struct upload *upload)
 {
     const struct inode *inode = upload->inode;
     bool content = inode->wanted.content_version != inode->remote.content_version;
-    bool same = inode->remote.exists && strcmp(inode->remote.key, upload->base_key) == 0 &&
+    bool same = inode->remote.exists && upload->base_key &&
+                strcmp(inode->remote.key, upload->base_key) == 0 &&
                 identity_equal(&inode->remote.identity, &upload->base);
     bool base = (same || (!upload->plan.piece_count && !upload->conditional)) &&
                 (!upload->plan.piece_count || uploader_copies_parts(upload->uploader));
@@ -867,6 +867,7 @@ void upload_free(struct upload *upload)
     store_fields_release(&upload->headers);
     store_fields_release(&upload->meta);
     free(upload->xattrs);
+    free(upload->base_key);
     free(upload->key);
     free(upload);
     inode_unref(inode);

@@ -71,6 +71,8 @@ void uploader_free(struct uploader *uploader);
 
 /* The inode became dirty (call with its lock held): it is listed as unsent, nothing goes up yet. */
 void uploader_note_dirty_locked(struct inode *inode);
+/* It is listed as unsent. */
+bool uploader_lists(struct uploader *uploader, const struct inode *inode);
 /* Something that decides about uploads changed: orphan, opens, holds, dirty. */
 void uploader_poke(struct inode *inode);
 /* Publish what is wanted, behind, when nobody has it open for writing: what a writer is in the middle of is not shown. */

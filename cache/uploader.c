@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "cache/content.h"
+#include "cache/overlay.h"
 #include "cache/publishing.h"
 #include "cache/recording.h"
 #include "cache/syncing.h"
@@ -27,7 +28,14 @@ void uploader_note_dirty_locked(struct inode *inode)
     inode->waited_ms = 0;
     list_append(&uploader->unsent, &inode->unsent);
     uploader->unsent_count++;
+    overlay_join(uploader->cache->overlay);
     inode_ref(inode);
+}
+
+bool uploader_lists(struct uploader *uploader, const struct inode *inode)
+{
+    LOCK_SCOPED(&uploader->lock);
+    return !list_empty(&inode->unsent);
 }
 
 /* patiently: a thread that puts all tries off for a moment need not be woken for one more of them. */
@@ -264,6 +272,7 @@ static void unlist(struct uploader *uploader, struct inode *inode)
     if (listed) {
         list_remove(&inode->unsent);
         uploader->unsent_count--;
+        overlay_leave(uploader->cache->overlay);
         gate_open(&uploader->drained);
     }
     lock_drop(&uploader->lock);
@@ -271,8 +280,10 @@ static void unlist(struct uploader *uploader, struct inode *inode)
     lock_drop(&inode->lock);
     recording_tidy(inode);
     names_delete_behind(inode);
-    if (listed)
-        inode_unref(inode);
+    if (!listed)
+        return;
+    inode_unref(inode);
+    overlay_settle(uploader->cache->overlay);
 }
 
 /* Where somebody waits for it, it goes before those that nobody waits for. */

@@ -122,7 +122,7 @@ struct upload {
     bool unsettled;   /* a PUT, COPY or COMPLETE of `id` may have happened */
     int unsettled_rc;
     bool inherited; /* ... in an earlier process */
-    char base_key[STORE_KEY_MAX + 1];
+    char *base_key; /* what it is made from; NULL: nothing */
     struct identity base;
     struct store_fields base_meta, headers, meta;
     char *xattrs;   /* wanted of the attribute version that goes up; NULL: as base_meta has them */

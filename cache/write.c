@@ -5,6 +5,7 @@
 #include "cache/content.h"
 #include "cache/core.h"
 #include "cache/journal.h"
+#include "cache/overlay.h"
 #include "cache/part.h"
 #include "cache/pressure.h"
 
@@ -39,6 +40,8 @@ static int await_room(struct cache *cache, struct inode *inode, struct waiter *w
 static int begin_change(struct cache *cache, struct handle *handle, uint64_t bytes, struct waiter *waiter)
 {
     int rc = journal_throttle(cache->journal, waiter);
+    if (rc == 0)
+        rc = overlay_wait(cache->overlay, handle->inode, waiter);
     if (rc == 0 && bytes && waiter && pressure_is_near(cache->pressure, bytes))
         give_back(cache, handle->inode, waiter);
     if (rc == 0 && bytes)

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "cache/attributes.h"
+#include "cache/overlay.h"
 #include "cache/server.h"
 #include "cache/xattr.h"
 
@@ -273,7 +274,8 @@ static int change(struct cache *cache, struct waiter *waiter, struct inode *inod
         return -EPERM;
     if (!waiter && attributes_must_wait(inode, SET_CTIME, NULL))
         return -EAGAIN;
-    return attributes_try(inode, waiter, set_once, setting);
+    int rc = overlay_wait(cache->overlay, inode, waiter);
+    return rc < 0 ? rc : attributes_try(inode, waiter, set_once, setting);
 }
 
 int cache_xattr_set(struct cache *cache, struct waiter *waiter, struct inode *inode, const char *name,

@@ -4,7 +4,7 @@
  *          -> stopping (fs_stop, umount, connection aborted) -> unmounted (fs_run returns) -> fs_free
  *
  * Threads: `threads` identical FUSE threads never touch the network. An operation is tried inline with waiter NULL; on
- * -EAGAIN it moves to a pool of at most 64 small-stack threads behind a bounded queue and runs again with its waiter.
+ * -EAGAIN it moves to a pool of at most 64 small-stack threads (two pools) behind bounded queues and runs again with its waiter.
  * Reads, flush and fsync are asynchronous and hold no thread. INTERRUPT reaches queued, blocked and asynchronous ones alike.
  */
 #ifndef FS_FS_H

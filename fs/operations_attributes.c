@@ -23,7 +23,7 @@ static int run_getattr(struct request *request, struct waiter *waiter)
 
 void ask_getattr(fuse_req_t fuse, fuse_ino_t id, struct fuse_file_info *file)
 {
-    static const struct operation operation = {"GETATTR", run_getattr};
+    static const struct operation operation = {.name = "GETATTR", .run = run_getattr};
     struct request request;
     (void)file;
     if (ask_begin(&request, fuse, id, &operation))
@@ -97,7 +97,7 @@ static int64_t ns_from_timespec(const struct timespec *time)
 
 void ask_setattr(fuse_req_t fuse, fuse_ino_t id, struct stat *stat, int to_set, struct fuse_file_info *file)
 {
-    static const struct operation operation = {"SETATTR", run_setattr};
+    static const struct operation operation = {.name = "SETATTR", .run = run_setattr, .grows = true};
     struct request request;
     if (!ask_begin(&request, fuse, id, &operation))
         return;
@@ -122,7 +122,7 @@ void ask_setattr(fuse_req_t fuse, fuse_ino_t id, struct stat *stat, int to_set, 
 /* default_permissions is always set: the kernel judges by the attributes and asks this only in odd corners. */
 void ask_access(fuse_req_t fuse, fuse_ino_t id, int mask)
 {
-    static const struct operation operation = {"ACCESS", NULL};
+    static const struct operation operation = {.name = "ACCESS"};
     struct request request;
     (void)id;
     (void)mask;
@@ -132,7 +132,7 @@ void ask_access(fuse_req_t fuse, fuse_ino_t id, int mask)
 
 void ask_statfs(fuse_req_t fuse, fuse_ino_t id)
 {
-    static const struct operation operation = {"STATFS", NULL};
+    static const struct operation operation = {.name = "STATFS"};
     struct request request;
     struct cache_space space = {0};
     (void)id;

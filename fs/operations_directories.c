@@ -26,7 +26,7 @@ static int run_opendir(struct request *request, struct waiter *waiter)
 
 void ask_opendir(fuse_req_t fuse, fuse_ino_t id, struct fuse_file_info *file)
 {
-    static const struct operation operation = {"OPENDIR", run_opendir};
+    static const struct operation operation = {.name = "OPENDIR", .run = run_opendir};
     struct request request;
     if (!ask_begin(&request, fuse, id, &operation))
         return;
@@ -127,19 +127,19 @@ static void ask_page(fuse_req_t fuse, fuse_ino_t id, size_t size, off_t offset, 
 
 void ask_readdir(fuse_req_t fuse, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *file)
 {
-    static const struct operation operation = {"READDIR", run_readdir};
+    static const struct operation operation = {.name = "READDIR", .run = run_readdir};
     ask_page(fuse, id, size, offset, file, &operation, false);
 }
 
 void ask_readdirplus(fuse_req_t fuse, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *file)
 {
-    static const struct operation operation = {"READDIRPLUS", run_readdir};
+    static const struct operation operation = {.name = "READDIRPLUS", .run = run_readdir};
     ask_page(fuse, id, size, offset, file, &operation, true);
 }
 
 void ask_releasedir(fuse_req_t fuse, fuse_ino_t id, struct fuse_file_info *file)
 {
-    static const struct operation operation = {"RELEASEDIR", NULL};
+    static const struct operation operation = {.name = "RELEASEDIR"};
     struct request request;
     (void)id;
     request_init(&request, fs_of(fuse), fuse, &operation);
@@ -157,7 +157,7 @@ static int run_fsyncdir(struct request *request, struct waiter *waiter)
 
 void ask_fsyncdir(fuse_req_t fuse, fuse_ino_t id, int data_only, struct fuse_file_info *file)
 {
-    static const struct operation operation = {"FSYNCDIR", run_fsyncdir};
+    static const struct operation operation = {.name = "FSYNCDIR", .run = run_fsyncdir};
     struct request request;
     (void)data_only; /* names are all there is */
     (void)file;

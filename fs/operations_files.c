@@ -45,9 +45,10 @@ static int run_open(struct request *request, struct waiter *waiter)
 
 void ask_open(fuse_req_t fuse, fuse_ino_t id, struct fuse_file_info *file)
 {
-    static const struct operation operation = {"OPEN", run_open};
+    static const struct operation operation = {.name = "OPEN", .run = run_open},
+                                  truncates = {.name = "OPEN", .run = run_open, .grows = true};
     struct request request;
-    if (!ask_begin(&request, fuse, id, &operation))
+    if (!ask_begin(&request, fuse, id, file->flags & O_TRUNC ? &truncates : &operation))
         return;
     request.file = *file;
     /* Whose close publishes matters only for handles that can hold unsent data. */
@@ -81,7 +82,7 @@ static int run_create(struct request *request, struct waiter *waiter)
 void ask_create(fuse_req_t fuse, fuse_ino_t parent, const char *name, mode_t mode,
                 struct fuse_file_info *file)
 {
-    static const struct operation operation = {"CREATE", run_create};
+    static const struct operation operation = {.name = "CREATE", .run = run_create, .grows = true};
     struct request request;
     if (!ask_begin(&request, fuse, parent, &operation))
         return;
@@ -106,7 +107,7 @@ static void finish_read(struct cache_read *read)
 
 void ask_read(fuse_req_t fuse, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *file)
 {
-    static const struct operation operation = {"READ", NULL};
+    static const struct operation operation = {.name = "READ"};
     struct fs *fs = fs_of(fuse);
     (void)id;
     struct request *request = request_async_new(fs, fuse, &operation, WAIT_READ);
@@ -144,7 +145,7 @@ static int run_write(struct request *request, struct waiter *waiter)
 void ask_write(fuse_req_t fuse, fuse_ino_t id, const char *bytes, size_t size, off_t offset,
                struct fuse_file_info *file)
 {
-    static const struct operation operation = {"WRITE", run_write};
+    static const struct operation operation = {.name = "WRITE", .run = run_write, .grows = true};
     struct request request;
     (void)id;
     request_init(&request, fs_of(fuse), fuse, &operation);
@@ -175,7 +176,7 @@ static int run_fallocate(struct request *request, struct waiter *waiter)
 void ask_fallocate(fuse_req_t fuse, fuse_ino_t id, int mode, off_t offset, off_t length,
                    struct fuse_file_info *file)
 {
-    static const struct operation operation = {"FALLOCATE", run_fallocate};
+    static const struct operation operation = {.name = "FALLOCATE", .run = run_fallocate, .grows = true};
     struct request request;
     (void)id;
     request_init(&request, fs_of(fuse), fuse, &operation);
@@ -202,7 +203,7 @@ static int run_lseek(struct request *request, struct waiter *waiter)
 /* The kernel asks for SEEK_DATA and SEEK_HOLE only. */
 void ask_lseek(fuse_req_t fuse, fuse_ino_t id, off_t offset, int whence, struct fuse_file_info *file)
 {
-    static const struct operation operation = {"LSEEK", run_lseek};
+    static const struct operation operation = {.name = "LSEEK", .run = run_lseek};
     struct request request;
     (void)id;
     request_init(&request, fs_of(fuse), fuse, &operation);
@@ -239,7 +240,7 @@ static struct request *new_sync(fuse_req_t fuse, fuse_ino_t id, const struct ope
 
 void ask_flush(fuse_req_t fuse, fuse_ino_t id, struct fuse_file_info *file)
 {
-    static const struct operation operation = {"FLUSH", NULL};
+    static const struct operation operation = {.name = "FLUSH"};
     pid_t process = process_of(fuse);
     struct request *request = new_sync(fuse, id, &operation);
     if (!request)
@@ -250,7 +251,7 @@ void ask_flush(fuse_req_t fuse, fuse_ino_t id, struct fuse_file_info *file)
 
 void ask_fsync(fuse_req_t fuse, fuse_ino_t id, int data_only, struct fuse_file_info *file)
 {
-    static const struct operation operation = {"FSYNC", NULL};
+    static const struct operation operation = {.name = "FSYNC"};
     (void)data_only; /* an object has its attributes in it */
     (void)file;
     struct request *request = new_sync(fuse, id, &operation);
@@ -262,7 +263,7 @@ void ask_fsync(fuse_req_t fuse, fuse_ino_t id, int data_only, struct fuse_file_i
 
 void ask_release(fuse_req_t fuse, fuse_ino_t id, struct fuse_file_info *file)
 {
-    static const struct operation operation = {"RELEASE", NULL};
+    static const struct operation operation = {.name = "RELEASE"};
     struct request request;
     (void)id;
     request_init(&request, fs_of(fuse), fuse, &operation);

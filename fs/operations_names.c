@@ -24,7 +24,7 @@ static int run_lookup(struct request *request, struct waiter *waiter)
 
 void ask_lookup(fuse_req_t fuse, fuse_ino_t parent, const char *name)
 {
-    static const struct operation operation = {"LOOKUP", run_lookup};
+    static const struct operation operation = {.name = "LOOKUP", .run = run_lookup};
     struct request request;
     if (!ask_begin(&request, fuse, parent, &operation))
         return;
@@ -34,7 +34,7 @@ void ask_lookup(fuse_req_t fuse, fuse_ino_t parent, const char *name)
 
 void ask_forget(fuse_req_t fuse, fuse_ino_t id, uint64_t lookups)
 {
-    static const struct operation operation = {"FORGET", NULL};
+    static const struct operation operation = {.name = "FORGET"};
     struct request request;
     request_init(&request, fs_of(fuse), fuse, &operation);
     nodes_forget(&request.fs->nodes, id, lookups);
@@ -43,7 +43,7 @@ void ask_forget(fuse_req_t fuse, fuse_ino_t id, uint64_t lookups)
 
 void ask_forget_multi(fuse_req_t fuse, size_t count, struct fuse_forget_data *forgets)
 {
-    static const struct operation operation = {"FORGET", NULL};
+    static const struct operation operation = {.name = "FORGET"};
     struct request request;
     request_init(&request, fs_of(fuse), fuse, &operation);
     for (size_t i = 0; i < count; i++)
@@ -64,7 +64,7 @@ static int run_mkdir(struct request *request, struct waiter *waiter)
 
 void ask_mkdir(fuse_req_t fuse, fuse_ino_t parent, const char *name, mode_t mode)
 {
-    static const struct operation operation = {"MKDIR", run_mkdir};
+    static const struct operation operation = {.name = "MKDIR", .run = run_mkdir, .grows = true};
     struct request request;
     if (!ask_begin(&request, fuse, parent, &operation))
         return;
@@ -101,7 +101,8 @@ static int run_mknod_special(struct request *request, struct waiter *waiter)
 
 void ask_mknod(fuse_req_t fuse, fuse_ino_t parent, const char *name, mode_t mode, dev_t device)
 {
-    static const struct operation operation = {"MKNOD", run_mknod}, special = {"MKNOD", run_mknod_special};
+    static const struct operation operation = {.name = "MKNOD", .run = run_mknod, .grows = true},
+                                  special = {.name = "MKNOD", .run = run_mknod_special, .grows = true};
     struct request request;
     if (!ask_begin(&request, fuse, parent, S_ISREG(mode) ? &operation : &special))
         return;
@@ -123,7 +124,7 @@ static int run_symlink(struct request *request, struct waiter *waiter)
 
 void ask_symlink(fuse_req_t fuse, const char *target, fuse_ino_t parent, const char *name)
 {
-    static const struct operation operation = {"SYMLINK", run_symlink};
+    static const struct operation operation = {.name = "SYMLINK", .run = run_symlink, .grows = true};
     struct request request;
     if (!ask_begin(&request, fuse, parent, &operation))
         return;
@@ -145,7 +146,7 @@ static int run_readlink(struct request *request, struct waiter *waiter)
 
 void ask_readlink(fuse_req_t fuse, fuse_ino_t id)
 {
-    static const struct operation operation = {"READLINK", run_readlink};
+    static const struct operation operation = {.name = "READLINK", .run = run_readlink};
     struct request request;
     if (ask_begin(&request, fuse, id, &operation))
         request_start(&request);
@@ -153,7 +154,7 @@ void ask_readlink(fuse_req_t fuse, fuse_ino_t id)
 
 void ask_link(fuse_req_t fuse, fuse_ino_t id, fuse_ino_t parent, const char *name)
 {
-    static const struct operation operation = {"LINK", NULL};
+    static const struct operation operation = {.name = "LINK"};
     struct request request;
     (void)id;
     (void)parent;
@@ -178,7 +179,7 @@ static int run_unlink(struct request *request, struct waiter *waiter)
 
 void ask_unlink(fuse_req_t fuse, fuse_ino_t parent, const char *name)
 {
-    static const struct operation operation = {"UNLINK", run_unlink};
+    static const struct operation operation = {.name = "UNLINK", .run = run_unlink};
     struct request request;
     if (!ask_begin(&request, fuse, parent, &operation))
         return;
@@ -193,7 +194,7 @@ static int run_rmdir(struct request *request, struct waiter *waiter)
 
 void ask_rmdir(fuse_req_t fuse, fuse_ino_t parent, const char *name)
 {
-    static const struct operation operation = {"RMDIR", run_rmdir};
+    static const struct operation operation = {.name = "RMDIR", .run = run_rmdir};
     struct request request;
     if (!ask_begin(&request, fuse, parent, &operation))
         return;
@@ -210,7 +211,7 @@ static int run_rename(struct request *request, struct waiter *waiter)
 void ask_rename(fuse_req_t fuse, fuse_ino_t parent, const char *name, fuse_ino_t to_parent,
                 const char *to_name, unsigned flags)
 {
-    static const struct operation operation = {"RENAME", run_rename};
+    static const struct operation operation = {.name = "RENAME", .run = run_rename, .grows = true};
     struct request request;
     if (!ask_begin(&request, fuse, parent, &operation))
         return;

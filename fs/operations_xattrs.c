@@ -23,7 +23,7 @@ static int run_getxattr(struct request *request, struct waiter *waiter)
 
 void ask_getxattr(fuse_req_t fuse, fuse_ino_t id, const char *name, size_t size)
 {
-    static const struct operation operation = {"GETXATTR", run_getxattr};
+    static const struct operation operation = {.name = "GETXATTR", .run = run_getxattr};
     struct request request;
     if (!ask_begin(&request, fuse, id, &operation))
         return;
@@ -41,7 +41,7 @@ static int run_listxattr(struct request *request, struct waiter *waiter)
 
 void ask_listxattr(fuse_req_t fuse, fuse_ino_t id, size_t size)
 {
-    static const struct operation operation = {"LISTXATTR", run_listxattr};
+    static const struct operation operation = {.name = "LISTXATTR", .run = run_listxattr};
     struct request request;
     if (!ask_begin(&request, fuse, id, &operation))
         return;
@@ -61,7 +61,7 @@ static int run_setxattr(struct request *request, struct waiter *waiter)
 
 void ask_setxattr(fuse_req_t fuse, fuse_ino_t id, const char *name, const char *value, size_t size, int flags)
 {
-    static const struct operation operation = {"SETXATTR", run_setxattr};
+    static const struct operation operation = {.name = "SETXATTR", .run = run_setxattr, .grows = true};
     struct request request;
     if (!ask_begin(&request, fuse, id, &operation))
         return;
@@ -83,7 +83,7 @@ static int run_removexattr(struct request *request, struct waiter *waiter)
 
 void ask_removexattr(fuse_req_t fuse, fuse_ino_t id, const char *name)
 {
-    static const struct operation operation = {"REMOVEXATTR", run_removexattr};
+    static const struct operation operation = {.name = "REMOVEXATTR", .run = run_removexattr, .grows = true};
     struct request request;
     if (!ask_begin(&request, fuse, id, &operation))
         return;

@@ -21,7 +21,8 @@ int requests_init(struct requests *requests, struct fs *fs)
     list_init(&requests->waiting);
     gate_init(&requests->turn);
     requests->pool = pool_new("fs", REQUESTS_THREADS, REQUESTS_QUEUE_MAX);
-    return requests->pool ? 0 : -ENOMEM;
+    requests->growing = pool_new("fs", REQUESTS_GROWING, REQUESTS_QUEUE_MAX);
+    return requests->pool && requests->growing ? 0 : -ENOMEM;
 }
 
 void requests_close(struct requests *requests)
@@ -36,9 +37,15 @@ void requests_release(struct requests *requests)
         return;
     assert(requests->count == 0);
     pool_free(requests->pool);
+    pool_free(requests->growing);
     gate_release(&requests->turn);
     lock_release(&requests->lock);
     requests->fs = NULL;
+}
+
+static struct pool *pool_of(const struct request *request)
+{
+    return request->operation->grows ? request->requests->growing : request->requests->pool;
 }
 
 /* ---- Birth and end. ---- */
@@ -142,7 +149,7 @@ static void interrupt_request(struct request *request)
     atomic_fetch_add_explicit(&request->requests->interrupted, 1, memory_order_relaxed);
     switch (request->wait) {
     case WAIT_POOL:
-        if (!pool_withdraw(request->requests->pool, &request->job)) {
+        if (!pool_withdraw(pool_of(request), &request->job)) {
             waiter_interrupt(&request->waiter);
             return;
         }
@@ -291,7 +298,7 @@ static void queue_request(struct request *from)
         request_error(from, -ENOTCONN);
         return;
     }
-    if (pool_post(requests->pool, &request->job) < 0) {
+    if (pool_post(pool_of(request), &request->job) < 0) {
         atomic_fetch_add_explicit(&requests->refused, 1, memory_order_relaxed);
         log_error("%s: %d requests wait already, returned ENOMEM", request->operation->name,
                   REQUESTS_QUEUE_MAX);

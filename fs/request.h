@@ -27,7 +27,8 @@
 #include "cache/cache.h"
 #include "fs/libfuse.h"
 
-#define REQUESTS_THREADS    64
+#define REQUESTS_THREADS    40
+#define REQUESTS_GROWING    24
 #define REQUESTS_QUEUE_MAX  4096
 #define REQUESTS_BYTES_SOFT ((size_t)16 << 20) /* bytes of waiting writes above which the log says so */
 
@@ -37,6 +38,8 @@ struct request;
 struct requests {
     struct fs *fs;
     struct pool *pool;
+    struct pool
+        *growing; /* of operations that may wait until less is unsent: the others find threads all the same */
     struct lock lock;
     struct list waiting; /* all requests that are not on a stack; under lock */
     size_t count;        /* of them; under lock */
@@ -49,6 +52,7 @@ struct requests {
 struct operation {
     const char *name;
     int (*run)(struct request *request, struct waiter *waiter);
+    bool grows; /* it may make more unsent, and has to wait for that */
 };
 
 enum request_state { REQUEST_NEW, REQUEST_QUEUED, REQUEST_RUNNING, REQUEST_ASYNC, REQUEST_REPLIED };

@@ -65,8 +65,11 @@ Test(memory, the_limit_cannot_be_passed)
 
 Test(memory, no_share_passes_its_part)
 {
-    static const size_t parts[SHARE_COUNT] = {
-        [SHARE_DEMAND] = LIMIT, [SHARE_UPLOAD] = LIMIT, [SHARE_AHEAD] = LIMIT / 2, [SHARE_NAMES] = LIMIT / 8};
+    static const size_t parts[SHARE_COUNT] = {[SHARE_DEMAND] = LIMIT,
+                                              [SHARE_UPLOAD] = LIMIT,
+                                              [SHARE_AHEAD] = LIMIT / 2,
+                                              [SHARE_NAMES] = LIMIT / 8,
+                                              [SHARE_OVERLAY] = LIMIT / 2};
     for (enum memory_share share = 0; share < SHARE_COUNT; share++) {
         struct memory *memory = memory_new(LIMIT);
         struct asked whole = make_asked(parts[share] + 1, share);

@@ -576,7 +576,10 @@ Test(uploader, a_write_while_parts_wait_for_memory_makes_no_mixture)
     struct room_sync sync;
     cr_assert_eq(room_create(&room, "a", &handle), 0);
     cr_assert_eq(room_write(&room, handle, 0, 4 * MIB, 1), 0);
-    cr_assert(memory_try(room.memory, 16 * MIB - PAGE_BYTES, SHARE_DEMAND));
+    struct memory_report report;
+    memory_report(room.memory, &report);
+    size_t taken = report.limit - report.used - PAGE_BYTES;
+    cr_assert(memory_try(room.memory, taken, SHARE_DEMAND));
     int fault = memory_store_fault(room.bucket, &(struct fault){.kind = FAULT_HANG, .op = STORE_PART});
     room_fsync_begin(&room, handle, &sync);
     cr_assert(room_await(parts_wait_for_memory, &room));
@@ -585,7 +588,7 @@ Test(uploader, a_write_while_parts_wait_for_memory_makes_no_mixture)
     cr_assert_eq(room_write(&room, handle, 0, 4 * MIB, 2), 0);
     memory_store_fault_end(room.bucket, fault);
     memory_store_unhang(room.bucket, 0, NULL);
-    memory_give(room.memory, 15 * MIB - PAGE_BYTES, SHARE_DEMAND);
+    memory_give(room.memory, taken - MIB, SHARE_DEMAND);
     cr_assert_eq(room_sync_end(&sync), 0);
     cr_assert(room_object_holds(&room, "p/a", 0, 4 * MIB, 2));
     cr_assert_eq(room_close(&room, handle), 0);
