@@ -14,7 +14,7 @@
 #define STEP_BYTES   (STEP_NAMES * OVERLAY_NAME_BYTES)
 #define RATE_MS      500
 #define RATE_LEAST   10 /* names a second, where none is known: what is there goes first */
-#define SLEEP_MS_MAX 1000
+#define SLEEP_MS_MAX 10000
 #define LOOK_MS      1000
 #define TELL_MS      60000
 
@@ -30,6 +30,7 @@ struct overlay {
     uint64_t gone;            /* so far */
     uint64_t rate_gone, rate; /* ... up to rate_ms; a second */
     int64_t rate_ms, hurried_ms, told_ms;
+    double turn_ms; /* when the next name has its turn */
 };
 
 struct overlay *overlay_new(struct cache *cache)
@@ -102,18 +103,29 @@ static uint64_t take_rate_locked(struct overlay *overlay)
     return overlay->rate > RATE_LEAST ? overlay->rate : RATE_LEAST;
 }
 
-/* As long as the way up takes for a step, times how near the limit is. */
-static int slow_down(struct overlay *overlay, size_t count, struct waiter *waiter)
+/* Names come in turn, so that many makers are not faster than one. */
+static int64_t take_turn_locked(struct overlay *overlay, double nearness)
 {
-    size_t quarter = overlay->limit / 4, soft = overlay->limit - quarter;
+    int64_t now = clock_ms();
+    double begin = overlay->turn_ms > (double)now ? overlay->turn_ms : (double)now;
+    double turn = begin + 1000.0 / (double)take_rate_locked(overlay) * nearness * 2;
 
-    if (count < soft)
+    overlay->turn_ms = turn < (double)now + SLEEP_MS_MAX ? turn : (double)now + SLEEP_MS_MAX;
+    return (int64_t)overlay->turn_ms;
+}
+
+int overlay_slow_down(struct overlay *overlay, struct waiter *waiter)
+{
+    size_t quarter = overlay->limit / 4, soft = overlay->limit - quarter,
+           count = atomic_load(&overlay->count);
+
+    if (count <= soft)
         return 0;
+    if (!waiter)
+        return -EAGAIN;
     LOCK_SCOPED(&overlay->lock);
-    double nearness = (double)(count - soft) / (double)quarter;
-    double ms = STEP_NAMES * 1000.0 / (double)take_rate_locked(overlay) * nearness * 2;
-    int64_t deadline = clock_ms() + (ms < SLEEP_MS_MAX ? (int64_t)ms : SLEEP_MS_MAX);
-    int rc = gate_wait_locked(&overlay->none, &overlay->lock, waiter, deadline);
+    int64_t deadline_ms = take_turn_locked(overlay, (double)(count - soft) / (double)quarter);
+    int rc = gate_wait_locked(&overlay->none, &overlay->lock, waiter, deadline_ms);
     return rc == -ETIMEDOUT ? 0 : rc;
 }
 
@@ -199,15 +211,10 @@ int overlay_wait(struct overlay *overlay, struct inode *inode, struct waiter *wa
     while (rc == 0 && atomic_load(&overlay->count) >= atomic_load(&overlay->charged) &&
            !is_unsent(overlay, inode)) {
         size_t count = atomic_load(&overlay->count);
-        if (!waiter && count >= overlay->limit - overlay->limit / 4)
-            return -EAGAIN;
-        if (count + STEP_NAMES > overlay->limit) {
-            rc = wait_for_fewer(overlay, &progress, waiter);
-            continue;
-        }
-        rc = slow_down(overlay, count, waiter);
-        if (rc == 0)
+        if (count + STEP_NAMES <= overlay->limit)
             rc = charge_step(overlay, waiter);
+        else
+            rc = waiter ? wait_for_fewer(overlay, &progress, waiter) : -EAGAIN;
         if (rc == -ETIMEDOUT)
             rc = has_stalled(overlay, &progress) ? -ENOSPC : 0;
     }

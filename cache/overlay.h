@@ -1,8 +1,11 @@
 /* overlay: how many names only memory and the journal have: files, directories and links that are unsent.
  *
  *      unsent names   0 ---------------- 3/4 limit ---------------- limit: half of memory=
- *      who makes one  goes on            sleeps, the longer the      waits until there are fewer
- *                                        nearer
+ *      who makes one  goes on            sleeps before the first     waits until there are fewer
+ *                                        write, the longer the nearer
+ *
+ * While a name is being made the kernel holds its directory, and who looks there waits, too: so files are slowed down when they are written,
+ * where nobody else is in the way, and makers are kept back only where there is no room at all.
  *
  * Each costs OVERLAY_NAME_BYTES until it has gone up, and cannot be forgotten as what the bucket has can. They are charged to the
  * budget (SHARE_OVERLAY) some at a time, before they are made; what comes without asking (a mount that finds a backlog, conflicts) is
@@ -32,6 +35,8 @@ void overlay_leave(struct overlay *overlay);
 void overlay_settle(struct overlay *overlay);
 /* Before `inode` becomes unsent, or a new one is made (NULL): 0; at once when it is unsent already. -EAGAIN (no waiter), -EINTR, -ENOSPC. */
 int overlay_wait(struct overlay *overlay, struct inode *inode, struct waiter *waiter);
+/* Before the first bytes of a file: 0 when it has its turn. -EAGAIN (no waiter), -EINTR. */
+int overlay_slow_down(struct overlay *overlay, struct waiter *waiter);
 /* So many more have room. */
 size_t overlay_room(struct overlay *overlay);
 

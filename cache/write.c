@@ -36,12 +36,20 @@ static int await_room(struct cache *cache, struct inode *inode, struct waiter *w
     return gives ? 0 : pressure_await_room(cache->pressure, waiter);
 }
 
+static bool has_unsent_bytes(struct inode *inode)
+{
+    LOCK_SCOPED(&inode->lock);
+    return inode->dirty_bytes > 0;
+}
+
 /* The file is going to have so many unsent bytes more; 0: it makes room, and waits for none. */
 static int begin_change(struct cache *cache, struct handle *handle, uint64_t bytes, struct waiter *waiter)
 {
     int rc = journal_throttle(cache->journal, waiter);
     if (rc == 0)
         rc = overlay_wait(cache->overlay, handle->inode, waiter);
+    if (rc == 0 && !has_unsent_bytes(handle->inode))
+        rc = overlay_slow_down(cache->overlay, waiter);
     if (rc == 0 && bytes && waiter && pressure_is_near(cache->pressure, bytes))
         give_back(cache, handle->inode, waiter);
     if (rc == 0 && bytes)

@@ -197,11 +197,9 @@ class Mount:
             if self.alive() and mounted_at(self.place) and not self.broken:
                 ended = self.umount()
         finally:
-            if self.alive():
-                self.kill_monitor()
-                with contextlib.suppress(ProcessLookupError):  # it may end by itself in this moment
-                    os.kill(self.pid, signal.SIGKILL)
-                wait_until(lambda: not self.alive(), what="the end of the daemon")
+            with contextlib.suppress(ProcessLookupError):  # it may end by itself in this moment
+                if self.alive():
+                    self.kill()
             while mounted_at(self.place):
                 subprocess.run(["umount", "-l", str(self.place)], check=True)
         if ended and ended.returncode != 0:

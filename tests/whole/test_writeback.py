@@ -201,6 +201,46 @@ class TestWriteback(harness.Workshop):
         for i in range(6):
             self.assertEqual(self.object(f"f{i}"), pattern(i, 4 * MIB)[:4 * MIB])
 
+    def test_makers_of_many_files_wait_within_the_memory_and_nobody_else_does(self):
+        mount = self.mount(memory="48M", attr_ttl="3600", io_timeout="300")
+        writers, each, limit = 80, 90, 6144  # half of memory= holds as many names of 4 KiB
+        places = [mount.place / f"w{writer}" for writer in range(writers)]
+        for place in places:
+            place.mkdir()
+        (mount.place / "first").write_bytes(b"x")
+        self.await_sent(mount)
+        os.listdir(mount.place)
+        made = [0] * writers
+
+        def make(writer):
+            for i in range(each):
+                (places[writer] / f"{i}").write_bytes(b"%d" % i)
+                made[writer] += 1
+
+        threads = [threading.Thread(target=make, args=[writer], daemon=True) for writer in range(writers)]
+        self.minio.freeze()
+        for thread in threads:
+            thread.start()
+        self.addCleanup(lambda: [thread.join(60) for thread in threads])  # before the mount ends, also after a failure
+        self.addCleanup(self.minio.thaw)
+        harness.wait_until(lambda: sum(made) > limit * 3 // 4 - writers, 60, "the names that go on at once")
+        time.sleep(3)
+        self.assertLessEqual(sum(made), limit * 7 // 8, "nothing slowed them down")
+        self.assertLess(mount.rss_mib(), 48 + 48)
+        begun = time.monotonic()
+        self.assertIn("first", os.listdir(mount.place))
+        self.assertIn("0", os.listdir(places[0]))
+        self.assertEqual((mount.place / "first").stat().st_size, 1)
+        os.unlink(places[0] / "0")
+        self.assertLess(time.monotonic() - begun, 5, "they wait for those who make more")
+        self.minio.thaw()
+        for thread in threads:
+            thread.join(120)
+        self.assertEqual(sum(made), writers * each)
+        self.await_sent(mount)
+        self.assertLess(mount.rss_mib(), 48 + 48)
+        self.assertEqual(sum(len(self.keys(f"w{writer}/")) for writer in range(writers)), writers * (each + 1) - 1)
+
     def test_commit_zero_flushes_before_it_answers(self):
         mount = self.mount(commit="0s")
         (mount.place / "a").write_bytes(b"x" * 5000)
