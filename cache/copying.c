@@ -8,7 +8,8 @@
 #include "cache/batch.h"
 #include "cache/server.h"
 
-#define PARTS_AT_ONCE 8
+#define PARTS_AT_ONCE     8
+#define HURRY_PATIENCE_MS 2000
 
 /* ---- By parts. ---- */
 
@@ -99,13 +100,16 @@ static int complete(struct parts *parts, struct waiter *waiter)
     return rc;
 }
 
-static void abort_upload(struct parts *parts)
+/* `hurry`: somebody has interrupted it, and waits. */
+static void abort_upload(struct parts *parts, bool hurry)
 {
     struct copying *copying = parts->copying;
     struct store_call call = server_call(copying->cache, STORE_ABORT, copying->key);
     WAITER_SCOPED(waiter); /* the user may be gone: parts that nobody names cost money */
 
     call.upload_id = parts->upload_id;
+    if (hurry && call.patience_ms > HURRY_PATIENCE_MS)
+        call.patience_ms = HURRY_PATIENCE_MS;
     server_wait(copying->cache, copying->what, &call, -ENOENT, &waiter);
     store_call_release(&call);
 }
@@ -136,7 +140,7 @@ static int run_by_parts(struct copying *copying, struct waiter *waiter)
         if (rc == 0)
             rc = complete(&parts, waiter);
         if (rc < 0)
-            abort_upload(&parts);
+            abort_upload(&parts, rc == -EINTR);
     }
     buf_release(&parts.id);
     free(parts.upload_id);
@@ -229,9 +233,9 @@ int copying_run(struct copying *copying, struct waiter *waiter)
     struct store_call call;
     int rc;
 
-    if (copying_is_large(copying)) {
+    if (copying->by_parts || copying_is_large(copying)) {
         rc = run_by_parts(copying, waiter);
-        if (rc != -EOPNOTSUPP)
+        if (rc != -EOPNOTSUPP || copying->by_parts)
             return rc;
     }
     copying_prepare(copying, &call);

@@ -1,7 +1,7 @@
 /* copying: an object copied on the server under another key, whole, with its metadata and headers.
  *
  *      up to copy_bytes_max         one COPY
- *      larger, or -EFBIG            CREATE with the source's metadata, PART_COPY of a quarter of copy_bytes_max each, COMPLETE:
+ *      larger, -EFBIG, or by_parts  CREATE with the source's metadata, PART_COPY of a quarter of copy_bytes_max each, COMPLETE:
  *                                   no part takes longer than the mount's patience
  *
  * In doubt (the reply was lost) a HEAD tells what stands under the key. A COMPLETE: our own id, that CREATE carried. A COPY
@@ -24,6 +24,8 @@ struct copying {
     const char *what; /* for the log */
     const char *source_key, *key;
     const struct identity *source; /* only this version is copied */
+    /* Whatever its size: who gives it up leaves no object, but parts at most. A COPY may end after the DELETE of what it made. */
+    bool by_parts;
     /* Results. */
     struct identity to; /* what the copy is */
     bool maybe;         /* it failed, and a copy may stand under the key all the same */

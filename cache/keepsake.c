@@ -8,7 +8,6 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "cache/content.h"
-#include "cache/copying.h"
 #include "cache/recording.h"
 #include "cache/server.h"
 #include "cache/veil.h"
@@ -69,12 +68,43 @@ static int make(struct cache *cache, const struct identity *source, struct keeps
 }
 
 /* A copy that failed may stand there all the same. */
-static void drop(struct keepsake *keepsake)
+void keepsake_drop(struct keepsake *keepsake)
 {
     if (!keepsake)
         return;
     names_delete_behind(keepsake->inode);
     inode_unref(keepsake->inode);
+    free(keepsake->key);
+    free(keepsake);
+}
+
+int keepsake_copy(struct copying *copying, struct waiter *waiter, struct keepsake **ret_keepsake)
+{
+    struct keepsake *keepsake;
+    int rc = make(copying->cache, copying->source, &keepsake);
+
+    if (rc < 0)
+        return rc;
+    copying->key = keepsake->key;
+    rc = copying_run(copying, waiter);
+    keepsake->identity = copying->to;
+    if (rc < 0)
+        keepsake_drop(keepsake);
+    else
+        *ret_keepsake = keepsake;
+    return rc;
+}
+
+void keepsake_give_locked(struct keepsake *keepsake, struct aftermath *aftermath)
+{
+    struct inode *inode = keepsake->inode;
+
+    lock_take(&inode->lock);
+    inode->delete_at_release = false;
+    recording_forget_locked(inode);
+    lock_drop(&inode->lock);
+    names_acquit_locked(inode, aftermath);
+    aftermath_unref(aftermath, inode);
     free(keepsake->key);
     free(keepsake);
 }
@@ -109,18 +139,13 @@ int keepsake_take(struct inode *inode, struct waiter *waiter)
         key = xstrdup(inode->remote.key);
     source = inode->remote.identity;
     lock_drop(&inode->lock);
-    int rc = key ? make(inode->cache, &source, &keepsake) : 0;
-    if (rc < 0 || !key)
-        return rc;
-    struct copying copying = {.cache = inode->cache,
-                              .what = "keep a version that is open",
-                              .source_key = key,
-                              .source = &source,
-                              .key = keepsake->key};
-    rc = copying_run(&copying, waiter);
-    keepsake->identity = copying.to;
-    if (rc < 0 || !give(inode, keepsake, key))
-        drop(keepsake);
+    if (!key)
+        return 0;
+    struct copying copying = {
+        .cache = inode->cache, .what = "keep a version that is open", .source_key = key, .source = &source};
+    int rc = keepsake_copy(&copying, waiter, &keepsake);
+    if (rc == 0 && !give(inode, keepsake, key))
+        keepsake_drop(keepsake);
     return rc;
 }
 
@@ -150,7 +175,7 @@ static void take_back(struct inode *inode, bool closed)
         inode->keepsake = NULL;
     }
     lock_drop(&inode->lock);
-    drop(keepsake);
+    keepsake_drop(keepsake);
 }
 
 void keepsake_forgo(struct inode *inode)

@@ -10,12 +10,15 @@
  * The hidden object is an inode of its own that never had a name: doomed from its birth (names.h), with an account of its own.
  * Names that begin so are no names here, on any mount: names_check().
  *
+ * A file that was copied inside the mount (clone.h) begins with such an object as its own, until it has gone up.
+ *
  * Threads: what copies blocks, without a lock. Errors: said in the log; then ranges that are not here cannot be read any more.
  */
 #ifndef CACHE_KEEPSAKE_H
 #define CACHE_KEEPSAKE_H
 
 #include "cache/aftermath.h"
+#include "cache/copying.h"
 
 #define KEEPSAKE_NAME ".skyvol-kept-"
 
@@ -33,6 +36,14 @@ bool keepsake_follow_locked(struct inode *inode);
 void keepsake_forgo(struct inode *inode);
 /* After a close; does something after the last one. */
 void keepsake_closed(struct inode *inode);
+
+/* Runs it, to a hidden key: the keepsake is the caller's, journaled before its object can stand in the bucket, and deleted at the next
+ * mount should the process die. The errors of copying_run(): then there is none. */
+int keepsake_copy(struct copying *copying, struct waiter *waiter, struct keepsake **ret_keepsake);
+/* It is not needed: the object goes, behind. */
+void keepsake_drop(struct keepsake *keepsake);
+/* The object is another inode's from here on, which the journal knows: nobody else deletes it. Lock of names. */
+void keepsake_give_locked(struct keepsake *keepsake, struct aftermath *aftermath);
 
 /* A file that was unlinked while open has its object under this key, and needs a keepsake before that is overwritten. */
 bool keepsake_is_due(struct cache *cache, const char *key);
