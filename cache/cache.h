@@ -76,6 +76,7 @@ struct cache_config {
     uint64_t
         early_bytes; /* a new file that has grown so large goes up, part by part, while it is written; 0: never */
     uint64_t copy_bytes_max; /* larger objects are copied by parts of a quarter; 0: 1 GiB */
+    uint64_t copy_step_min;  /* cache_copy_range() of less ends where the source does; 0: 1 GiB */
     struct cache_notify notify;
 };
 
@@ -244,6 +245,11 @@ void cache_set_flags(struct handle *handle, int flags);
  * allocated (not: zeroed) can be written though the local disk fills up, until it has gone up; -ENOSPC: that cannot be promised. */
 int cache_allocate(struct cache *cache, struct waiter *waiter, struct handle *handle, int mode,
                    uint64_t offset, uint64_t length);
+/* copy_file_range(2) of a large file, by the server (clone.h): *ret_length bytes of `length` stand in `to` as in `from`, and survive as by
+ * cache_write(). -EOPNOTSUPP: nothing has changed, the bytes are to be read and written; also when the server would not. -EINTR: nothing
+ * has changed. */
+int cache_copy_range(struct cache *cache, struct waiter *waiter, struct handle *from, uint64_t from_offset,
+                     struct handle *to, uint64_t to_offset, uint64_t length, uint64_t *ret_length);
 /* lseek(2) with SEEK_DATA or SEEK_HOLE: hole.h. -ENXIO. */
 int cache_seek(struct cache *cache, struct handle *handle, int whence, uint64_t offset, uint64_t *ret_offset);
 

@@ -13,6 +13,7 @@
 #include "cache/asking.h"
 #include "cache/content.h"
 #include "cache/discard.h"
+#include "cache/keepsake.h"
 #include "cache/lookup.h"
 #include "cache/marker.h"
 #include "cache/recording.h"
@@ -255,6 +256,16 @@ static bool needs_base(struct inode *inode)
     return inode->type == S_IFREG && inode->base_size && (inode->displaced || (differs && !goes));
 }
 
+/* Its base is hidden, and our own (clone.h): all of it can be had. */
+static int fetch_hidden(struct inode *inode, struct waiter *waiter)
+{
+    lock_take(&inode->lock);
+    bool hidden = inode->displaced && keepsake_is_key(inode->cache, inode->remote.key);
+    lock_drop(&inode->lock);
+    int rc = hidden ? content_fill(inode, NULL, waiter) : 0;
+    return rc == -ESTALE ? 0 : rc; /* somebody removed it */
+}
+
 /* Nobody else may have the bytes of its base any more: what of them is in memory stays, and so does what is in the local file. */
 static int own_base(struct inode *inode)
 {
@@ -329,8 +340,10 @@ static bool has_moved(struct inode *inode)
 int conflict_settle(struct inode *inode, struct waiter *waiter)
 {
     enum conflict_rule rule = inode->cache->config.conflict;
-    int rc = own_base(inode);
+    int rc = fetch_hidden(inode, waiter);
 
+    if (rc == 0)
+        rc = own_base(inode);
     if (rc == 0)
         rc = settling_take_late(inode, "conflict", waiter);
     if (rc != 0)

@@ -265,6 +265,21 @@ static int truncate_locked(struct inode *inode, uint64_t size)
     return 0;
 }
 
+int content_grow_locked(struct inode *inode, uint64_t size)
+{
+    uint64_t old = inode->wanted.attributes.size;
+    struct content_change change = {.size = size, .base_size = size, .now_ns = clock_wall_ns()};
+    assert(inode->remote.exists && inode->remote.identity.size >= size && size > old && !inode->upload_busy);
+    int rc = recording_content_locked(inode, &change);
+    if (rc < 0)
+        return rc;
+    inode->wanted.attributes.size = inode->base_size = size;
+    inode->whole_replacement = false;
+    note_change_locked(inode, old, size, change.now_ns);
+    inode_check_locked(inode);
+    return 0;
+}
+
 int content_truncate(struct inode *inode, struct waiter *waiter, uint64_t size)
 {
     if (size > OBJECT_BYTES_MAX)

@@ -30,6 +30,9 @@ int content_open(struct inode *inode, int flags, pid_t process, struct handle **
  * it would have to wait for held writers. To the size that it has: only the times change, and those of a clean file do not, for
  * which its bytes would go up again; of an empty one they do. */
 int content_truncate(struct inode *inode, struct waiter *waiter, uint64_t size);
+/* To a larger size: what is behind its old end, which was that of the base too, is more of the base. Held (upload_hold), recorded, lock
+ * held. The journal's error: nothing has changed. */
+int content_grow_locked(struct inode *inode, uint64_t size);
 /* All or nothing, as cache_write(); append: at the size as it stands, whatever `offset` says. */
 int content_write(struct inode *inode, struct waiter *waiter, const void *bytes, size_t size, uint64_t offset,
                   bool append);

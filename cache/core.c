@@ -34,6 +34,8 @@ static void set_defaults(struct cache_config *config)
         config->part_bytes = (uint64_t)8 << 20;
     if (!config->copy_bytes_max)
         config->copy_bytes_max = (uint64_t)1 << 30;
+    if (!config->copy_step_min)
+        config->copy_step_min = (uint64_t)1 << 30; /* what programs copy in that copy by steps, or more */
 }
 
 /* A mount that changes nothing leaves what is unsent to the next one that may. */

@@ -617,6 +617,17 @@ static bool is_left_at(const struct inode *inode, const char *prefix, bool entri
     return there;
 }
 
+/* It goes when a copy (clone.h) comes over it, that is when somebody closes that: nobody waits so long for a delete. */
+static bool waits_for_copy_locked(struct names *names, const struct inode *inode)
+{
+    struct inode *user = inode->veiled[0] ? find_user_locked(names, inode, inode->veiled[0]) : NULL;
+
+    if (!user)
+        return false;
+    LOCK_SCOPED(&user->lock);
+    return user->displaced && keepsake_is_key(user->cache, user->remote.key);
+}
+
 /* Something at such a key is left; what rests begins again. */
 static bool left_locked(struct deleter *deleter, const char *prefix, bool entries, bool hurry)
 {
@@ -629,7 +640,7 @@ static bool left_locked(struct deleter *deleter, const char *prefix, bool entrie
         struct inode *inode = container_of(at, struct inode, doomed);
         if (list_empty(&inode->leaving) && !inode->leaving_now)
             continue; /* somebody has it open */
-        bool there = is_left_at(inode, prefix, entries);
+        bool there = is_left_at(inode, prefix, entries) && !waits_for_copy_locked(names, inode);
         if (there && hurry && !inode->leaving_now) {
             inode->delete_due_ms = 0;
             deleter_add_locked(inode);

@@ -6,7 +6,14 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "cache/asking.h"
+#include "cache/keepsake.h"
 #include "cache/settling.h"
+
+static bool has_hidden(struct inode *inode)
+{
+    LOCK_SCOPED(&inode->lock);
+    return inode->remote.exists && keepsake_is_key(inode->cache, inode->remote.key);
+}
 
 void discard_locked(struct inode *inode, struct aftermath *aftermath)
 {
@@ -14,6 +21,8 @@ void discard_locked(struct inode *inode, struct aftermath *aftermath)
     struct inode *parent = inode->parent;
     STRING_SCOPED *name = xstrdup(inode->name);
 
+    if (has_hidden(inode)) /* nobody will look for it there */
+        names_leave_locked(inode, aftermath);
     names_doubt_locked(names, parent, name);
     aftermath_notify(aftermath, parent->id, name);
     names_forget_number_locked(names, inode); /* it stays the name's, whatever stands there next */

@@ -95,6 +95,7 @@ static void free_inode(struct inode *inode)
     free(inode->remote.key);
     free(inode->maybe_key);
     free(inode->told_upload);
+    free(inode->clone);
     wanted_release(&inode->wanted);
     resuming_free(inode->resumed);
     store_fields_release(&inode->remote.meta);

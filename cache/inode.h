@@ -39,6 +39,7 @@
 struct upload;  /* upload.h */
 struct resumed; /* resuming.h */
 struct keepsake;
+struct clone;
 struct block; /* block.h */
 
 #define UPLOAD_ID_MAX 33 /* 128 random bits in hex, and NUL */
@@ -167,6 +168,7 @@ struct inode {
     bool orphan;               /* its name is gone or belongs to another inode: nothing goes up any more */
     bool lost;                 /* ... by the word of the server: what is opened by its name is another one */
     struct keepsake *keepsake; /* keepsake.h; NULL: none */
+    struct clone *clone;       /* whose copy its object was made as (clone.h); NULL: nobody's */
     bool delete_at_release;    /* its object, or what an upload may have left, goes when nobody has it open */
     struct upload *upload;     /* NULL: idle. The uploader's own */
     bool upload_busy;          /* a try is under way: who holds waits at `changed` until it rests */

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "cache/clone.h"
 #include "cache/content.h"
 #include "cache/hole.h"
 #include "cache/keepsake.h"
@@ -99,8 +100,10 @@ void cache_release(struct cache *cache, struct handle *handle)
     inode->write_opens -= (handle->flags & O_ACCMODE) != O_RDONLY;
     inode->mapping_opens -= (handle->flags & O_ACCMODE) == O_RDWR;
     bool last = inode->opens == 0;
-    if (inode->write_opens == 0)
+    if (inode->write_opens == 0) {
         content_trim_locked(inode);
+        clone_end_locked(inode);
+    }
     bool publish = inode->write_opens == 0 && inode_dirty_locked(inode) && !inode->orphan;
     bool remove = last && inode->delete_at_release;
     if (last)

@@ -45,7 +45,7 @@ enum record_type {
     RECORD_TRYING,     /* a PUT, COPY or COMPLETE with this skyvol_id may have happened; "": it has not */
     RECORD_FORGET,     /* clean, or given up: nothing is kept of it */
     RECORD_RESTATED,   /* as REMOTE, but says nothing of what is tried: TRYING stays */
-    RECORD_EXCLUSIVE, /* made where nothing was to be (O_EXCL): until it was sent, or got another name or directory itself, it overwrites nothing (of a checkpoint) */
+    RECORD_EXCLUSIVE, /* made where nothing was to be (O_EXCL): until it was sent, or got another name or directory itself, it overwrites nothing (of a checkpoint, or a copy, clone.h) */
     RECORD_XATTRS, /* wanted extended attributes: the whole set, as the field of metadata has it (xattr.h) */
     RECORD_BIRTH_EXCLUSIVE, /* BIRTH and EXCLUSIVE in one: what was torn between two would be a file that overwrites */
     RECORD_TYPE_END,

@@ -319,6 +319,15 @@ int recording_attributes_locked(struct inode *inode, const struct wanted *wanted
     return same ? say_attributes(inode, wanted) : say_xattrs(inode, wanted);
 }
 
+int recording_exclusive_locked(struct inode *inode)
+{
+    if (!survives_locked(inode))
+        return 0;
+    int rc = pay_locked(inode);
+    struct record record = {.type = RECORD_EXCLUSIVE, .id = inode->account};
+    return rc < 0 ? rc : say(inode, &record, NULL);
+}
+
 /* A directory that has an account says its place; with nothing unsent of its own it goes on saying nothing else. */
 static int move_directory_locked(struct inode *directory, struct inode *to_parent, const char *to_name,
                                  uint64_t replaced)

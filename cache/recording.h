@@ -44,6 +44,8 @@ int recording_content_locked(struct inode *inode, const struct content_change *c
 int recording_local_locked(struct inode *inode, struct disk_file *file, const char *name);
 /* The attributes are to become what `wanted` says; or, where those differ, the extended attributes and the time of that. */
 int recording_attributes_locked(struct inode *inode, const struct wanted *wanted);
+/* As O_EXCL has it (record.h: EXCLUSIVE): nothing of it was sent. */
+int recording_exclusive_locked(struct inode *inode);
 /* The inode, or directory, is about to get this place; `replaced` loses it in the same moment, NULL: it is free. Lock of names. */
 int recording_moved_locked(struct inode *inode, struct inode *to_parent, const char *to_name,
                            struct inode *replaced);

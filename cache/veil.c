@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "cache/content.h"
+#include "cache/keepsake.h"
 #include "cache/server.h"
 #include "cache/uploader.h"
 
@@ -246,7 +247,7 @@ static struct veil_key *next_within(struct names *names, struct veil_key *after,
 bool veil_displaced_within_locked(struct names *names, const char *of, enum veil_scope scope)
 {
     for (struct veil_key *at = NULL; (at = next_within(names, at, of, scope));)
-        if (veil_displaced_locked(names, at->key, NULL))
+        if (!keepsake_is_key(names->root->cache, at->key) && veil_displaced_locked(names, at->key, NULL))
             return true;
     return false;
 }

@@ -60,7 +60,7 @@ void veil_ask_back_locked(struct names *names, const char *of, enum veil_scope s
 /* What stands under this very key, or is being sent there, is of an inode, not `but`, that has another name by now and takes it along;
  * NULL. */
 struct inode *veil_displaced_locked(struct names *names, const char *key, const struct inode *but);
-/* Something there is still to follow its name. */
+/* Something there is still to follow its name: what is hidden (keepsake.h) never was under any. */
 bool veil_displaced_within_locked(struct names *names, const char *of, enum veil_scope scope);
 /* Waits until nothing is any more, and asks for what can be given back. No lock is held. 0, -EINTR, -EAGAIN (no waiter), -EIO: not
  * within io_timeout. */

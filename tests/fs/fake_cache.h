@@ -458,6 +458,20 @@ int cache_allocate(struct cache *cache, struct waiter *waiter, struct handle *ha
     return -EOPNOTSUPP;
 }
 
+int cache_copy_range(struct cache *cache, struct waiter *waiter, struct handle *from, uint64_t from_offset,
+                     struct handle *to, uint64_t to_offset, uint64_t length, uint64_t *ret_length)
+{
+    (void)cache;
+    (void)waiter;
+    (void)from;
+    (void)from_offset;
+    (void)to;
+    (void)to_offset;
+    (void)length;
+    (void)ret_length;
+    return -EOPNOTSUPP;
+}
+
 int cache_seek(struct cache *cache, struct handle *handle, int whence, uint64_t offset, uint64_t *ret_offset)
 {
     (void)cache;

@@ -37,6 +37,7 @@ static void open_cache(struct room *room)
         .publish_after_ms = config->publish_after_ms,
         .early_bytes = config->early_bytes,
         .copy_bytes_max = config->copy_bytes_max,
+        .copy_step_min = config->copy_step_min,
         .uploads_max = config->uploads_max,
     };
     if (config->catalog)

@@ -20,6 +20,7 @@ struct room_config {
     int64_t io_timeout_ms;   /* 0: 60 s */
     uint64_t early_bytes;    /* 0: never */
     uint64_t copy_bytes_max; /* 0: 1 GiB */
+    uint64_t copy_step_min;  /* 0: 1 GiB */
     uint32_t uploads_max;
     uint64_t dirty_max;       /* 0: what the disk allows */
     int64_t publish_after_ms; /* 0: never */
