@@ -16,8 +16,7 @@ static void ask_init(void *userdata, struct fuse_conn_info *info)
     compat_init(compat_of(userdata), info);
 }
 
-/* Missing ones are answered with ENOSYS by libfuse, and the kernel remembers: locks are then the kernel's own, copies are done
- * by reading and writing. */
+/* Missing ones are answered with ENOSYS by libfuse, and the kernel remembers: locks are then the kernel's own. */
 const struct fuse_lowlevel_ops session_operations = {
     .init = ask_init,
     .lookup = ask_lookup,
@@ -39,6 +38,7 @@ const struct fuse_lowlevel_ops session_operations = {
     .write = ask_write,
     .fallocate = ask_fallocate,
     .lseek = ask_lseek,
+    .copy_file_range = ask_copy_range,
     .flush = ask_flush,
     .fsync = ask_fsync,
     .release = ask_release,

@@ -58,6 +58,8 @@ void ask_write(fuse_req_t fuse, fuse_ino_t id, const char *bytes, size_t size, o
                struct fuse_file_info *file);
 void ask_fallocate(fuse_req_t fuse, fuse_ino_t id, int mode, off_t offset, off_t length,
                    struct fuse_file_info *file);
+void ask_copy_range(fuse_req_t fuse, fuse_ino_t from, off_t from_offset, struct fuse_file_info *from_file,
+                    fuse_ino_t to, off_t to_offset, struct fuse_file_info *to_file, size_t length, int flags);
 void ask_lseek(fuse_req_t fuse, fuse_ino_t id, off_t offset, int whence, struct fuse_file_info *file);
 void ask_flush(fuse_req_t fuse, fuse_ino_t id, struct fuse_file_info *file);
 void ask_fsync(fuse_req_t fuse, fuse_ino_t id, int data_only, struct fuse_file_info *file);

@@ -4,6 +4,8 @@
 
 #include "fs/operations.h"
 
+#define COPY_MAX ((size_t)0x7ffff000) /* what the kernel asks for at most; the reply has 32 bits */
+
 static bool flags_write(int flags)
 {
     return (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC);
@@ -159,7 +161,7 @@ void ask_write(fuse_req_t fuse, fuse_ino_t id, const char *bytes, size_t size, o
     request_start(&request);
 }
 
-/* ---- fallocate, lseek. ---- */
+/* ---- fallocate, copy_file_range, lseek. ---- */
 
 static int run_fallocate(struct request *request, struct waiter *waiter)
 {
@@ -185,6 +187,38 @@ void ask_fallocate(fuse_req_t fuse, fuse_ino_t id, int mode, off_t offset, off_t
     request.size = (size_t)length;
     request.file = *file;
     /* The kernel has no mark for it in this message. */
+    request.clears_setid = compat_leaves_setid(&fs_of(fuse)->compat) && fuse_req_ctx(fuse)->uid != 0;
+    request_start(&request);
+}
+
+static int run_copy_range(struct request *request, struct waiter *waiter)
+{
+    struct handle *from = file_of(request->from_fh)->handle, *to = file_of(request->file.fh)->handle;
+    struct cache *cache = request->fs->cache;
+    uint64_t length = 0;
+    int rc = cache_copy_range(cache, waiter, from, request->from_offset, to, request->offset, request->size,
+                              &length);
+    if (rc == 0 && request->clears_setid)
+        cache_clear_setid(cache, waiter, NULL, to); /* the bytes are there, whatever comes of it */
+    if (rc == 0)
+        request_reply_written(request, length);
+    return rc;
+}
+
+/* Never ENOSYS, which the kernel remembers: EOPNOTSUPP has it copy this range by reading and writing. */
+void ask_copy_range(fuse_req_t fuse, fuse_ino_t from, off_t from_offset, struct fuse_file_info *from_file,
+                    fuse_ino_t to, off_t to_offset, struct fuse_file_info *to_file, size_t length, int flags)
+{
+    static const struct operation operation = {
+        .name = "COPY_FILE_RANGE", .run = run_copy_range, .grows = true};
+    struct request request;
+    (void)from, (void)to, (void)flags; /* there are none yet */
+    request_init(&request, fs_of(fuse), fuse, &operation);
+    request.from_fh = from_file->fh;
+    request.from_offset = (uint64_t)from_offset;
+    request.file = *to_file;
+    request.offset = (uint64_t)to_offset;
+    request.size = length < COPY_MAX ? length : COPY_MAX;
     request.clears_setid = compat_leaves_setid(&fs_of(fuse)->compat) && fuse_req_ctx(fuse)->uid != 0;
     request_start(&request);
 }

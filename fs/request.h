@@ -74,6 +74,7 @@ struct request {
     uint64_t offset;
     struct fuse_file_info file;
     bool has_file;
+    uint64_t from_fh, from_offset; /* of what is copied into `file` */
     unsigned flags; /* of rename, setxattr; attribute mask of setattr; mode of fallocate; whence of lseek */
     struct attributes attributes;
     bool clears_setid; /* of a write or an open (compat.h) */
