@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "cache/core.h"
 #include "cache/keepsake.h"
+#include "cache/recording.h"
 #include "tests/support/reader.h"
 #include "tests/support/tree.h"
 
@@ -772,6 +773,41 @@ Test(clone, a_kill_after_the_call_loses_nothing)
         room_reopen(&room);
         cr_assert_eq(size_of(&room, "b"), SIZE);
         expect_settled(&room, "p/b ");
+        cr_assert(room_object_holds(&room, "p/b", 0, SIZE, 1));
+    }
+}
+
+/* As it stands in the journal between two of its records. */
+static void doom_again(struct inode *inode)
+{
+    lock_take(&inode->cache->names.lock);
+    struct inode *hidden = inode_new(inode->cache, S_IFREG, 0);
+    lock_take(&inode->lock);
+    hidden->remote.key = xstrdup(inode->remote.key);
+    hidden->remote.identity = inode->remote.identity;
+    lock_drop(&inode->lock);
+    lock_take(&hidden->lock);
+    hidden->orphan = hidden->remote.exists = true;
+    cr_assert_eq(recording_doomed_locked(hidden), 0);
+    lock_drop(&hidden->lock);
+    lock_drop(&inode->cache->names.lock);
+    inode_unref(hidden);
+}
+
+Test(clone, nor_does_one_when_the_journal_still_says_that_what_is_hidden_is_to_go)
+{
+    for (int way = 0; way < 2; way++) {
+        struct room_config config = config_of(way ? DURABILITY_SYNC : DURABILITY_WRITEBACK);
+        ROOM_SCOPED(room, &config);
+        struct pair pair = open_pair(&room, SIZE, O_CREAT | O_EXCL);
+        cr_assert_eq(copy(&room, &pair), 0);
+        doom_again(room_inode(pair.to));
+        room_crash(&room);
+        cache_release(room.cache, pair.from);
+        cache_release(room.cache, pair.to);
+        room.next_fault = (struct fault){.kind = FAULT_DELAY, .op = STORE_CREATE, .delay_ms = 300};
+        room_reopen(&room);
+        expect_settled(&room, "p/a p/b ");
         cr_assert(room_object_holds(&room, "p/b", 0, SIZE, 1));
     }
 }
