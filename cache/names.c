@@ -118,7 +118,7 @@ void names_release(struct cache *cache)
 
     assert(list_empty(&names->asking) && list_empty(&names->watches));
     if (cache->catalog)
-        recall_note_below_locked(names->root);
+        recall_note_all_locked(cache);
     while (!list_empty(&names->root->children))
         names_detach_locked(container_of(names->root->children.next, struct inode, sibling), &aftermath);
     for (struct list *at; (at = list_pop(&names->doomed));) {

@@ -14,6 +14,9 @@
 #include "cache/observed.h"
 #include "cache/server.h"
 
+#define NOTE_AT_ONCE                                                                                         \
+    256 /* names, of some hundred bytes each, before it is asked whether the catalog keeps up */
+
 /* ---- Noting. ---- */
 
 static struct catalog *catalog_of(const struct inode *inode)
@@ -103,14 +106,32 @@ static bool is_unsent_locked(struct inode *inode)
     return inode_dirty_locked(inode);
 }
 
-void recall_note_below_locked(struct inode *directory)
+static void await_room_locked(struct cache *cache, size_t *count)
+{
+    WAITER_SCOPED(waiter);
+
+    if (++*count % NOTE_AT_ONCE)
+        return;
+    lock_drop(&cache->names.lock);
+    catalog_wait_room(cache->catalog, &waiter);
+    lock_take(&cache->names.lock);
+}
+
+static void note_below_locked(struct inode *directory, size_t *count)
 {
     list_for_each (at, &directory->children) {
         struct inode *child = container_of(at, struct inode, sibling);
         if (!recall_note_locked(child) && !is_unsent_locked(child))
             recall_doubt_locked(directory); /* it is there, and would be missing */
-        recall_note_below_locked(child);
+        await_room_locked(directory->cache, count);
+        note_below_locked(child, count);
     }
+}
+
+void recall_note_all_locked(struct cache *cache)
+{
+    size_t count = 0;
+    note_below_locked(cache->names.root, &count);
 }
 
 void recall_gone_locked(const struct inode *parent, const char *name)

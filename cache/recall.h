@@ -21,8 +21,9 @@
 
 /* What is known of it stands in the catalog, or is on its way there. False: it cannot, nothing that can be told is known. */
 bool recall_note_locked(struct inode *inode);
-/* Of all that is known in the directory and below, before the tree goes: what came to be by our own doing, too. */
-void recall_note_below_locked(struct inode *directory);
+/* Of all that is known, before the tree goes: what came to be by our own doing, too. Nobody else is at work any more: the lock is dropped
+ * now and then, to wait until the catalog has room for more. */
+void recall_note_all_locked(struct cache *cache);
 /* The bucket holds nothing of this name. */
 void recall_gone_locked(const struct inode *parent, const char *name);
 /* It gets another place, or none: what was noted of it and below is worth nothing. */
