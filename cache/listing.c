@@ -201,8 +201,7 @@ static int compare_names(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* What was listed, and nothing else, is in the catalog then. The lock is dropped meanwhile. */
-static bool note_whole_locked(struct listing *listing)
+static const char **sort_names(const struct listing *listing)
 {
     const char **sorted = xcalloc(listing->count + 1, sizeof *sorted);
 
@@ -210,9 +209,24 @@ static bool note_whole_locked(struct listing *listing)
         sorted[i] = listing->entries[i].name;
     if (listing->count)
         qsort(sorted, listing->count, sizeof *sorted, compare_names);
+    return sorted;
+}
+
+/* What was listed, and nothing else, is in the catalog then. The lock is dropped meanwhile. */
+static bool note_whole_locked(struct listing *listing)
+{
+    struct lock *lock = &listing->cache->names.lock;
+
+    if (!listing->cache->catalog)
+        return false;
+    lock_drop(lock);
+    const char **sorted = sort_names(listing);
+    lock_take(lock);
     bool noted = recall_listed_locked(listing->directory, sorted, listing->count, &listing->watch,
                                       listing->started_wall_ns);
+    lock_drop(lock);
     free(sorted);
+    lock_take(lock);
     return noted;
 }
 
@@ -392,19 +406,16 @@ static int list_from_catalog_locked(struct listing *listing, struct waiter *wait
                 (lookup_listed_locked(listing->directory, clock_ms()) || listing->directory->warm_ms);
     if (told)
         add_children_locked(listing, listing->count);
-    if (told && listing->count)
-        qsort(listing->entries, listing->count, sizeof *listing->entries, compare_entries);
     unwatch_locked(listing);
     if (!told)
         listing->count = 0;
     return told ? 0 : -ENODATA;
 }
 
-/* All of a directory that was listed whole a moment ago, or that is listed behind, as an earlier mount knew it. */
-static int list_from_memory(struct listing *listing, struct waiter *waiter)
+/* All of a directory that was listed whole a moment ago, or that is listed behind, as an earlier mount knew it; in no order yet. */
+static int list_from_memory_locked(struct listing *listing, struct waiter *waiter)
 {
     struct inode *directory = listing->directory;
-    LOCK_SCOPED(&listing->cache->names.lock);
     int rc = -ENODATA;
 
     recall_begin_locked(directory);
@@ -413,13 +424,22 @@ static int list_from_memory(struct listing *listing, struct waiter *waiter)
         rc = list_from_catalog_locked(listing, waiter);
     } else if (lookup_listed_locked(directory, clock_ms())) {
         add_children_locked(listing, 0);
-        if (listing->count)
-            qsort(listing->entries, listing->count, sizeof(*listing->entries), compare_entries);
         rc = 0;
     }
     if (rc == 0)
         listing->begun = listing->complete = listing->recalled = true;
     listing->looked = directory->looked_ms && directory->looked_ms + LISTING_LOOKED_MS > clock_ms();
+    return rc;
+}
+
+/* A million names take a second to sort: nobody waits for that but who lists. */
+static int list_from_memory(struct listing *listing, struct waiter *waiter)
+{
+    lock_take(&listing->cache->names.lock);
+    int rc = list_from_memory_locked(listing, waiter);
+    lock_drop(&listing->cache->names.lock);
+    if (rc == 0 && listing->count)
+        qsort(listing->entries, listing->count, sizeof *listing->entries, compare_entries);
     return rc;
 }
 
