@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "cache/catalog.h"
 #include "cache/deleter.h"
+#include "cache/forest.h"
 #include "cache/journal.h"
 #include "cache/lookup.h"
 #include "cache/overlay.h"
@@ -118,6 +119,7 @@ int cache_new(const struct cache_config *config, struct cache **ret_cache, struc
         return rc;
     }
     open_catalog(cache);
+    cache->forest = forest_new(cache);
     names_init(cache);
     cache->behind = pool_new("behind", BEHIND_THREADS, BEHIND_QUEUE_MAX);
     cache->refreshing = pool_new("refresh", REFRESH_THREADS, REFRESH_QUEUE_MAX);
@@ -154,6 +156,7 @@ void cache_free(struct cache *cache)
     blocks_free(cache->blocks);
     names_end(cache);
     overlay_free(cache->overlay);
+    forest_free(cache->forest);
     pressure_free(cache->pressure);
     release(cache);
 }

@@ -8,6 +8,7 @@
 #include "cache/upload.h"
 
 struct catalog;
+struct forest;
 struct journal;
 struct overlay;
 struct pressure;
@@ -22,6 +23,7 @@ struct cache {
     struct journal *journal; /* NULL: nothing is changed here (a read-only mount) */
     struct catalog *catalog; /* NULL: nothing is remembered over mounts */
     struct names names;
+    struct forest *forest;
     struct pressure *pressure;
     struct overlay *overlay;
     struct blocks *blocks;

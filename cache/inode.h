@@ -120,6 +120,9 @@ struct inode {
     int64_t looked_ms;   /* directories: when a name in it was last looked up */
     bool warmed;         /* directories: it was asked whether an earlier mount had listed it */
     int64_t warm_ms;     /* directories: given since then as an earlier mount left it; 0: it is not */
+    int64_t walked_ms;   /* directories: when one in it was last asked for, */
+    uint64_t walked_id;  /* ... which that was, */
+    bool walked;         /* ... and others were a moment before (forest.h) */
     struct list idle;    /* in names->idle, least recently used first: may be forgotten */
     struct list doomed;  /* no name any more, in names->doomed: its object goes, not before the last close */
     struct list leaving; /* ... in a list of the deleter */

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "cache/forest.h"
 #include "cache/lookup.h"
 #include "cache/page.h"
 #include "cache/recall.h"
@@ -246,6 +247,15 @@ static void end_listing_locked(struct listing *listing)
     directory->misses = 0;
 }
 
+/* Its page was told by what somebody else asked for, before. */
+static void date_back_locked(struct listing *listing, const struct swath *swath)
+{
+    if (listing->directory->growing_ms == listing->started_ms)
+        listing->directory->growing_ms = swath->asked_ms;
+    listing->started_ms = swath->asked_ms;
+    listing->started_wall_ns = swath->asked_ns;
+}
+
 /* The marker keeps a rename of the directory, or of one above, waiting: the keys of the page stay true. */
 static int grow(struct listing *listing, struct waiter *waiter)
 {
@@ -283,6 +293,8 @@ static int grow(struct listing *listing, struct waiter *waiter)
         end_growth_locked(listing);
     }
     rc = page_fetch_locked(&page, waiter, &aftermath);
+    if (page.swath)
+        date_back_locked(listing, page.swath);
     listing->answered_ms = clock_ms();
     listing->waited_ms += listing->answered_ms - asked_ms;
     if (directory->growing_ms == listing->started_ms)
@@ -481,14 +493,43 @@ static bool fill_known(struct listing *listing, struct listing_entry *entry, str
     return true;
 }
 
+/* Entries whose attributes are asked for at once. */
+struct questions {
+    struct page_question all[LISTING_HEADS_MAX];
+    struct listing_entry *asked[LISTING_HEADS_MAX];
+    size_t count;
+    size_t folders;       /* of them, those that a forest may tell of */
+    struct inode *folder; /* the first of these, borrowed */
+};
+
+/* Those from `first` on that have none. */
+static void gather_questions_locked(struct listing *listing, size_t first, struct aftermath *aftermath,
+                                    struct questions *ret_questions)
+{
+    struct names *names = &listing->cache->names;
+
+    ret_questions->count = ret_questions->folders = 0;
+    for (size_t i = first; i < listing->count && i < first + LISTING_HEADS_MAX; i++) {
+        struct listing_entry *entry = &listing->entries[i];
+        struct inode *inode = names_find_locked(names, listing->directory, entry->name);
+        bool folder = inode && inode->type == S_IFDIR;
+        if (entry->asked || (inode && attributes_known(inode)) ||
+            (folder && forest_look_locked(inode, NULL, aftermath) == 1))
+            continue;
+        if (folder && !ret_questions->folders++)
+            ret_questions->folder = inode;
+        ret_questions->all[ret_questions->count] =
+            (struct page_question){entry->name, entry->type == S_IFDIR, false};
+        ret_questions->asked[ret_questions->count++] = entry;
+    }
+}
+
 /* Asks for the attributes of the entries from `first` on that have none. */
 static int ask_attributes(struct listing *listing, size_t first, struct waiter *waiter)
 {
     struct cache *cache = listing->cache;
     struct names *names = &cache->names;
-    struct page_question questions[LISTING_HEADS_MAX];
-    struct listing_entry *asked[LISTING_HEADS_MAX];
-    size_t count = 0;
+    struct questions questions;
     struct asking *asking;
     AFTERMATH_SCOPED(aftermath, cache);
     LOCK_SCOPED(&names->lock);
@@ -496,18 +537,16 @@ static int ask_attributes(struct listing *listing, size_t first, struct waiter *
 
     if (rc < 0)
         return rc;
-    for (size_t i = first; i < listing->count && i < first + LISTING_HEADS_MAX; i++) {
-        struct listing_entry *entry = &listing->entries[i];
-        struct inode *inode = names_find_locked(names, listing->directory, entry->name);
-        if (entry->asked || (inode && attributes_known(inode)))
-            continue;
-        questions[count] = (struct page_question){entry->name, entry->type == S_IFDIR, false};
-        asked[count++] = entry;
+    gather_questions_locked(listing, first, &aftermath, &questions);
+    if (questions.folders >= FOREST_MANY) {
+        rc = forest_ask_locked(questions.folder, waiter);
+        gather_questions_locked(listing, first, &aftermath, &questions);
     }
-    rc = page_ask_locked(cache, listing->directory, questions, count, waiter, &aftermath);
-    for (size_t i = 0; rc == 0 && i < count; i++) {
-        asked[i]->asked = true;
-        asked[i]->gone = questions[i].gone;
+    if (rc == 0 && questions.count)
+        rc = page_ask_locked(cache, listing->directory, questions.all, questions.count, waiter, &aftermath);
+    for (size_t i = 0; rc == 0 && i < questions.count; i++) {
+        questions.asked[i]->asked = true;
+        questions.asked[i]->gone = questions.all[i].gone;
     }
     asking_drop_locked(names, asking, &aftermath);
     return rc;

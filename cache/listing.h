@@ -6,7 +6,8 @@
  * A page is one LIST with delimiter "/" laid over the tree (observed.h), in the order of keys ("b-1" < "b/"); names of its
  * range that the server does not have stay when they are unsent, or changed since the LIST began, and go otherwise.
  * Whose attributes were asked for in vain (a HEAD failed) is given as a name alone: an error is no absence.
- * A directory that was listed whole within attr_ttl is listed from memory.
+ * A directory that was listed whole within attr_ttl is listed from memory. One that is walked over with others beside it shares a LIST
+ * with them (forest.h): its listing counts from when that was asked.
  *
  * Attributes, where they are asked for, come with what a listing has just brought. What is listed from memory or the catalog brings them
  * for its first LISTING_FULL names only, unless somebody looked names up in that directory within LISTING_LOOKED_MS: who wants

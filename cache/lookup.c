@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "cache/batch.h"
+#include "cache/forest.h"
 #include "cache/listing.h"
 #include "cache/observed.h"
 #include "cache/recall.h"
@@ -478,6 +479,23 @@ static int ask_once_locked(struct cache *cache, struct inode *parent, const char
     return rc;
 }
 
+static bool attributes_known_locked(struct inode *inode)
+{
+    LOCK_SCOPED(&inode->lock);
+    return inode->attributes_known;
+}
+
+/* A directory that was listed in its parent, where nobody has seen its marker. As forest_look_locked(). */
+static int look_at_directory_locked(struct inode *inode, struct waiter *waiter, struct aftermath *aftermath)
+{
+    if (!inode || inode->type != S_IFDIR || attributes_known_locked(inode))
+        return 0;
+    inode_ref(inode);
+    int rc = forest_look_locked(inode, waiter, aftermath);
+    aftermath_unref(aftermath, inode);
+    return rc;
+}
+
 int lookup_resolve(struct cache *cache, struct inode *parent, const char *name, enum lookup_trust trust,
                    struct waiter *waiter, struct inode **ret_inode, int64_t *ret_valid_ms)
 {
@@ -503,6 +521,8 @@ int lookup_resolve(struct cache *cache, struct inode *parent, const char *name, 
         rc = recalls++ < RECALL_TRIES
                  ? recall_name_locked(parent, name, asked_ms, trust == LOOKUP_WARM, false, &aftermath)
                  : 0;
+        if (rc == 0 && recalls <= RECALL_TRIES)
+            rc = look_at_directory_locked(known, waiter, &aftermath);
         if (rc < 0)
             return rc;
         if (rc == 1)

@@ -2,7 +2,7 @@
  *
  *      nothing known     HEAD "p/a" and LIST "p/a/" (one key), side by side; a marker that was listed without metadata: HEAD it
  *      a file known      HEAD "p/a"; if it is gone, LIST "p/a/"
- *      a directory known LIST "p/a/"; if it is empty, HEAD "p/a"
+ *      a directory known LIST "p/a/"; if it is empty, HEAD "p/a"; one whose marker nobody has seen, beside others: forest.h
  *      LOOKUP_MISSES in one directory within attr_ttl: its listing (at most LOOKUP_PAGES, and what is known to stand in it)
  *                        answers for all names at once
  *      a whole listing that is about to expire, and was asked: listed anew behind, so that who makes many files waits for none

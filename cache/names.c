@@ -10,6 +10,7 @@
 #include "base/utf8.h"
 #include "cache/aftermath.h"
 #include "cache/content.h"
+#include "cache/forest.h"
 #include "cache/keepsake.h"
 #include "cache/recall.h"
 #include "cache/recording.h"
@@ -340,6 +341,8 @@ void names_move_locked(struct inode *inode, struct inode *to_parent, const char 
     assert(!names_find_locked(names, to_parent, to_name));
     assert(!names_below_locked(to_parent, inode));
     recall_moved_locked(inode);
+    if (inode->type == S_IFDIR)
+        forest_clear_locked(inode->cache);
     unlink_locked(names, inode, aftermath);
     link_locked(names, inode, to_parent, to_name);
     inode->renamed = true;
@@ -535,6 +538,7 @@ void names_set_absent_locked(struct names *names, const struct inode *parent, co
 static void tell_watches_locked(struct names *names, const struct inode *parent, const char *name)
 {
     clear_absent_locked(names, parent, name);
+    forest_touched_locked(parent, name);
     list_for_each (at, &names->watches) {
         struct names_watch *watch = container_of(at, struct names_watch, link);
         if (watch->below)

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "cache/asking.h"
 #include "cache/batch.h"
+#include "cache/forest.h"
 #include "cache/observed.h"
 #include "cache/server.h"
 #include "cache/veil.h"
@@ -36,6 +37,7 @@ void page_release(struct page *page)
     free_entries(page->extras, page->extra_count);
     page_call_free(page->asked);
     page_call_free(page->unwanted);
+    swath_unref(page->swath);
     free(page->recalled);
 }
 
@@ -315,7 +317,7 @@ static bool is_stale(const struct page *page, const struct page_call *ahead)
     return ahead->made_ms + page->cache->config.attr_ttl_ms < clock_ms();
 }
 
-static int prepare_locked(struct page *page, struct page_call **ret_stale)
+static int prepare_call_locked(struct page *page, struct page_call **ret_stale)
 {
     struct page_place *place = page->place;
     BUF_SCOPED prefix = BUF_INIT;
@@ -345,6 +347,16 @@ static int prepare_locked(struct page *page, struct page_call **ret_stale)
     return 0;
 }
 
+/* The lock may be dropped meanwhile. */
+static int prepare_locked(struct page *page, struct waiter *waiter, struct page_call **ret_stale)
+{
+    const struct page_place *place = page->place;
+    bool first = !place->token && !place->last && !place->ahead;
+    int rc = !waiter ? -EAGAIN : first ? forest_list_locked(page->directory, waiter, &page->swath) : 0;
+
+    return rc < 0 ? rc : prepare_call_locked(page, ret_stale);
+}
+
 /* Called and returns with the lock held. */
 static void ask_ahead_locked(struct page *page)
 {
@@ -366,7 +378,9 @@ static int run_call(struct page *page, struct waiter *waiter)
 
     if (rc < 0)
         return rc;
-    if (!page->asked->under_way)
+    if (page->swath)
+        page_call_answer(page->asked, page->swath);
+    else if (!page->asked->under_way)
         page_call_start(page->asked);
     return page_call_wait(page->asked, waiter);
 }
@@ -399,12 +413,11 @@ int page_fetch_locked(struct page *page, struct waiter *waiter, struct aftermath
     struct names *names = &page->cache->names;
     struct page_call *stale = NULL;
     STRING_SCOPED *from = page->place->last ? xstrdup(page->place->last) : NULL;
-    int rc = waiter ? prepare_locked(page, &stale) : -EAGAIN;
+    int rc = prepare_locked(page, waiter, &stale);
 
     if (rc < 0)
         return rc;
     uint64_t catalogued = page->directory->catalogued;
-    int64_t asked_ms = page->asked->made_ms;
     const struct names_watch *watch = &page->asked->watch;
     lock_drop(&names->lock);
     page_call_free(stale);
@@ -416,6 +429,7 @@ int page_fetch_locked(struct page *page, struct waiter *waiter, struct aftermath
     lock_drop(&names->lock);
     recall_page(page, catalogued);
     lock_take(&names->lock);
+    const int64_t asked_ms = page->asked->made_ms;
     read_answer_locked(page, asked_ms, aftermath);
     rc = find_bare_locked(page, watch, waiter);
     page->doubtful = watch->all;

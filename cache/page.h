@@ -1,4 +1,4 @@
-/* page: one LIST of a directory, laid over the tree.
+/* page: one LIST of a directory, or what a swath tells in its place (forest.h), laid over the tree.
  *
  *      objects "p/a/x", "p/a/z"   prefixes "p/a/y/"   ->   x, y/, z in the order of keys
  *
@@ -48,6 +48,7 @@ struct page {
     bool goes_on; /* whoever lists will want the next page, too */
     /* Results. */
     struct page_call *asked;
+    struct swath *swath;        /* that it was answered from; NULL: the server was asked */
     struct recalled *recalled;  /* of its objects, then of its prefixes */
     struct page_entry *entries; /* in the order of keys */
     size_t count, room;

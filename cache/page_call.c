@@ -44,6 +44,13 @@ void page_call_start(struct page_call *page_call)
     store_start(page_call->cache->config.store, &page_call->call);
 }
 
+void page_call_answer(struct page_call *page_call, const struct swath *swath)
+{
+    swath_answer(swath, &page_call->call);
+    page_call->made_ms = swath->asked_ms;
+    page_call->recalled = page_call->done = true;
+}
+
 static int await_end(struct page_call *page_call, struct waiter *waiter)
 {
     int rc = 0;
@@ -68,7 +75,7 @@ int page_call_wait(struct page_call *page_call, struct waiter *waiter)
         cancel(page_call);
         return rc;
     }
-    return server_settle(page_call->cache, "list", &page_call->call, 0);
+    return page_call->recalled ? 0 : server_settle(page_call->cache, "list", &page_call->call, 0);
 }
 
 void page_call_free(struct page_call *page_call)

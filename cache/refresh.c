@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "cache/core.h"
+#include "cache/forest.h"
 #include "cache/recall.h"
 
 static void doubt_locked(struct inode *inode, struct aftermath *aftermath)
@@ -44,6 +45,7 @@ void cache_refresh(struct cache *cache, const char *path)
     LOCK_SCOPED(&names->lock);
     struct inode *inode = find_deepest_locked(names, path, &rest);
 
+    forest_clear_locked(cache);
     for (size_t i = 0; i < NAMES_ABSENT; i++)
         names->absent[i].parent_id = 0;
     if (inode->type == S_IFDIR)

@@ -1,0 +1,446 @@
+#include "cache/forest.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "cache/observed.h"
+#include "cache/server.h"
+
+/* A directory, by its key, where something changed here. */
+struct touch {
+    UT_hash_handle hh;
+    uint64_t within; /* when its name, or one in it, was touched last */
+    uint64_t whole;  /* ... so that what was below is of no moment */
+    char key[];
+};
+
+/* A LIST that is under way. */
+struct ask {
+    struct list link;
+    const char *prefix, *after;
+    int keys;
+};
+
+struct forest {
+    struct cache *cache;
+    /* All under the lock of names. */
+    struct swath *swaths[FOREST_SWATHS];
+    struct list asks;
+    size_t ask_count;
+    struct touch *touches;
+    uint64_t sequence;  /* grows with each touch */
+    uint64_t cleared;   /* what was asked for before this is worth nothing */
+    uint64_t first_id;  /* inodes with smaller ids were there when the oldest swath was asked for */
+    int64_t until_ms;   /* the last of the swaths is of use */
+    int keys;           /* of the next one */
+    unsigned pause;     /* so many who would ask do not */
+    unsigned pause_max; /* and so many after the last failure */
+};
+
+struct forest *forest_new(struct cache *cache)
+{
+    struct forest *forest = xcalloc(1, sizeof *forest);
+
+    forest->cache = cache;
+    forest->keys = FOREST_KEYS;
+    list_init(&forest->asks);
+    return forest;
+}
+
+static void forget_touches_locked(struct forest *forest)
+{
+    struct touch *touch, *next;
+
+    HASH_ITER (hh, forest->touches, touch, next) {
+        HASH_DEL(forest->touches, touch);
+        free(touch);
+    }
+}
+
+void forest_free(struct forest *forest)
+{
+    if (!forest)
+        return;
+    for (size_t i = 0; i < FOREST_SWATHS; i++)
+        swath_unref(forest->swaths[i]);
+    forget_touches_locked(forest);
+    free(forest);
+}
+
+/* ---- Touches. ---- */
+
+void forest_clear_locked(struct cache *cache)
+{
+    struct forest *forest = cache->forest;
+
+    forest->cleared = ++forest->sequence;
+    forest->until_ms = 0;
+    forget_touches_locked(forest);
+}
+
+static struct touch *touch_locked(struct forest *forest, const char *key)
+{
+    size_t length = strlen(key);
+    struct touch *touch;
+
+    HASH_FIND(hh, forest->touches, key, length, touch);
+    if (touch)
+        return touch;
+    touch = xcalloc(1, sizeof *touch + length + 1);
+    memcpy(touch->key, key, length + 1);
+    HASH_ADD_KEYPTR(hh, forest->touches, touch->key, length, touch);
+    return touch;
+}
+
+/* Nobody will look at what was touched. */
+static bool is_idle_locked(const struct forest *forest)
+{
+    return !forest->ask_count && clock_ms() >= forest->until_ms;
+}
+
+/* Of a directory that was there before all swaths only its marker was written, or something below it. */
+void forest_touched_locked(const struct inode *parent, const char *name)
+{
+    struct forest *forest = parent->cache->forest;
+    BUF_SCOPED key = BUF_INIT;
+
+    if (is_idle_locked(forest) || names_key_locked(parent, &key) < 0)
+        return;
+    const struct inode *inode = names_find_locked(&forest->cache->names, parent, name);
+    touch_locked(forest, key.bytes)->within = ++forest->sequence;
+    if (!inode || inode->type == S_IFDIR) {
+        buf_printf(&key, "%s/", name);
+        struct touch *touch = touch_locked(forest, key.bytes);
+        touch->within = forest->sequence;
+        if (!inode || inode->id >= forest->first_id)
+            touch->whole = forest->sequence;
+    }
+    if (HASH_COUNT(forest->touches) > FOREST_TOUCHES)
+        forest_clear_locked(forest->cache);
+}
+
+static const struct touch *find_touch_locked(const struct forest *forest, const char *key, size_t length)
+{
+    struct touch *touch;
+    HASH_FIND(hh, forest->touches, key, length, touch);
+    return touch;
+}
+
+/* Since the swath was asked for. */
+static bool is_touched_locked(const struct forest *forest, const struct swath *swath, const char *key)
+{
+    size_t length = strlen(key);
+    const struct touch *touch = find_touch_locked(forest, key, length);
+
+    if (touch && touch->within > swath->sequence)
+        return true;
+    for (; length; length--) {
+        if (key[length - 1] != '/')
+            continue;
+        touch = find_touch_locked(forest, key, length);
+        if (touch && touch->whole > swath->sequence)
+            return true;
+    }
+    return false;
+}
+
+/* ---- Who walks. ---- */
+
+static bool is_fresh_locked(const struct inode *directory)
+{
+    return directory->walked_ms && directory->walked_ms + FOREST_WALK_MS > clock_ms();
+}
+
+/* It is asked for, as something of its parent. */
+static void note_locked(struct inode *directory)
+{
+    struct inode *parent = directory->parent;
+
+    if (!is_fresh_locked(parent)) {
+        parent->walked = false;
+        parent->walked_id = directory->id;
+    }
+    parent->walked = parent->walked || parent->walked_id != directory->id;
+    parent->walked_id = directory->id;
+    parent->walked_ms = clock_ms();
+}
+
+static bool is_walked_locked(const struct inode *directory)
+{
+    return directory->walked && is_fresh_locked(directory);
+}
+
+/* The highest directory that is walked; NULL: nothing tells that any is. */
+static struct inode *find_walked_locked(struct inode *directory)
+{
+    struct inode *parent = directory->parent, *above = parent->parent, *found = NULL;
+
+    if (is_walked_locked(parent))
+        found = parent;
+    else if (above && is_walked_locked(above))
+        found = above;
+    while (found && found->parent && is_walked_locked(found->parent))
+        found = found->parent;
+    return found;
+}
+
+/* ---- Swaths. ---- */
+
+static void set_failed_locked(struct forest *forest)
+{
+    unsigned twice = forest->pause_max ? forest->pause_max * 2 : FOREST_PAUSE;
+    forest->pause_max = forest->pause = twice < FOREST_PAUSE_MAX ? twice : FOREST_PAUSE_MAX;
+}
+
+static bool is_useful_locked(const struct forest *forest, const struct swath *swath)
+{
+    return swath->sequence >= forest->cleared && swath->until_ms > clock_ms();
+}
+
+/* Gives up a place; what was there is judged, and to be released when the lock has been dropped. */
+static struct swath *make_room_locked(struct forest *forest, size_t *ret_place)
+{
+    size_t oldest = 0;
+
+    for (size_t i = 0; i < FOREST_SWATHS; i++) {
+        if (!forest->swaths[i] || !is_useful_locked(forest, forest->swaths[i])) {
+            oldest = i;
+            break;
+        }
+        if (forest->swaths[i]->asked_ms < forest->swaths[oldest]->asked_ms)
+            oldest = i;
+    }
+    struct swath *swath = forest->swaths[oldest];
+    *ret_place = oldest;
+    forest->swaths[oldest] = NULL;
+    if (swath && swath->used <= 1)
+        set_failed_locked(forest);
+    else if (swath)
+        forest->pause_max = 0;
+    return swath;
+}
+
+/* *ret_gone: to be released without the lock. */
+static void take_in_locked(struct forest *forest, struct swath *swath, struct swath **ret_gone)
+{
+    const struct cache_config *config = &forest->cache->config;
+    int64_t good_ms = swath->asked_ms + config->attr_ttl_ms;
+    size_t place;
+
+    swath->until_ms = clock_ms() + config->attr_ttl_ms / 2;
+    if (swath->until_ms > good_ms)
+        swath->until_ms = good_ms;
+    *ret_gone = make_room_locked(forest, &place);
+    forest->swaths[place] = swath;
+    if (forest->until_ms < swath->until_ms)
+        forest->until_ms = swath->until_ms;
+    if (swath->whole < FOREST_WORTH && !swath->last)
+        set_failed_locked(forest);
+}
+
+static struct swath *find_locked(const struct forest *forest, const char *key,
+                                 bool (*tells)(const struct swath *swath, const char *key))
+{
+    for (size_t i = 0; i < FOREST_SWATHS; i++) {
+        struct swath *swath = forest->swaths[i];
+        if (swath && is_useful_locked(forest, swath) && tells(swath, key) &&
+            !is_touched_locked(forest, swath, key))
+            return swath;
+    }
+    return NULL;
+}
+
+/* ---- Asking. ---- */
+
+static const struct swath *find_newest_locked(const struct forest *forest)
+{
+    const struct swath *newest = NULL;
+
+    for (size_t i = 0; i < FOREST_SWATHS; i++)
+        if (forest->swaths[i] && (!newest || forest->swaths[i]->asked_ms >= newest->asked_ms))
+            newest = forest->swaths[i];
+    return newest;
+}
+
+/* Of who asks from this key on. */
+static int count_keys_locked(struct forest *forest, const char *key)
+{
+    const struct swath *newest = find_newest_locked(forest);
+    int64_t now_ms = clock_ms();
+
+    if (!newest || newest->until_ms + FOREST_WALK_MS < now_ms)
+        forest->keys = FOREST_KEYS;
+    else if (swath_ends_before(newest, key))
+        forest->keys = forest->keys * 2 < STORE_LIST_MAX ? forest->keys * 2 : STORE_LIST_MAX;
+    else if (newest->until_ms <= now_ms && strcmp(newest->after, key) < 0)
+        forest->keys = forest->keys / 2 > FOREST_KEYS_MIN ? forest->keys / 2 : FOREST_KEYS_MIN;
+    return forest->keys;
+}
+
+/* The lock of names is not held. */
+static int run_list(struct forest *forest, struct ask *ask, struct store_call *list, struct waiter *waiter)
+{
+    *list = server_call(forest->cache, STORE_LIST, NULL);
+    list->prefix = ask->prefix;
+    list->start_after = ask->after;
+    list->max_keys = ask->keys;
+    return server_wait(forest->cache, "list", list, 0, waiter);
+}
+
+static int ask_locked(struct forest *forest, struct ask *ask, struct waiter *waiter)
+{
+    struct names *names = &forest->cache->names;
+    int64_t asked_ms = clock_ms(), asked_ns = clock_wall_ns();
+    struct swath *swath = NULL, *gone = NULL;
+    struct store_call list;
+
+    if (is_idle_locked(forest)) {
+        forget_touches_locked(forest);
+        forest->first_id = names->next_id;
+    }
+    uint64_t sequence = forest->sequence;
+    forest->ask_count++;
+    list_append(&forest->asks, &ask->link);
+    lock_drop(&names->lock);
+    int rc = run_list(forest, ask, &list, waiter);
+    bool silent = list.rc == -ETIMEDOUT; /* to ask again would be to wait as long again */
+    if (rc == 0)
+        swath = swath_new(forest->cache->config.memory, &list);
+    store_call_release(&list);
+    lock_take(&names->lock);
+    if (swath) {
+        swath->asked_ms = asked_ms;
+        swath->asked_ns = asked_ns;
+        swath->sequence = sequence;
+        take_in_locked(forest, swath, &gone);
+    } else if (rc != -EINTR) {
+        set_failed_locked(forest);
+    }
+    forest->ask_count--;
+    list_remove(&ask->link);
+    gate_open(&names->turn);
+    lock_drop(&names->lock);
+    swath_unref(gone);
+    lock_take(&names->lock);
+    return rc == -EINTR || silent ? rc : 0;
+}
+
+/* One that is under way may tell of it. */
+static bool may_come_locked(const struct forest *forest, const char *key)
+{
+    list_for_each (at, &forest->asks) {
+        const struct ask *ask = container_of(at, struct ask, link);
+        if (strcmp(key, ask->after) > 0 && strncmp(key, ask->prefix, strlen(ask->prefix)) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Below `top`, from the directory on. */
+static int ask_below_locked(struct inode *top, struct inode *directory, struct waiter *waiter)
+{
+    struct names *names = &directory->cache->names;
+    struct forest *forest = directory->cache->forest;
+    BUF_SCOPED prefix = BUF_INIT;
+    BUF_SCOPED key = BUF_INIT;
+
+    if (names_key_locked(top, &prefix) < 0 || names_key_locked(directory, &key) < 0)
+        return 0;
+    int rc = 0;
+    bool comes = may_come_locked(forest, key.bytes);
+    while (rc == 0 && may_come_locked(forest, key.bytes))
+        rc = gate_wait_locked(&names->turn, &names->lock, waiter, CLOCK_NEVER);
+    if (rc < 0 || comes || forest->ask_count == FOREST_SWATHS)
+        return rc;
+    if (forest->pause) {
+        forest->pause--;
+        return 0;
+    }
+    int keys = count_keys_locked(forest, key.bytes);
+    key.bytes[key.length - 1] = '.'; /* next before "/": what stands between the two is passed over */
+    struct ask ask = {.prefix = prefix.bytes, .after = key.bytes, .keys = keys};
+    return ask_locked(forest, &ask, waiter);
+}
+
+/* It is one that a swath can tell of, and may. */
+static bool is_eligible_locked(const struct inode *directory)
+{
+    return directory->parent && directory->cache->config.attr_ttl_ms > 0;
+}
+
+int forest_ask_locked(struct inode *directory, struct waiter *waiter)
+{
+    if (!is_eligible_locked(directory) || !waiter)
+        return 0;
+    struct inode *top = find_walked_locked(directory);
+    return ask_below_locked(top ? top : directory->parent, directory, waiter);
+}
+
+/* ---- What it tells. ---- */
+
+/* Who asks for one beside another is given what he will ask for next. */
+static int find_or_ask_locked(struct inode *directory, struct waiter *waiter,
+                              bool (*tells)(const struct swath *swath, const char *key),
+                              struct swath **ret_swath)
+{
+    struct forest *forest = directory->cache->forest;
+    BUF_SCOPED key = BUF_INIT;
+    int rc = 0;
+
+    *ret_swath = NULL;
+    if (!is_eligible_locked(directory) || names_key_locked(directory, &key) < 0)
+        return 0;
+    note_locked(directory);
+    *ret_swath = find_locked(forest, key.bytes, tells);
+    struct inode *top = *ret_swath || !waiter ? NULL : find_walked_locked(directory);
+    if (top) {
+        rc = ask_below_locked(top, directory, waiter);
+        *ret_swath = rc == 0 ? find_locked(forest, key.bytes, tells) : NULL;
+    }
+    if (*ret_swath)
+        (*ret_swath)->used++;
+    return rc;
+}
+
+int forest_list_locked(struct inode *directory, struct waiter *waiter, struct swath **ret_swath)
+{
+    int rc = find_or_ask_locked(directory, waiter, swath_holds, ret_swath);
+
+    if (*ret_swath)
+        swath_ref(*ret_swath);
+    return rc;
+}
+
+static bool tells_first(const struct swath *swath, const char *key)
+{
+    return swath_first(swath, key) != NULL;
+}
+
+/* The marker's metadata are needed, unless it is the known one. False: it has to be asked for. */
+static bool read_marker_locked(struct inode *directory, const struct store_object *marker,
+                               struct observed *ret_observed)
+{
+    ret_observed->object = marker;
+    return marker->meta_known || directory->cache->config.list_attributes_only;
+}
+
+int forest_look_locked(struct inode *directory, struct waiter *waiter, struct aftermath *aftermath)
+{
+    struct cache *cache = directory->cache;
+    struct swath *swath;
+    BUF_SCOPED key = BUF_INIT;
+    int rc = find_or_ask_locked(directory, waiter, tells_first, &swath);
+
+    if (rc < 0 || !swath || names_key_locked(directory, &key) < 0)
+        return rc;
+    const struct store_object *first = swath_first(swath, key.bytes);
+    struct observed observed = {.type = S_IFDIR, .attributes_known = true, .started_ms = swath->asked_ms};
+    if (names_doomed_locked(&cache->names, first))
+        return 0; /* it may be bare */
+    if (strcmp(first->key, key.bytes) == 0 && !read_marker_locked(directory, first, &observed))
+        return 0;
+    observed_apply_locked(cache, directory->parent, directory->name, &observed, aftermath);
+    return 1;
+}

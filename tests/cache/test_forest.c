@@ -1,0 +1,617 @@
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/clock.h"
+#include "cache/core.h"
+#include "cache/forest.h"
+#include "tests/support/tree.h"
+
+static struct room_config listing_with(bool meta)
+{
+    return (struct room_config){.bucket = {.list_meta = meta}};
+}
+
+/* "p/d000/f0" ... */
+static void plant(struct room *room, int directories, int files)
+{
+    char key[64];
+
+    for (int i = 0; i < directories; i++)
+        for (int j = 0; j < files; j++) {
+            snprintf(key, sizeof key, "p/d%03d/f%d", i, j);
+            tree_put(room, key, "x", NULL);
+        }
+}
+
+static size_t lists(struct room *room)
+{
+    return memory_store_logged(room->bucket, STORE_LIST, NULL);
+}
+
+static size_t heads(struct room *room)
+{
+    return memory_store_logged(room->bucket, STORE_HEAD, NULL);
+}
+
+static void assert_directory(struct room *room, int number, const char *expected)
+{
+    char path[16];
+    snprintf(path, sizeof path, "d%03d", number);
+    assert_list(room, path, true, expected);
+}
+
+/* As find: all names of a directory, then those below it. */
+static void walk_from(struct room *room, int first, int directories, const char *expected)
+{
+    BUF_SCOPED list = BUF_INIT;
+
+    cr_assert_eq(tree_list(room, "", true, &list), 0);
+    for (int i = first; i < directories; i++)
+        assert_directory(room, i, expected);
+}
+
+/* ---- What it costs. ---- */
+
+Test(forest, a_walk_over_300_small_directories_costs_a_few_LISTs)
+{
+    struct room_config config = listing_with(true);
+    ROOM_SCOPED(room, &config);
+    clock_fake_begin(INT64_C(1700000000000000000));
+    plant(&room, 300, 5);
+    walk_from(&room, 0, 300, "f0 f1 f2 f3 f4 ");
+    cr_assert_leq(lists(&room), 7, "%zu", lists(&room));
+    cr_assert_leq(heads(&room), FOREST_MANY, "%zu", heads(&room));
+    size_t before = lists(&room);
+    struct entry entry;
+    cr_assert_eq(tree_lookup(&room, "d123/f5", &entry), -ENOENT);
+    cr_assert_eq(lists(&room), before, "a whole listing tells that there is no such name");
+    clock_fake_advance(1001);
+    walk_from(&room, 0, 300, "f0 f1 f2 f3 f4 ");
+    cr_assert_leq(lists(&room), before + 6, "the same again: %zu", lists(&room) - before);
+    clock_fake_end();
+}
+
+Test(forest, where_listings_tell_no_attributes_they_are_asked_for_as_ever)
+{
+    struct room_config config = listing_with(false);
+    ROOM_SCOPED(room, &config);
+    clock_fake_begin(INT64_C(1700000000000000000));
+    plant(&room, 100, 3);
+    walk_from(&room, 0, 100, "f0 f1 f2 ");
+    cr_assert_leq(lists(&room), 5, "%zu", lists(&room));
+    cr_assert_geq(heads(&room), 300);
+    cr_assert_leq(heads(&room), 300 + FOREST_MANY, "directories without a marker need none: %zu",
+                  heads(&room));
+    clock_fake_end();
+}
+
+Test(forest, who_looks_names_up_after_a_plain_listing_is_answered_too)
+{
+    struct room_config config = listing_with(true);
+    ROOM_SCOPED(room, &config);
+    struct attributes attributes;
+    BUF_SCOPED list = BUF_INIT;
+    char path[32];
+    clock_fake_begin(INT64_C(1700000000000000000));
+    plant(&room, 100, 3);
+    tree_put(&room, "p/d050/", "", "mode=16832", NULL);
+    cr_assert_eq(tree_list(&room, "", false, &list), 0);
+    for (int i = 0; i < 100; i++) {
+        snprintf(path, sizeof path, "d%03d", i);
+        cr_assert_eq(tree_stat(&room, path, &attributes), 0);
+        cr_assert_eq(attributes.mode, i == 50 ? 16832 : S_IFDIR | 0755);
+    }
+    cr_assert_leq(lists(&room), 4, "%zu", lists(&room));
+    cr_assert_eq(heads(&room), 0);
+    clock_fake_end();
+}
+
+Test(forest, nothing_is_asked_for_who_looks_at_one_directory)
+{
+    struct room_config config = listing_with(true);
+    ROOM_SCOPED(room, &config);
+    clock_fake_begin(INT64_C(1700000000000000000));
+    plant(&room, 3, 2);
+    for (int i = 0; i < 10; i++) {
+        assert_directory(&room, 1, "f0 f1 ");
+        clock_fake_advance(1001);
+    }
+    cr_assert_eq(memory_store_logged(room.bucket, STORE_LIST, "p/"), 0);
+    clock_fake_end();
+}
+
+Test(forest, of_large_directories_one_LIST_in_16_is_wasted_at_most)
+{
+    struct room_config config = listing_with(true);
+    config.bucket.page_max = 20;
+    config.memory_bytes = (size_t)256 << 20;
+    ROOM_SCOPED(room, &config);
+    BUF_SCOPED list = BUF_INIT;
+    char path[16];
+    clock_fake_begin(INT64_C(1700000000000000000));
+    plant(&room, 160, 25);
+    cr_assert_eq(tree_list(&room, "", true, &list), 0);
+    size_t before = lists(&room);
+    for (int i = 0; i < 160; i++) {
+        snprintf(path, sizeof path, "d%03d", i);
+        cr_assert_eq(tree_list(&room, path, false, &list), 0);
+    }
+    size_t wasted = lists(&room) - before - 320; /* of two pages each */
+    cr_assert_leq(wasted, 160 / 16, "%zu", wasted);
+    clock_fake_end();
+}
+
+Test(forest, a_walk_that_is_slow_asks_for_no_more_than_it_would_alone)
+{
+    struct room_config config = listing_with(true);
+    ROOM_SCOPED(room, &config);
+    clock_fake_begin(INT64_C(1700000000000000000));
+    plant(&room, 64, 3);
+    for (int i = 0; i < 64; i++) {
+        assert_directory(&room, i, "f0 f1 f2 ");
+        clock_fake_advance(700);
+    }
+    cr_assert_leq(lists(&room), 64 * 2 + 64 / 16, "%zu", lists(&room));
+    clock_fake_end();
+}
+
+/* ---- What it tells. ---- */
+
+Test(forest, names_are_what_LISTs_of_their_own_would_make_of_them)
+{
+    for (int meta = 0; meta < 2; meta++) {
+        struct room_config config = listing_with(meta);
+        ROOM_SCOPED(room, &config);
+        struct attributes attributes;
+        clock_fake_begin(INT64_C(1700000000000000000));
+        plant(&room, 8, 2);
+        tree_put(&room, "p/d002/", "", "mode=16832", NULL);
+        tree_put(&room, "p/d003/a", "file", NULL);
+        tree_put(&room, "p/d003/a/b", "x", NULL);
+        tree_put(&room, "p/d004//x", "x", NULL);
+        tree_put(&room, "p/d004/../x", "x", NULL);
+        tree_put(&room, "p/d005/e/", "", "mode=16832", NULL);
+        tree_put(&room, "p/d005/s", "there", "mode=41471", NULL);
+        tree_put(&room, "p/d006/x/y/z", "x", NULL);
+        assert_list(&room, "", true, "d000/ d001/ d002/ d003/ d004/ d005/ d006/ d007/ ");
+        assert_list(&room, "d000", true, "f0 f1 ");
+        size_t before = lists(&room);
+        assert_list(&room, "d001", true, "f0 f1 ");
+        assert_list(&room, "d002", true, "f0 f1 ");
+        assert_list(&room, "d003", true, "a/ f0 f1 ");
+        assert_list(&room, "d003/a", true, "b ");
+        assert_list(&room, "d004", true, "f0 f1 ");
+        assert_list(&room, "d005", true, "e/ f0 f1 s@ ");
+        assert_list(&room, "d005/e", true, "");
+        assert_list(&room, "d006", true, "f0 f1 x/ ");
+        assert_list(&room, "d006/x", true, "y/ ");
+        assert_list(&room, "d006/x/y", true, "z ");
+        cr_assert_eq(lists(&room), before);
+        cr_assert_eq(room.cache->names.hidden, 3);
+        cr_assert_eq(tree_stat(&room, "d002", &attributes), 0);
+        cr_assert_eq(attributes.mode, 16832);
+        cr_assert_eq(tree_stat(&room, "d005/e", &attributes), 0);
+        cr_assert_eq(attributes.mode, 16832);
+        clock_fake_end();
+    }
+}
+
+Test(forest, what_another_client_changes_is_seen_within_attr_ttl)
+{
+    struct room_config config = listing_with(true);
+    ROOM_SCOPED(room, &config);
+    clock_fake_begin(INT64_C(1700000000000000000));
+    plant(&room, 20, 2);
+    walk_from(&room, 0, 10, "f0 f1 ");
+    tree_put(&room, "p/d005/new", "x", NULL);
+    tree_put(&room, "p/d015/new", "x", NULL);
+    memory_store_remove(room.bucket, "p/d016/f0");
+    clock_fake_advance(1001);
+    assert_directory(&room, 5, "f0 f1 new ");
+    assert_directory(&room, 15, "f0 f1 new ");
+    assert_directory(&room, 16, "f1 ");
+    tree_put(&room, "p/d017/new", "x", NULL);
+    clock_fake_advance(400);
+    assert_directory(&room, 17, "f0 f1 "); /* as it was when d016 was asked for */
+    clock_fake_advance(601);
+    assert_directory(&room, 17, "f0 f1 new ");
+    clock_fake_end();
+}
+
+Test(forest, refresh_forgets_it)
+{
+    struct room_config config = listing_with(true);
+    ROOM_SCOPED(room, &config);
+    clock_fake_begin(INT64_C(1700000000000000000));
+    plant(&room, 20, 2);
+    walk_from(&room, 0, 10, "f0 f1 ");
+    tree_put(&room, "p/d015/new", "x", NULL);
+    assert_directory(&room, 14, "f0 f1 ");
+    cache_refresh(room.cache, "d015");
+    assert_directory(&room, 15, "f0 f1 new ");
+    clock_fake_end();
+}
+
+Test(forest, it_is_known_after_a_remount)
+{
+    struct room_config config = listing_with(true);
+    config.boot = "boot";
+    config.catalog = true;
+    ROOM_SCOPED(room, &config);
+    plant(&room, 50, 2);
+    walk_from(&room, 0, 50, "f0 f1 ");
+    room_close_cache(&room);
+    room_reopen(&room);
+    memory_store_fault(room.bucket, &(struct fault){.kind = FAULT_HANG});
+    walk_from(&room, 0, 50, "f0 f1 ");
+    memory_store_faults_end(room.bucket);
+    memory_store_unhang(room.bucket, 0, NULL);
+}
+
+Test(forest, a_failed_LIST_leaves_the_directory_to_its_own)
+{
+    struct room_config config = listing_with(true);
+    ROOM_SCOPED(room, &config);
+    BUF_SCOPED list = BUF_INIT;
+    clock_fake_begin(INT64_C(1700000000000000000));
+    plant(&room, 40, 2);
+    cr_assert_eq(tree_list(&room, "", false, &list), 0);
+    memory_store_fault(
+        room.bucket,
+        &(struct fault){.kind = FAULT_FAIL, .op = STORE_LIST, .key = "p/", .times = 1, .rc = -EACCES});
+    for (int i = 0; i < 40; i++)
+        assert_directory(&room, i, "f0 f1 ");
+    cr_assert_leq(memory_store_logged(room.bucket, STORE_LIST, "p/"), 4);
+    clock_fake_end();
+}
+
+/* ---- Against changes of our own. ---- */
+
+Test(forest, what_changed_here_since_it_was_asked_for_wins)
+{
+    struct room_config config = listing_with(true);
+    ROOM_SCOPED(room, &config);
+    clock_fake_begin(INT64_C(1700000000000000000));
+    plant(&room, 30, 2);
+    walk_from(&room, 0, 10, "f0 f1 ");
+    cr_assert_eq(tree_unlink(&room, "d011/f0"), 0);
+    cr_assert_eq(tree_write(&room, "d012/new", "x"), 0);
+    cr_assert_eq(tree_mkdir(&room, "d013/e"), 0);
+    cr_assert_eq(tree_unlink(&room, "d014/f0"), 0);
+    cr_assert_eq(tree_unlink(&room, "d014/f1"), 0);
+    cr_assert_eq(tree_rmdir(&room, "d014"), 0);
+    cr_assert_eq(tree_mkdir(&room, "d014"), 0);
+    cr_assert_eq(tree_rename(&room, "d015/f0", "d016/g", 0), 0);
+    assert_directory(&room, 11, "f1 ");
+    assert_directory(&room, 12, "f0 f1 new ");
+    assert_directory(&room, 13, "e/ f0 f1 ");
+    assert_directory(&room, 14, "");
+    assert_directory(&room, 15, "f1 ");
+    assert_directory(&room, 16, "f0 f1 g ");
+    assert_drained(&room);
+    assert_directory(&room, 11, "f1 ");
+    assert_directory(&room, 14, "");
+    cr_assert_eq(tree_rename(&room, "d020", "elsewhere", 0), 0);
+    cr_assert_eq(tree_rename(&room, "d021", "d020", 0), 0);
+    cr_assert_eq(tree_unlink(&room, "d020/f1"), 0);
+    assert_list(&room, "d020", true, "f0 ");
+    assert_list(&room, "elsewhere", true, "f0 f1 ");
+    clock_fake_end();
+}
+
+Test(forest, what_is_below_a_directory_that_moved_comes_from_where_it_was)
+{
+    struct room_config config = listing_with(true);
+    ROOM_SCOPED(room, &config);
+    clock_fake_begin(INT64_C(1700000000000000000));
+    plant(&room, 30, 2);
+    tree_put(&room, "p/d020/e/x", "x", NULL);
+    tree_put(&room, "p/d021/e/y", "x", NULL);
+    walk_from(&room, 0, 10, "f0 f1 ");
+    assert_list(&room, "d020", true, "e/ f0 f1 ");
+    assert_list(&room, "d021", true, "e/ f0 f1 ");
+    cr_assert_eq(tree_rename(&room, "d020", "elsewhere", 0), 0);
+    cr_assert_eq(tree_rename(&room, "d021", "d020", 0), 0);
+    assert_list(&room, "d020/e", true, "y ");
+    assert_list(&room, "elsewhere/e", true, "x ");
+    clock_fake_end();
+}
+
+Test(forest, what_is_below_a_directory_that_came_again_is_not_what_was)
+{
+    struct room_config config = listing_with(true);
+    config.negative_ttl_ms = 1;
+    ROOM_SCOPED(room, &config);
+    clock_fake_begin(INT64_C(1700000000000000000));
+    plant(&room, 30, 2);
+    tree_put(&room, "p/e/e/g/x", "x", NULL);
+    walk_from(&room, 0, 10, "f0 f1 ");
+    assert_list(&room, "e", true, "e/ ");
+    memory_store_remove(room.bucket, "p/e/e/g/x");
+    cr_assert_eq(tree_rmdir(&room, "e/e"), 0);
+    cr_assert_eq(tree_rmdir(&room, "e"), 0);
+    assert_drained(&room);
+    tree_put(&room, "p/e/e/g/y", "x", NULL);
+    clock_fake_advance(2);
+    assert_list(&room, "e/e/g", true, "y ");
+    clock_fake_end();
+}
+
+struct walker {
+    struct room room; /* with a waiter of its own */
+    int first, end;
+    pthread_t thread;
+    bool right;
+};
+
+static void *walk_thread(void *context)
+{
+    struct walker *walker = context;
+    char path[16];
+
+    waiter_init(&walker->room.waiter);
+    walker->right = true;
+    for (int i = walker->first; i < walker->end; i++) {
+        BUF_SCOPED list = BUF_INIT;
+        snprintf(path, sizeof path, "d%03d", i);
+        walker->right = tree_list(&walker->room, path, true, &list) == 0 &&
+                        strcmp(list.bytes, "f0 f1 f2 ") == 0 && walker->right;
+    }
+    waiter_release(&walker->room.waiter);
+    return NULL;
+}
+
+static void start_walker(struct walker *walker, struct room *room, int first, int end)
+{
+    *walker = (struct walker){.room = *room, .first = first, .end = end};
+    pthread_create(&walker->thread, NULL, walk_thread, walker);
+}
+
+Test(forest, several_who_walk_at_once_all_see_what_is_there)
+{
+    struct room_config config = listing_with(true);
+    ROOM_SCOPED(room, &config);
+    struct walker walkers[8];
+    BUF_SCOPED list = BUF_INIT;
+    plant(&room, 400, 3);
+    cr_assert_eq(tree_list(&room, "", false, &list), 0);
+    for (int i = 0; i < 8; i++)
+        start_walker(&walkers[i], &room, i * 50, i * 50 + 50);
+    for (int i = 0; i < 8; i++) {
+        pthread_join(walkers[i].thread, NULL);
+        cr_assert(walkers[i].right);
+    }
+    cr_assert_leq(lists(&room), 200, "%zu", lists(&room));
+}
+
+Test(forest, what_changes_here_while_it_is_on_its_way_wins)
+{
+    struct room_config config = listing_with(true);
+    ROOM_SCOPED(room, &config);
+    struct walker walker;
+    BUF_SCOPED list = BUF_INIT;
+    clock_fake_begin(INT64_C(1700000000000000000));
+    plant(&room, 30, 3);
+    cr_assert_eq(tree_list(&room, "", true, &list), 0);
+    clock_fake_advance(600); /* the markers are known, and the rest of what told them is of no use */
+    memory_store_fault(room.bucket, &(struct fault){.kind = FAULT_HANG_REPLY, .op = STORE_LIST, .key = "p/"});
+    start_walker(&walker, &room, 1, 2);
+    cr_assert(memory_store_await(room.bucket, STORE_LIST, "p/", 1));
+    cr_assert(memory_store_settle(room.bucket)); /* it happened; its answer is on its way */
+    cr_assert_eq(tree_unlink(&room, "d020/f0"), 0);
+    memory_store_faults_end(room.bucket);
+    memory_store_unhang(room.bucket, 0, NULL);
+    pthread_join(walker.thread, NULL);
+    cr_assert(walker.right);
+    size_t before = lists(&room);
+    assert_directory(&room, 3, "f0 f1 f2 ");
+    cr_assert_eq(lists(&room), before, "the rest of it is of use");
+    assert_directory(&room, 20, "f1 f2 ");
+    clock_fake_end();
+}
+
+/* ---- A tree that changes at random, walked all the time. ---- */
+
+#define PATHS_MAX 400
+
+struct shadow {
+    struct room *room;
+    char *paths[PATHS_MAX]; /* "a/b", directories "a/b/" */
+    size_t count;
+    unsigned seed;
+};
+
+static unsigned pick(struct shadow *shadow, unsigned limit)
+{
+    shadow->seed = shadow->seed * 1103515245 + 12345;
+    return (shadow->seed >> 16) % limit;
+}
+
+static bool shadow_has(const struct shadow *shadow, const char *path, bool folder)
+{
+    size_t length = strlen(path);
+    for (size_t i = 0; i < shadow->count; i++)
+        if (strncmp(shadow->paths[i], path, length) == 0 &&
+            strcmp(shadow->paths[i] + length, folder ? "/" : "") == 0)
+            return true;
+    return false;
+}
+
+static void shadow_drop(struct shadow *shadow, size_t at)
+{
+    free(shadow->paths[at]);
+    shadow->paths[at] = shadow->paths[--shadow->count];
+}
+
+/* "" or "a/" of one that is there. */
+static const char *pick_directory(struct shadow *shadow)
+{
+    for (int tries = 0; shadow->count && tries < 50; tries++) {
+        const char *path = shadow->paths[pick(shadow, (unsigned)shadow->count)];
+        if (path[strlen(path) - 1] == '/')
+            return path;
+    }
+    return "";
+}
+
+static bool is_empty(const struct shadow *shadow, const char *directory)
+{
+    for (size_t i = 0; i < shadow->count; i++)
+        if (strncmp(shadow->paths[i], directory, strlen(directory)) == 0 &&
+            strcmp(shadow->paths[i], directory) != 0)
+            return false;
+    return true;
+}
+
+static char *without_slash(const char *path)
+{
+    return xstrndup(path, strlen(path) - (path[strlen(path) - 1] == '/'));
+}
+
+static void make_one(struct shadow *shadow)
+{
+    bool folder = pick(shadow, 3) == 0;
+    STRING_SCOPED *path =
+        xprintf("%s%c%u", pick_directory(shadow), folder ? 'd' : 'f', pick(shadow, folder ? 12 : 6));
+
+    if (shadow->count == PATHS_MAX || shadow_has(shadow, path, folder) || strlen(path) > 12)
+        return;
+    cr_assert_eq(folder ? tree_mkdir(shadow->room, path) : tree_write(shadow->room, path, "x"), 0, "%s",
+                 path);
+    shadow->paths[shadow->count++] = xprintf("%s%s", path, folder ? "/" : "");
+}
+
+static void remove_one(struct shadow *shadow)
+{
+    size_t at = shadow->count ? pick(shadow, (unsigned)shadow->count) : 0;
+
+    if (!shadow->count || !is_empty(shadow, shadow->paths[at]))
+        return;
+    STRING_SCOPED *path = without_slash(shadow->paths[at]);
+    bool folder = strcmp(path, shadow->paths[at]) != 0;
+    int rc = folder ? tree_rmdir(shadow->room, path) : tree_unlink(shadow->room, path);
+    cr_assert_eq(rc, 0, "%s: %d", shadow->paths[at], rc);
+    shadow_drop(shadow, at);
+}
+
+static void rename_one(struct shadow *shadow)
+{
+    size_t at = shadow->count ? pick(shadow, (unsigned)shadow->count) : 0;
+
+    if (!shadow->count)
+        return;
+    STRING_SCOPED *from = xstrdup(shadow->paths[at]), *bare = without_slash(from);
+    bool folder = strcmp(from, bare) != 0;
+    STRING_SCOPED *to =
+        xprintf("%s%c%u", pick_directory(shadow), folder ? 'd' : 'f', pick(shadow, folder ? 12 : 6));
+    if (shadow_has(shadow, to, folder) || strncmp(to, from, strlen(from)) == 0 || strlen(to) > 9)
+        return;
+    cr_assert_eq(tree_rename(shadow->room, bare, to, 0), 0, "%s %s", bare, to);
+    for (size_t i = 0; i < shadow->count; i++)
+        if (strcmp(shadow->paths[i], from) == 0 ||
+            (folder && strncmp(shadow->paths[i], from, strlen(from)) == 0)) {
+            char *moved = xprintf("%s%s", to, shadow->paths[i] + strlen(bare));
+            free(shadow->paths[i]);
+            shadow->paths[i] = moved;
+        }
+}
+
+/* No directory is listed behind: by this clock that may take long, and is believed three times as long. */
+static bool is_quiet_locked(struct inode *directory)
+{
+    bool quiet = !directory->refreshing;
+    list_for_each (at, &directory->children)
+        quiet = quiet && is_quiet_locked(container_of(at, struct inode, sibling));
+    return quiet;
+}
+
+static bool is_quiet(void *context)
+{
+    struct room *room = context;
+    LOCK_SCOPED(&room->cache->names.lock);
+    return is_quiet_locked(room->root);
+}
+
+/* Another client, which has been heard of after attr_ttl. */
+static void put_one(struct shadow *shadow)
+{
+    STRING_SCOPED *path = xprintf("%sx%u", pick_directory(shadow), pick(shadow, 4));
+    STRING_SCOPED *key = xprintf("p/%s", path);
+
+    if (shadow->count == PATHS_MAX || shadow_has(shadow, path, false))
+        return;
+    cr_assert(room_await(is_quiet, shadow->room));
+    assert_drained(shadow->room); /* else a directory may be on its way to another name */
+    memory_store_put_text(shadow->room->bucket, key, "x");
+    shadow->paths[shadow->count++] = xstrdup(path);
+    clock_fake_advance(1001);
+}
+
+static void walk_below(struct shadow *shadow, const char *directory)
+{
+    STRING_SCOPED *bare = *directory ? without_slash(directory) : xstrdup("");
+    BUF_SCOPED list = BUF_INIT;
+    size_t expected = 0, found = 0;
+
+    cr_assert_eq(tree_list(shadow->room, bare, pick(shadow, 2), &list), 0, "%s", directory);
+    for (size_t i = 0; i < shadow->count; i++) {
+        if (strncmp(shadow->paths[i], directory, strlen(directory)) != 0)
+            continue;
+        const char *rest = shadow->paths[i] + strlen(directory), *slash = strchr(rest, '/');
+        expected += *rest && (!slash || !slash[1]);
+    }
+    for (char *name = list.bytes, *next; *name; name = next) {
+        next = name + strcspn(name, " ") + 1;
+        next[-1] = '\0';
+        name[strcspn(name, "?")] = '\0';
+        STRING_SCOPED *path = xprintf("%s%s", directory, name);
+        STRING_SCOPED *plain = without_slash(path);
+        bool folder = strcmp(path, plain) != 0;
+        cr_assert(shadow_has(shadow, plain, folder), "%s is not there", path);
+        found++;
+        if (folder)
+            walk_below(shadow, path);
+    }
+    cr_assert_eq(found, expected, "in %s: %zu of %zu", directory, found, expected);
+}
+
+static void change_and_walk(struct room *room, unsigned seed)
+{
+    struct shadow shadow = {.room = room, .seed = seed};
+    void (*const changes[])(struct shadow *) = {make_one,   make_one,   make_one,
+                                                remove_one, rename_one, put_one};
+
+    clock_fake_begin(INT64_C(1700000000000000000));
+    for (int i = 0; i < 60; i++)
+        make_one(&shadow);
+    for (int round = 0; round < 60; round++) {
+        walk_below(&shadow, "");
+        for (unsigned some = pick(&shadow, 4); some-- > 0;)
+            changes[pick(&shadow, 6)](&shadow);
+        if (pick(&shadow, 4) == 0)
+            assert_drained(room);
+        cr_assert(room_await(is_quiet, room));
+        clock_fake_advance(pick(&shadow, 3) ? pick(&shadow, 300) : 900);
+    }
+    clock_fake_end();
+    while (shadow.count)
+        shadow_drop(&shadow, 0);
+}
+
+Test(forest, whatever_changes_here_each_walk_shows_the_tree_as_it_is)
+{
+    for (unsigned seed = 1; seed <= 12; seed++) {
+        struct room_config config = listing_with(seed & 1);
+        config.durability = seed & 2 ? DURABILITY_WRITEBACK : DURABILITY_SYNC;
+        config.catalog = seed & 4;
+        config.boot = "boot";
+        ROOM_SCOPED(room, &config);
+        change_and_walk(&room, seed);
+    }
+}
