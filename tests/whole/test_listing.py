@@ -6,6 +6,7 @@ import pathlib
 import random
 import sys
 import threading
+import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 import harness  # noqa: E402
@@ -54,6 +55,15 @@ class Stream:
         LIBC.closedir(self.stream)
 
 
+def in_threads(count, items, do):
+    threads = [threading.Thread(target=lambda share: [do(item) for item in share], args=(items[i::count],))
+               for i in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
 class TestListing(harness.Workshop):
     def fill(self, known):
         """A directory of COUNT objects; known: of files made here, not all of which have gone up."""
@@ -65,19 +75,10 @@ class TestListing(harness.Workshop):
             for name in names:
                 (self.place / "d" / name).write_bytes(b"")
         else:
-            self.in_threads(8, names, lambda name: self.s3.put(self.bucket, self.key(f"d/{name}"), b""))
+            in_threads(8, names, lambda name: self.s3.put(self.bucket, self.key(f"d/{name}"), b""))
             mount.umount("--wait")
             self.place = self.mount(durability=None).place
         self.names = set(names)
-
-    @staticmethod
-    def in_threads(count, items, do):
-        threads = [threading.Thread(target=lambda share: [do(item) for item in share], args=(items[i::count],))
-                   for i in range(count)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
 
     def check(self, seen, may=()):
         self.assertEqual(len(seen), len(set(seen)), "an entry came twice")
@@ -180,6 +181,62 @@ class TestListing(harness.Workshop):
         stream.rewind()
         self.assertEqual(sorted(stream.rest()), [".", "..", "new"])
         stream.close()
+
+
+class TestWalk(harness.Workshop):
+    """A tree of many small directories: one LIST answers for many of them."""
+
+    def fill(self):
+        self.names = {f"t/d{i:03}/{name}" for i in range(300) for name in ("f0", "f1")}
+        self.names |= {f"t/d{i:03}/e/deep" for i in range(0, 300, 3)} | {"t/d007.x", "t/d007-x/f"}
+        in_threads(8, sorted(self.names), lambda name: self.s3.put(self.bucket, self.key(name), name.encode()))
+        self.s3.put(self.bucket, self.key("t/d011/"), b"", {"x-amz-meta-mode": "16832"})
+
+    def walk(self, place):
+        found = set()
+        for path, _, files in os.walk(place):
+            for name in files:
+                whole = os.path.join(path, name)
+                self.assertEqual(os.stat(whole).st_size, len(os.path.relpath(whole, place)), whole)
+                found.add(os.path.relpath(whole, place))
+        return found
+
+    def test_it_costs_a_few_lists_and_shows_what_was_put(self):
+        self.fill()
+        mount = self.mount(durability=None, attr_ttl=60)
+        before = mount.status()
+        self.assertEqual(self.walk(mount.place), self.names)
+        after = mount.status()
+        self.assertLessEqual(after["lists"] - before["lists"], 12, "of 402 directories")
+        self.assertLessEqual(after["heads"] - before["heads"], 24, "of 402 directories")
+        self.assertEqual((mount.place / "t/d011").stat().st_mode, 0o40700)
+
+    def test_what_another_client_changes_is_seen_within_attr_ttl(self):
+        self.fill()
+        mount = self.mount(durability=None)
+        self.assertEqual(self.walk(mount.place), self.names)
+        self.s3.put(self.bucket, self.key("t/d123/new"), b"t/d123/new")
+        self.s3.delete(self.bucket, self.key("t/d124/f0"))
+        time.sleep(1.1)
+        self.assertEqual(self.walk(mount.place), self.names - {"t/d124/f0"} | {"t/d123/new"})
+
+    def test_what_changes_here_meanwhile_is_seen_at_once(self):
+        self.fill()
+        mount, chance = self.mount(durability=None), random.Random(3)
+        for _ in range(6):
+            walker = threading.Thread(target=self.walk, args=(mount.place,))
+            walker.start()
+            for _ in range(20):
+                old = chance.choice(sorted(name for name in self.names if "/f" in name))
+                new = f"t/d{chance.randrange(300):03}/n{chance.randrange(1 << 30)}"
+                (mount.place / new).write_bytes(new.encode())
+                os.unlink(mount.place / old)
+                self.names = self.names - {old} | {new}
+                self.assertIn(os.path.basename(new), os.listdir((mount.place / new).parent))
+                if (mount.place / old).parent.exists():
+                    self.assertNotIn(os.path.basename(old), os.listdir((mount.place / old).parent))
+            walker.join()
+            self.assertEqual(self.walk(mount.place), self.names)
 
 
 if __name__ == "__main__":
