@@ -9,6 +9,9 @@
  *      looked at first, and an earlier  directory->warm_ms   what the catalog knows is an answer for who looks (LOOKUP_WARM), while
  *      mount had listed it whole                             the directory is listed behind; who opens or changes asks the server
  *
+ * Names of a directory that was not listed whole are asked for, whatever is noted of them: facts of single names carry no generation, so
+ * that one from before a kill, of which the catalog had not heard that it went, would come back.
+ *
  * The overlay is never noted: what is unsent stands in the journal. A directory that moves, or goes, takes what is noted below it away.
  *
  * Threads: `_locked` with the lock of names held; those that read the catalog drop it meanwhile.
