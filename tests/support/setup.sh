@@ -1,9 +1,10 @@
-# What ./try, ./test and bench/run need on a fresh Debian or Ubuntu machine: packages and MinIO. Sourced by bash.
+# What ./try, ./test and bench/run need on a fresh Debian or Ubuntu machine: packages, MinIO, and a Python for tests. Sourced by bash.
 #
 # setup_packages NAME...   installs by apt those that are missing
 # setup_build PRESET [TARGET...]   configures and builds build/PRESET
 # setup_clang              installs clang and its sanitizers
 # setup_minio              sets SKYVOL_MINIO to a MinIO server, building it once where there is none
+# setup_python             sets SKYVOL_PYTHON to a Python with numpy and duckdb, taken once from PyPI where there is none
 
 setup_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 setup_cache=${XDG_CACHE_HOME:-$HOME/.cache}/skyvol
@@ -11,7 +12,8 @@ setup_minio_version=v0.0.0-20260212201848-7aac2a2c5b7c
 
 setup_build_packages=(gcc g++ cmake ninja-build pkg-config libfuse3-dev fuse3 libcurl4-openssl-dev libssl-dev
     libxml2-dev libjansson-dev libsystemd-dev uthash-dev liblmdb-dev libtomlplusplus-dev ca-certificates)
-setup_test_packages=(libcriterion-dev python3 git s3fs attr acl rsync libasan8 libubsan1 libtsan2)
+setup_test_packages=(libcriterion-dev python3 python3-venv git s3fs rclone attr acl rsync make vim-tiny libasan8 libubsan1 libtsan2)
+setup_python_packages=(numpy==2.2.6 duckdb==1.3.2)
 
 setup_say() {
     printf '%s\n' "$*" >&2
@@ -125,4 +127,16 @@ setup_minio() {
         env GOBIN="$kept/new" "$go" install "github.com/minio/minio@$setup_minio_version" || { tail -n 20 "$log" >&2; setup_fail "MinIO could not be built; see $log"; }
     mv "$kept/new/minio" "$kept/minio"
     rmdir "$kept/new"
+}
+
+# DuckDB is no package of Debian's: both in a virtual environment beside MinIO.
+setup_python() {
+    local kept=$setup_cache/python
+    [ -n "${SKYVOL_PYTHON:-}" ] || SKYVOL_PYTHON=$kept/bin/python
+    export SKYVOL_PYTHON
+    ! "$SKYVOL_PYTHON" -c 'import numpy, duckdb' 2>/dev/null || return 0
+    [ "$SKYVOL_PYTHON" = "$kept/bin/python" ] || setup_fail "SKYVOL_PYTHON=$SKYVOL_PYTHON has no numpy and duckdb"
+    setup_say "Taking numpy and duckdb from PyPI into $kept, once"
+    python3 -m venv "$kept" && "$kept/bin/pip" install -q "${setup_python_packages[@]}" >&2 ||
+        setup_fail "numpy and duckdb could not be installed from PyPI; name a Python that has them in SKYVOL_PYTHON"
 }
