@@ -108,6 +108,8 @@ struct inode {
     bool moving;       /* directories: a rename or rmdir is at work: all below wait at names->turn */
     int misses;        /* directories: lookups that had to ask since misses_ms */
     int64_t misses_ms;
+    int listed_pages; /* directories: pages of the last listing that saw all */
+    int looks;        /* ... and questions that made it worth while to list a large one anew */
     uint64_t
         forgotten;  /* directories: children that were forgotten: what was listed is not complete any more */
     size_t charged; /* bytes of SHARE_NAMES; 0: not charged yet */

@@ -46,6 +46,7 @@ struct listing {
     bool recalled; /* it came from memory or the catalog */
     bool looked;   /* ... and those who list there look names up as well */
     int64_t started_ms, started_wall_ns;
+    int pages;
     int64_t waited_ms;        /* for its pages */
     int64_t answered_ms;      /* the last of them */
     uint64_t forgotten;       /* directory->forgotten at the start */
@@ -115,6 +116,7 @@ static void clear_snapshot(struct listing *listing)
     listing->count = 0;
     page_place_release(&listing->place);
     listing->begun = listing->complete = listing->given = listing->recalled = false;
+    listing->pages = 0;
     listing->waited_ms = listing->answered_ms = 0;
     listing->all_known = true;
 }
@@ -244,7 +246,8 @@ static void end_listing_locked(struct listing *listing)
     if (directory->listed_ms < listing->started_ms)
         directory->listed_ms = listing->started_ms;
     directory->listing_ms = listing->waited_ms;
-    directory->misses = 0;
+    directory->listed_pages = listing->pages;
+    directory->misses = directory->looks = 0;
 }
 
 /* Its page was told by what somebody else asked for, before. */
@@ -302,6 +305,7 @@ static int grow(struct listing *listing, struct waiter *waiter)
     if (page.doubtful)
         listing->all_known = false;
     if (rc == 0) {
+        listing->pages++;
         take_page(listing, &page);
         if (page.last)
             end_listing_locked(listing);
@@ -487,7 +491,9 @@ static bool fill_known(struct listing *listing, struct listing_entry *entry, str
         return false;
     if (!attributes_known(inode))
         return false;
-    lookup_fill_locked(inode, &listed->entry);
+    /* What the kernel is told of it holds on to: where memory has no room for that name, it gets the name alone. */
+    if (names_used_locked(inode))
+        lookup_fill_locked(inode, &listed->entry);
     listed->type = entry->type = inode->type;
     listed->number = entry->number = inode->number;
     return true;

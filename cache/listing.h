@@ -13,6 +13,8 @@
  * for its first LISTING_FULL names only, unless somebody looked names up in that directory within LISTING_LOOKED_MS: who wants
  * names alone (ls, glob) gets them at the speed of the catalog, who stats them all asks for each once, and the next time not.
  *
+ * Where memory has no room for more names (SHARE_NAMES), the rest comes as names alone: the kernel would hold on to each.
+ *
  * Bounds: a snapshot costs about 40 bytes a name, until release, outside the budget.
  * Threads: cache_list on one listing by one thread at a time, others wait; no lock is held across the network.
  */

@@ -291,6 +291,20 @@ struct refresh { /* of a directory's listing, behind */
     struct inode *directory; /* a reference */
 };
 
+static bool is_large(const struct inode *directory)
+{
+    return directory->listed_pages > LOOKUP_LARGE;
+}
+
+/* Of a large directory: one more question in it; true: as many were asked as its listing took pages, since it was begun last. */
+static bool large_is_worth_it_locked(struct inode *directory)
+{
+    if (++directory->looks <= directory->listed_pages)
+        return false;
+    directory->looks = 0;
+    return true;
+}
+
 /* As many pages as what is known to stand there takes, and some more. */
 static int count_pages(const struct inode *directory)
 {
@@ -298,6 +312,14 @@ static int count_pages(const struct inode *directory)
         return LOOKUP_LARGE;
     size_t pages = LOOKUP_PAGES + directory->child_count * 3 / 2 / STORE_LIST_MAX;
     return pages < LOOKUP_LARGE ? (int)pages : LOOKUP_LARGE;
+}
+
+/* Behind, nobody waits for them: one that was listed whole can be so again. */
+static int count_pages_behind(const struct inode *directory)
+{
+    if (directory->warm_ms)
+        return INT_MAX;
+    return is_large(directory) ? directory->listed_pages * 3 / 2 : count_pages(directory);
 }
 
 static void run_refresh(struct job *job)
@@ -315,7 +337,7 @@ static void run_refresh(struct job *job)
         list_append(&names->refreshes, &refresh->link);
         if (!atomic_load(&cache->stopping) &&
             asking_take_one_locked(names, directory, "", &waiter, &asking) == 0) {
-            int pages = directory->warm_ms ? INT_MAX : count_pages(directory);
+            int pages = count_pages_behind(directory);
             lock_drop(&names->lock);
             listing_look(cache, directory, pages, &waiter);
             lock_take(&names->lock);
@@ -373,7 +395,8 @@ bool lookup_denies_locked(const struct inode *directory, int64_t asked_ms, enum 
 static void keep_fresh_locked(struct inode *directory, int64_t now_ms)
 {
     int64_t ttl_ms = stretch_ms(directory->cache->config.negative_ttl_ms, directory->listing_ms);
-    if (now_ms - directory->listed_ms > ttl_ms / 2)
+    bool is_late = now_ms - directory->listed_ms > ttl_ms / 2;
+    if (is_late && (!is_large(directory) || large_is_worth_it_locked(directory)))
         lookup_refresh_locked(directory);
 }
 
@@ -418,7 +441,12 @@ static bool many_misses_locked(struct inode *parent)
 {
     int64_t now_ms = clock_ms(), ttl_ms = parent->cache->config.negative_ttl_ms;
 
-    if (parent->misses < 0) { /* large */
+    if (is_large(parent)) {
+        if (large_is_worth_it_locked(parent) && ttl_ms > 0)
+            lookup_refresh_locked(parent);
+        return false;
+    }
+    if (parent->misses < 0) { /* more pages than anybody shall wait for */
         parent->misses++;
         return false;
     }

@@ -5,6 +5,7 @@
  *      a directory known LIST "p/a/"; if it is empty, HEAD "p/a"; one whose marker nobody has seen, beside others: forest.h
  *      LOOKUP_MISSES in one directory within attr_ttl: its listing (at most LOOKUP_PAGES, and what is known to stand in it)
  *                        answers for all names at once
+ *      a larger one      name by name; where it was listed whole, its listing behind when as many were asked as that took pages
  *      a whole listing that is about to expire, and was asked: listed anew behind, so that who makes many files waits for none
  *
  * Before the server is asked, the catalog is (recall.h). Of a directory that an earlier mount knew, and that is being listed behind, what
@@ -26,7 +27,7 @@ enum lookup_trust { LOOKUP_FRESH, LOOKUP_WARM };
 #define LOOKUP_PAGES          2
 #define LOOKUP_STRETCH_MS_MAX 60000 /* of a listing's time */
 #define LOOKUP_STRETCH        3
-#define LOOKUP_LARGE          64 /* pages: a larger directory is asked name by name */
+#define LOOKUP_LARGE          64 /* pages: nobody waits for more */
 
 /* Asks the server, whatever is known. The caller holds the marker of the name and no lock. 0 with a reference, -ENOENT ... */
 int lookup_ask(struct cache *cache, struct inode *parent, const char *name, struct waiter *waiter,

@@ -432,13 +432,14 @@ void names_set_target_locked(struct inode *inode, const char *target)
         inode->charged += cost; /* until it is forgotten: memory is not given back under a lock */
 }
 
-void names_used_locked(struct inode *inode)
+bool names_used_locked(struct inode *inode)
 {
     if (!inode->parent)
-        return;
-    charge_locked(inode); /* where there was no room when it was made */
+        return true;
+    bool has_room = charge_locked(inode); /* where there was none when it was made */
     list_remove(&inode->idle);
     list_append(&inode->cache->names.idle, &inode->idle);
+    return has_room;
 }
 
 struct inode *names_make_locked(struct cache *cache, struct inode *parent, const char *name, uint32_t type,

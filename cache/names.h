@@ -130,8 +130,9 @@ bool names_below_locked(const struct inode *inode,
                         const struct inode *directory); /* or the directory itself */
 /* A symlink's target is this from here on, NULL: what the bucket has; its memory is charged with the name's. Both locks. */
 void names_set_target_locked(struct inode *inode, const char *target);
-/* The inode was used: it will be forgotten later than others. */
-void names_used_locked(struct inode *inode);
+/* The inode was used: it will be forgotten later than others. False: the share of names has no room for it, so nobody should be told
+ * of it who holds on to it (names_make_locked still makes it: what waits for it goes on). */
+bool names_used_locked(struct inode *inode);
 void names_watch_locked(struct names *names, struct names_watch *watch, const struct inode *parent,
                         const char *only);
 /* ... all that is below; only whether anything changed is told: watch->all. */

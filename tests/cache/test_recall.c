@@ -259,6 +259,84 @@ Test(recall, names_that_were_forgotten_for_want_of_room_are_answered_without_a_r
     clock_fake_end();
 }
 
+/* As the kernel does: it holds on to what it was told of. */
+struct holder {
+    struct inode *held[MANY];
+    size_t count, names;
+};
+
+static bool hold_listed(void *context, struct listed *listed)
+{
+    struct holder *holder = context;
+    if (strchr(listed->name, 'f')) {
+        cr_assert_eq(listed->type, S_IFREG);
+        cr_assert_neq(listed->number, 0);
+        holder->names++;
+    }
+    if (listed->entry.inode)
+        holder->held[holder->count++] = listed->entry.inode;
+    return true;
+}
+
+Test(recall, who_holds_on_to_what_is_listed_is_told_of_no_more_than_there_is_room_for)
+{
+    struct room_config config = {.bucket = {.list_meta = true, .page_max = 100},
+                                 .boot = BOOT,
+                                 .catalog = true,
+                                 .memory_bytes = (size_t)4 << 20};
+    ROOM_SCOPED(room, &config);
+    struct holder holder = {0};
+    struct listing *listing;
+    struct entry many;
+    put_many(&room);
+    cr_assert_eq(tree_lookup(&room, "many", &many), 0);
+    cr_assert_eq(cache_list_open(room.cache, many.inode, &listing), 0);
+    cr_assert_eq(cache_list(room.cache, &room.waiter, listing, 0, true, hold_listed, &holder), 0);
+    cache_list_release(listing);
+    cr_assert_eq(holder.names, MANY);
+    cr_assert_gt(holder.count, 100);
+    cr_assert_lt(holder.count, 1000, "%zu inodes are held", holder.count);
+    cr_assert_lt(room.cache->names.count, 1000, "%zu names are held", room.cache->names.count);
+    for (size_t i = 0; i < holder.count; i++)
+        inode_unref(holder.held[i]);
+    inode_unref(many.inode);
+}
+
+static void look_at_many(struct room *room, int from, int until)
+{
+    char path[32];
+    struct attributes attributes;
+    for (int i = from; i < until; i++) {
+        snprintf(path, sizeof path, "many/f%05d", i);
+        cr_assert_eq(tree_stat(room, path, &attributes), 0, "%s", path);
+    }
+}
+
+Test(recall, a_large_directory_is_listed_anew_behind_when_asking_for_its_names_has_cost_as_much)
+{
+    enum { PAGE = 20, PAGES = MANY / PAGE };
+    struct room_config config = {
+        .bucket = {.list_meta = true, .page_max = PAGE}, .boot = BOOT, .catalog = true};
+    ROOM_SCOPED(room, &config);
+    cr_assert_gt(PAGES, LOOKUP_LARGE);
+    clock_fake_begin(INT64_C(1700000000000000000));
+    put_many(&room);
+    BUF_SCOPED list = BUF_INIT;
+    cr_assert_eq(tree_list(&room, "many", false, &list), 0);
+    clock_fake_advance(1001);
+    memory_store_log_clear(room.bucket);
+    look_at_many(&room, 0, PAGES);
+    cr_assert_eq(memory_store_logged(room.bucket, STORE_HEAD, NULL), PAGES, "one by one");
+    look_at_many(&room, PAGES, PAGES + 1);
+    cr_assert(room_await(is_cold, &room));
+    cr_assert_eq(memory_store_logged(room.bucket, STORE_LIST, "p/many/"), PAGES + 1,
+                 "one was of the lookup of many");
+    memory_store_log_clear(room.bucket);
+    look_at_many(&room, 0, MANY);
+    cr_assert_eq(memory_store_log_count(room.bucket), 0);
+    clock_fake_end();
+}
+
 Test(recall, what_is_made_and_removed_among_forgotten_names_is_seen_so)
 {
     struct room_config config = {
