@@ -23,6 +23,7 @@ Control: JSON under /_control/ on the same port, without signature (GET .../NAME
         hang           nothing happens until POST release {"id": n} (all without id)
         hang_reply     it happens, the answer comes at release
   POST unfault {"id": n}      POST forget_uploads      POST put {"key", "text" or "base64", "meta", "headers"}: a foreign write
+  POST fill {"prefix", "count", "text", "meta"}: so many keys, prefix00000000 and on, all of one object
   POST delete {"key"}         POST skew {"seconds"}    POST keys {"access_key", "secret_key", "session_token", "expired"}
   POST abilities {name: false}: checksums (400), delete_many (501), part_copy (501), conditions and
         delete_conditions (false: not honoured), list_metadata, unequal_parts, list (403: keys without ListBucket)
@@ -596,6 +597,10 @@ class Service:
         obj = self.bucket.put(wanted["key"].encode("utf-8", "surrogateescape"), body, wanted.get("meta", {}),
                               wanted.get("headers", {}))
         return {"etag": obj.etag}
+
+    def control_fill(self, wanted):
+        return {"etag": self.bucket.fill([f"{wanted['prefix']}{number:08}".encode() for number in range(wanted["count"])],
+                                         wanted.get("text", "").encode(), wanted.get("meta", {})).etag}
 
     def control_delete(self, wanted):
         self.bucket.delete(wanted["key"].encode("utf-8", "surrogateescape"))

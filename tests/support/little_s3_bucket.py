@@ -57,6 +57,13 @@ class Bucket:
     def put(self, key, body, meta, headers, etag=None, modified_s=None):
         return self.set(key, Object(body, meta, headers, self.clock() if modified_s is None else modified_s, etag))
 
+    def fill(self, keys, body, meta):
+        """Many keys of one object, at once."""
+        obj = Object(body, meta, {}, self.clock())
+        self.objects |= dict.fromkeys(keys, obj)
+        self.keys = sorted(self.objects)
+        return obj
+
     def delete(self, key):
         if self.objects.pop(key, None) is not None:
             del self.keys[bisect.bisect_left(self.keys, key)]
