@@ -142,7 +142,7 @@ static int remove_behind(struct change *change, struct inode *inode)
             names_set_absent_locked(names, change->parent, change->name, clock_ms());
         marker_bump_locked(change->parent);
     }
-    uploader_poke(inode); /* its upload ends */
+    uploader_end(inode);
     if (conflict)
         spare_foreign(change);
     return 0;

@@ -75,6 +75,8 @@ void uploader_note_dirty_locked(struct inode *inode);
 bool uploader_lists(struct uploader *uploader, const struct inode *inode);
 /* Something that decides about uploads changed: orphan, opens, holds, dirty. */
 void uploader_poke(struct inode *inode);
+/* It has lost its name, so its upload ends. The thread sleeps on where it has nothing in hand of it: rm -r would wake it for each file. */
+void uploader_end(struct inode *inode);
 /* Publish what is wanted, behind, when nobody has it open for writing: what a writer is in the middle of is not shown. */
 void uploader_publish(struct inode *inode);
 /* The same also in the middle. */

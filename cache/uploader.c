@@ -58,6 +58,20 @@ void uploader_poke(struct inode *inode)
     poke(inode, false);
 }
 
+static bool is_in_hand(struct inode *inode)
+{
+    struct uploader *uploader = inode->cache->uploader;
+    LOCK_SCOPED(&inode->lock);
+    LOCK_SCOPED(&uploader->lock);
+    return inode->upload || inode->resumed || !list_empty(&inode->unsent) || !list_empty(&inode->syncs);
+}
+
+void uploader_end(struct inode *inode)
+{
+    if (is_in_hand(inode))
+        uploader_poke(inode);
+}
+
 bool uploader_asked_locked(const struct inode *inode)
 {
     bool may = inode->publish_open || inode->write_opens == 0;
