@@ -338,8 +338,8 @@ class TestPrograms(harness.Workshop):
         mount = self.mount()
         path = self.write_notes(mount)
         for how in ("no", "yes", "auto"):
-            run(shutil.which("vim") or "vim.tiny", "-Nu", "NONE", "-es", "-c", f"set backupcopy={how} directory=.", "-c", "%s/^/x/",
-                "-c", "wq", path)
+            run(shutil.which("vim") or "vim.tiny", "-Nu", "NONE", "-i", "NONE", "-es", "-c", f"set backupcopy={how} directory=.",
+                "-c", "%s/^/x/", "-c", "wq", path)
         self.expect_edited(mount, "notes.txt", "xxxone\nxxxtwo\n")
 
     # ---- find, cp, du ----
