@@ -203,6 +203,15 @@ class Keys(Workshop):
             token = body.split("<NextContinuationToken>")[1].split("<")[0]
         self.assertEqual(found, [f"k{number}/" for number in range(7)])
 
+    def test_a_bucket_is_filled_with_keys_of_one_object(self):
+        self.s3.put(BUCKET, "d/between", b"own")
+        etag = self.little.control("fill", prefix="d/a", count=1500, text="all", meta={"mode": "33188"})["etag"]
+        found = self.s3.list(BUCKET, "d/")
+        self.assertEqual([key for key, _, _ in found], [f"d/a{number:08}" for number in range(1500)] + ["d/between"])
+        self.assertEqual({(size, tag) for _, size, tag in found[:-1]}, {(3, etag.strip('"'))})
+        self.assertEqual(self.s3.head(BUCKET, "d/a00001499")["x-amz-meta-mode"], "33188")
+        self.assertEqual(self.s3.get(BUCKET, "d/a00000007"), b"all")
+
 
 class Multipart(Workshop):
     def create(self, key):

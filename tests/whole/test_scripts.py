@@ -58,6 +58,26 @@ class TestScripts(unittest.TestCase):
             self.assertEqual(done.returncode, 0, done.stderr)
         self.assertNotIn("Building", done.stderr)
 
+    def test_the_python_of_the_tests_is_installed_once_and_kept(self):
+        folder = self.work / "bin"
+        folder.mkdir()
+        (folder / "python3").write_text('#!/bin/sh\nmkdir -p "$3/bin"; for name in python pip; do printf "#!/bin/sh\\n" >"$3/bin/$name"; '
+                                        'chmod 755 "$3/bin/$name"; done\n')
+        (folder / "python3").chmod(0o755)
+        environment = os.environ | {"PATH": f"{folder}:{os.environ['PATH']}", "XDG_CACHE_HOME": str(self.work), "SKYVOL_PYTHON": ""}
+        told = []
+        for _ in range(2):
+            done = subprocess.run(["bash", "-euc", f". {harness.ROOT}/tests/support/setup.sh; setup_python; $SKYVOL_PYTHON"],
+                                  env=environment, capture_output=True, text=True, timeout=60)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            told.append("Taking numpy" in done.stderr)
+        self.assertEqual(told, [True, False])
+        environment["SKYVOL_PYTHON"] = "/bin/false"
+        done = subprocess.run(["bash", "-euc", f". {harness.ROOT}/tests/support/setup.sh; setup_python"], env=environment,
+                              capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("SKYVOL_PYTHON=/bin/false has no numpy and duckdb", done.stderr)
+
 
 if __name__ == "__main__":
     unittest.main(verbosity=2)
