@@ -308,15 +308,20 @@ class Service:
                 parts.append(f"<CommonPrefixes>{element('Prefix', show(name))}</CommonPrefixes>")
         return Answer(200, xml_document("ListBucketResult", "".join(parts)))
 
+    def list_entry(self, name, obj, with_meta):
+        if with_meta not in obj.listed:
+            obj.listed[with_meta] = self.describe(obj, with_meta)
+        return f"<Contents>{element('Key', name)}{obj.listed[with_meta]}</Contents>"
+
     @staticmethod
-    def list_entry(name, obj, with_meta):
-        text = (element("Key", name) + element("LastModified", iso_time(obj.modified_s)) + element("ETag", obj.etag) +
+    def describe(obj, with_meta):
+        text = (element("LastModified", iso_time(obj.modified_s)) + element("ETag", obj.etag) +
                 element("Size", len(obj.body)) + element("StorageClass", "STANDARD"))
         if with_meta:
             meta = "".join(element("X-Amz-Meta-" + key.title(), value) for key, value in obj.meta.items())
             meta += element("content-type", obj.headers.get("content-type", "binary/octet-stream"))
             text += f"<UserMetadata>{meta}</UserMetadata>"
-        return f"<Contents>{text}</Contents>"
+        return text
 
     @staticmethod
     def write_token(name, folder):
