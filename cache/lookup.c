@@ -305,9 +305,12 @@ static bool large_is_worth_it_locked(struct inode *directory)
     return true;
 }
 
-/* As many pages as what is known to stand there takes, and some more. */
+/* As many pages as what is known to stand there takes, and some more. All, where somebody is about to read them: what he is told is looked
+ * up next (ls -l), one by one at two requests each. */
 static int count_pages(const struct inode *directory)
 {
+    if (directory->growing_ms)
+        return INT_MAX;
     if (directory->beyond)
         return LOOKUP_LARGE;
     size_t pages = LOOKUP_PAGES + directory->child_count * 3 / 2 / STORE_LIST_MAX;

@@ -337,6 +337,42 @@ Test(recall, a_large_directory_is_listed_anew_behind_when_asking_for_its_names_h
     clock_fake_end();
 }
 
+static bool stop_after_some(void *context, struct listed *listed)
+{
+    int *count = context;
+    if (++*count == 10)
+        return false; /* and its reference is not ours */
+    if (listed->entry.inode)
+        inode_unref(listed->entry.inode);
+    return true;
+}
+
+Test(recall,
+     who_looks_up_what_he_is_being_told_of_a_large_directory_waits_for_its_listing_and_asks_nothing_more)
+{
+    enum { PAGE = 20, PAGES = MANY / PAGE };
+    struct room_config config = {.bucket = {.list_meta = true, .page_max = PAGE},
+                                 .boot = BOOT,
+                                 .catalog = true,
+                                 .memory_bytes = (size_t)4 << 20};
+    ROOM_SCOPED(room, &config);
+    struct listing *listing;
+    struct entry many;
+    int count = 0;
+    clock_fake_begin(INT64_C(1700000000000000000));
+    put_many(&room);
+    cr_assert_eq(tree_lookup(&room, "many", &many), 0);
+    cr_assert_eq(cache_list_open(room.cache, many.inode, &listing), 0);
+    cr_assert_eq(cache_list(room.cache, &room.waiter, listing, 0, true, stop_after_some, &count), 0);
+    memory_store_log_clear(room.bucket);
+    look_at_many(&room, PAGE, MANY);
+    cr_assert_leq(memory_store_logged(room.bucket, STORE_HEAD, NULL), LOOKUP_MISSES + 1);
+    cr_assert_leq(memory_store_logged(room.bucket, STORE_LIST, NULL), PAGES + LOOKUP_MISSES + 2);
+    cache_list_release(listing);
+    inode_unref(many.inode);
+    clock_fake_end();
+}
+
 Test(recall, what_is_made_and_removed_among_forgotten_names_is_seen_so)
 {
     struct room_config config = {
