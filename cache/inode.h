@@ -117,6 +117,7 @@ struct inode {
     uint64_t catalogued; /* directories: its number in the catalog; 0: none */
     bool beyond;         /* directories: the catalog knows names in it that were forgotten here */
     int64_t listing_ms;  /* directories: how long the last listing took that saw all */
+    int64_t read_ms; /* directories: when somebody who reads it last got a page from the server; 0: never */
     int64_t growing_ms;  /* directories: when a listing began that goes on page by page; 0: none does */
     int64_t grown_ms;    /* ... and how long it waited for its pages so far */
     int64_t looked_ms;   /* directories: when a name in it was last looked up */

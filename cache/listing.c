@@ -304,6 +304,10 @@ static int grow(struct listing *listing, struct waiter *waiter)
         directory->grown_ms = listing->waited_ms;
     if (page.doubtful)
         listing->all_known = false;
+    if (!listing->marked) {
+        directory->read_ms = listing->answered_ms;
+        directory->misses = directory->misses < 0 ? 0 : directory->misses; /* they are worth another try */
+    }
     if (rc == 0) {
         listing->pages++;
         take_page(listing, &page);

@@ -16,6 +16,7 @@
 #include "cache/veil.h"
 
 #define LARGE_PAUSE  1000 /* lookups in a large directory until its listing is tried again */
+#define READING_MS   5000 /* who reads a directory asks for its next page within */
 #define ASK_TRIES    4
 #define RECALL_TRIES 4
 
@@ -305,11 +306,11 @@ static bool large_is_worth_it_locked(struct inode *directory)
     return true;
 }
 
-/* As many pages as what is known to stand there takes, and some more. All, where somebody is about to read them: what he is told is looked
+/* As many pages as what is known to stand there takes, and some more. All, where somebody is reading it: what he is told is looked
  * up next (ls -l), one by one at two requests each. */
 static int count_pages(const struct inode *directory)
 {
-    if (directory->growing_ms)
+    if (directory->read_ms && clock_ms() - directory->read_ms < READING_MS)
         return INT_MAX;
     if (directory->beyond)
         return LOOKUP_LARGE;
