@@ -30,7 +30,7 @@ void sending_create(struct upload *upload)
     upload_build_meta(upload, &attributes, upload->mtime_sent);
     struct errand *errand = errand_new_call(upload, STORE_CREATE, false);
     errand->call.meta = &upload->meta;
-    errand->call.headers = &upload->headers;
+    errand->call.headers = &upload->typed;
     errand_start(errand);
 }
 
@@ -490,7 +490,7 @@ void sending_whole(struct upload *upload, struct errand *errand)
     upload_build_meta(upload, &attributes, true);
     errand_set_body(errand, upload->size);
     errand->call.meta = &upload->meta;
-    errand->call.headers = &upload->headers;
+    errand->call.headers = &upload->typed;
     condition_set(upload, &errand->call);
     upload_try(upload, errand);
 }

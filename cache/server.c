@@ -7,6 +7,7 @@
 #include "base/digest.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "cache/mime.h"
 
 #define COMPLETE_PATIENCE_MS (10 * 60 * 1000)
 
@@ -143,16 +144,18 @@ int server_put_small(struct cache *cache, const char *what, const struct server_
 {
     struct store_call call = server_call(cache, STORE_PUT, small->key);
     struct iovec piece = {(void *)(uintptr_t)small->bytes, strlen(small->bytes)};
-    struct store_fields own = {0};
+    struct store_fields own = {0}, headers;
     BUF_SCOPED id = BUF_INIT;
     int rc;
 
     store_fields_copy(&own, small->meta);
     server_add_id(&own, &id);
+    mime_headers(small->headers, NULL, *small->bytes ? "" : small->key,
+                 &headers); /* a link's body is no text */
     call.from = &piece;
     call.from_count = piece.iov_len ? 1 : 0;
     call.meta = &own;
-    call.headers = small->headers;
+    call.headers = &headers;
     call.if_absent = small->if_absent;
     call.if_match = small->if_match;
     int refused = small->if_absent ? -EEXIST : small->if_match ? -ESTALE : 0;
@@ -166,6 +169,7 @@ int server_put_small(struct cache *cache, const char *what, const struct server_
         rc = 0;
     }
     store_fields_release(&own);
+    store_fields_release(&headers);
     store_call_release(&call);
     return rc;
 }

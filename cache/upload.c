@@ -14,6 +14,7 @@
 #include "cache/condition.h"
 #include "cache/content.h"
 #include "cache/keepsake.h"
+#include "cache/mime.h"
 #include "cache/mosaic.h"
 #include "cache/recording.h"
 #include "cache/resuming.h"
@@ -387,6 +388,9 @@ void upload_build_meta(struct upload *upload, const struct attributes *attribute
     attr_to_meta(attributes, with_mtime, &upload->meta);
     xattr_to_meta(upload->xattrs, &upload->meta);
     store_fields_set(&upload->meta, SERVER_ID_FIELD, upload->id);
+    store_fields_release(&upload->typed);
+    mime_headers(&upload->headers, upload->base_key, upload->inode->type == S_IFLNK ? "" : upload->key,
+                 &upload->typed);
 }
 
 void upload_take_fields(struct upload *upload, const struct store_fields *meta,
@@ -620,7 +624,7 @@ static void start_copy(struct upload *upload)
     errand->call.source_if_match = upload->base.etag;
     errand->call.replace_meta = true;
     errand->call.meta = &upload->meta;
-    errand->call.headers = &upload->headers;
+    errand->call.headers = &upload->typed;
     upload_try(upload, errand);
 }
 
@@ -865,6 +869,7 @@ void upload_free(struct upload *upload)
     extents_release(&upload->copied);
     store_fields_release(&upload->base_meta);
     store_fields_release(&upload->headers);
+    store_fields_release(&upload->typed);
     store_fields_release(&upload->meta);
     free(upload->xattrs);
     free(upload->base_key);

@@ -125,8 +125,9 @@ struct upload {
     char *base_key; /* what it is made from; NULL: nothing */
     struct identity base;
     struct store_fields base_meta, headers, meta;
-    char *xattrs;   /* wanted of the attribute version that goes up; NULL: as base_meta has them */
-    bool versioned; /* the three below are what goes up */
+    struct store_fields typed; /* headers, with the type that the name gives (mime.h): what is sent */
+    char *xattrs;              /* wanted of the attribute version that goes up; NULL: as base_meta has them */
+    bool versioned;            /* the three below are what goes up */
     uint64_t content_version, attribute_version, size;
     struct part_plan plan;
     struct extents copied;   /* ranges of the base that go up by copies (mosaic.h): not filled in */
