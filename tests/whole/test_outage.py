@@ -145,7 +145,7 @@ class TestHang(harness.Workshop):
         self.s3.put(self.bucket, self.key("cached"), b"c" * 4096)
         for index in range(16):
             self.s3.put(self.bucket, self.key(f"d{index}/x"), b"")
-        mount = self.mount(attr_ttl="1h")
+        mount = self.mount(attr_ttl="1h", negative_ttl="0")  # or a listing denies the names
         for index in range(16):
             os.stat(mount.place / f"d{index}")
         cached = os.open(mount.place / "cached", os.O_RDONLY)
