@@ -249,6 +249,8 @@ static int64_t fresh_ms(const struct inode *inode)
 
     if (inode == inode->cache->names.root || inode_overlays_locked(inode))
         return ttl_ms;
+    if (!inode->remote.confirmed_ms) /* nobody vouches for it; the clock may not have run as long as a ttl */
+        return 0;
     return left_ms > 0 ? left_ms : 0;
 }
 

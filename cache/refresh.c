@@ -20,6 +20,18 @@ static void doubt_locked(struct inode *inode, struct aftermath *aftermath)
         doubt_locked(container_of(at, struct inode, sibling), aftermath);
 }
 
+/* What the catalog has of a file would come back when the tree forgets that it is doubted. */
+static void forget_file_locked(struct inode *file)
+{
+    struct inode *parent = file->parent;
+
+    recall_gone_locked(parent, file->name);
+    recall_doubt_locked(parent); /* a name that the catalog lacks does not exist where all was listed */
+    parent->listed_ms = 0;
+    LOCK_SCOPED(&file->lock);
+    file->noted = false;
+}
+
 /* As far down the path as it is known here; *ret_rest is what is left of it. */
 static struct inode *find_deepest_locked(struct names *names, const char *path, const char **ret_rest)
 {
@@ -50,6 +62,8 @@ void cache_refresh(struct cache *cache, const char *path)
         names->absent[i].parent_id = 0;
     if (inode->type == S_IFDIR)
         recall_forget_below_locked(inode);
+    else if (inode->parent)
+        forget_file_locked(inode);
     if (*rest) {
         STRING_SCOPED *name = xstrndup(rest, strcspn(rest, "/"));
         aftermath_notify(&aftermath, inode->id, name); /* it may be known to the kernel as missing */

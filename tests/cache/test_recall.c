@@ -423,6 +423,25 @@ Test(recall, refresh_forgets_what_is_known_and_what_is_known_to_be_missing)
     clock_fake_end();
 }
 
+Test(recall, refresh_forgets_also_what_would_be_believed_for_longer_than_the_clock_has_run)
+{
+    struct room_config config = warm;
+    struct attributes attributes;
+    config.attr_ttl_ms = INT64_C(365) * 24 * 3600 * 1000;
+    ROOM_SCOPED(room, &config);
+    put_some(&room);
+    assert_list(&room, "", true, "a d/ l@ m/ ");
+    tree_put(&room, "p/a", "longer", NULL);
+    cr_assert_eq(tree_stat(&room, "a", &attributes), 0);
+    cr_assert_eq(attributes.size, 2);
+    cache_refresh(room.cache, "a");
+    BUF_SCOPED facts = BUF_INIT;
+    cr_assert_eq(catalog_find(room.cache->catalog, CATALOG_ROOT, "a", &facts), -ENODATA,
+                 "nor when the tree forgets it");
+    cr_assert_eq(tree_stat(&room, "a", &attributes), 0);
+    cr_assert_eq(attributes.size, 6);
+}
+
 Test(recall, without_a_directory_for_it_all_goes_on_as_if_nothing_had_been_known)
 {
     struct room_config config = {.bucket = {.list_meta = true}, .boot = BOOT, .catalog = true};
