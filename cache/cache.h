@@ -64,6 +64,9 @@ struct cache_config {
     int64_t publish_after_ms; /* 60 000: a dirty open file that is quiet so long goes up */
     const char *prefix;       /* "" or "a/b/": with the slash at its end, none at its start */
     bool read_only;
+    bool
+        immutable; /* what is in the bucket never changes (and read_only): what is known is never asked for again, a handle serves all who
+                       read an inode at once (fs/implied.h), and cache_open() never waits. What changes all the same: -ESTALE at read */
     bool list_attributes_only;    /* attributes=listing: no HEADs for attributes */
     int64_t attr_ttl_ms;          /* 1000 */
     int64_t negative_ttl_ms;      /* of the word that a name is not there; below 0: attr_ttl_ms */
@@ -189,7 +192,7 @@ int cache_rename(struct cache *cache, struct waiter *waiter, struct inode *from_
                  struct inode *to_parent, const char *to_name, unsigned flags);
 
 /* Directories. Offsets: 0 is the start; each entry carries the offset to go on after it; they stay valid, and mean
- * the same place, until release. Listing from 0 again looks anew. */
+ * the same place, until release. Listing from 0 again looks anew; where nothing changes (immutable), only after cache_refresh(). */
 int cache_list_open(struct cache *cache, struct inode *directory, struct listing **ret_listing);
 struct listed {
     const char *name;
@@ -202,6 +205,8 @@ struct listed {
 int cache_list(struct cache *cache, struct waiter *waiter, struct listing *listing, uint64_t offset,
                bool with_entries, bool (*sink)(void *context, struct listed *listed), void *context);
 void cache_list_release(struct listing *listing);
+/* Memory of its names, outside the budget. */
+size_t cache_list_bytes(const struct listing *listing);
 
 /* Files. */
 struct opened {

@@ -40,6 +40,7 @@ struct listing {
     /* One thread at a time. */
     struct listing_entry *entries;
     size_t count, room;
+    atomic_size_t bytes; /* of chunks and entries */
     struct chunk *chunks;
     struct page_place place;
     bool begun, complete, all_known, given;
@@ -50,6 +51,7 @@ struct listing {
     int64_t waited_ms;        /* for its pages */
     int64_t answered_ms;      /* the last of them */
     uint64_t forgotten;       /* directory->forgotten at the start */
+    uint64_t refreshes;       /* cache->refreshes at the start */
     struct names_watch watch; /* of the whole of it, while it grows */
     bool watching;
 };
@@ -65,6 +67,7 @@ static const char *keep_name(struct listing *listing, const char *name)
         chunk->next = listing->chunks;
         chunk->used = 0;
         listing->chunks = chunk;
+        atomic_fetch_add(&listing->bytes, sizeof(*chunk));
     }
     char *kept = listing->chunks->bytes + listing->chunks->used;
     memcpy(kept, name, length);
@@ -75,8 +78,10 @@ static const char *keep_name(struct listing *listing, const char *name)
 static void add_entry(struct listing *listing, const char *name, uint32_t type, uint64_t number)
 {
     if (listing->count == listing->room) {
-        listing->room = listing->room ? listing->room * 2 : 32;
+        size_t more = listing->room ? listing->room : 32;
+        listing->room += more;
         listing->entries = xrealloc(listing->entries, listing->room * sizeof(*listing->entries));
+        atomic_fetch_add(&listing->bytes, more * sizeof(*listing->entries));
     }
     listing->entries[listing->count++] =
         (struct listing_entry){.name = keep_name(listing, name), .number = number, .type = type};
@@ -114,6 +119,7 @@ static void clear_snapshot(struct listing *listing)
     }
     listing->chunks = NULL;
     listing->count = 0;
+    atomic_store(&listing->bytes, listing->room * sizeof(*listing->entries));
     page_place_release(&listing->place);
     listing->begun = listing->complete = listing->given = listing->recalled = false;
     listing->pages = 0;
@@ -152,6 +158,11 @@ void cache_list_release(struct listing *listing)
     free(listing->entries);
     inode_unref(listing->directory);
     free(listing);
+}
+
+size_t cache_list_bytes(const struct listing *listing)
+{
+    return atomic_load(&listing->bytes);
 }
 
 /* ---- Growing. ---- */
@@ -288,6 +299,7 @@ static int grow(struct listing *listing, struct waiter *waiter)
         directory->growing_ms = listing->started_ms;
         directory->grown_ms = 0;
         listing->forgotten = directory->forgotten;
+        listing->refreshes = cache->refreshes;
     }
     /* Who reads on after a pause longer than names are believed has a listing that is of no moment. */
     int64_t asked_ms = clock_ms(), ttl_ms = cache->config.attr_ttl_ms;
@@ -440,6 +452,7 @@ static int list_from_memory_locked(struct listing *listing, struct waiter *waite
 
     recall_begin_locked(directory);
     listing->started_ms = clock_ms();
+    listing->refreshes = listing->cache->refreshes;
     if (directory->warm_ms || (directory->beyond && lookup_listed_locked(directory, clock_ms()))) {
         rc = list_from_catalog_locked(listing, waiter);
     } else if (lookup_listed_locked(directory, clock_ms())) {
@@ -644,6 +657,14 @@ static int take_turn(struct listing *listing, struct waiter *waiter)
     return rc;
 }
 
+/* Rewound: looks anew; but where nothing changes others may be in the middle of it. */
+static bool begins_anew(const struct listing *listing, uint64_t offset)
+{
+    const struct cache *cache = listing->cache;
+    bool stays = cache->config.immutable && listing->refreshes == cache->refreshes;
+    return offset == 0 && listing->given && !stays;
+}
+
 int cache_list(struct cache *cache, struct waiter *waiter, struct listing *listing, uint64_t offset,
                bool with_entries, bool (*sink)(void *context, struct listed *listed), void *context)
 {
@@ -651,8 +672,8 @@ int cache_list(struct cache *cache, struct waiter *waiter, struct listing *listi
 
     if (rc < 0)
         return rc;
-    if (offset == 0 && listing->given)
-        clear_snapshot(listing); /* rewound: looks anew */
+    if (begins_anew(listing, offset))
+        clear_snapshot(listing);
     rc = listing->begun ? 0 : list_from_memory(listing, waiter);
     if (rc == -ENODATA)
         rc = waiter ? 0 : -EAGAIN;

@@ -255,8 +255,8 @@ static enum verdict judge_file_locked(struct inode *inode, const struct observed
         return CONFIRMED;
     }
     if (observed->started_ms < inode->remote.confirmed_ms)
-        return STAYS; /* somebody has asked since */
-    if (inode->opens)
+        return STAYS;                                   /* somebody has asked since */
+    if (inode->opens || inode->cache->config.immutable) /* there the kernel opens without a word to us */
         return REPLACED;
     take_file_locked(inode, observed);
     content_forget_locked(inode);

@@ -30,7 +30,7 @@ int cache_open(struct cache *cache, struct waiter *waiter, struct inode *inode, 
     if (cache->config.read_only && wants_write(flags))
         return -EROFS;
     int rc = flags & O_TRUNC ? overlay_wait(cache->overlay, inode, waiter) : 0;
-    if (rc == 0)
+    if (rc == 0 && !cache->config.immutable)
         rc = names_revalidate(inode, waiter);
     if (rc == 0 && (flags & O_TRUNC))
         rc = content_truncate(inode, waiter, 0);

@@ -196,6 +196,11 @@ void recall_begin_locked(struct inode *directory)
     lock_take(&names->lock);
     if (!listed || directory->listed_ms || directory->catalogued != number)
         return;
+    if (directory->cache->config.immutable) { /* nothing can differ */
+        directory->listed_ms = clock_ms();
+        directory->beyond = true;
+        return;
+    }
     directory->warm_ms = clock_ms();
     lookup_refresh_locked(directory);
 }
@@ -207,6 +212,8 @@ static int64_t seen_ms_locked(const struct inode *directory, int64_t asked_ms)
 
     if (lookup_listed_locked(directory, asked_ms))
         return directory->listed_ms;
+    if (directory->cache->config.immutable)
+        return clock_ms();
     int64_t seen_ms = clock_ms() - ttl_ms;
     return seen_ms ? seen_ms : -1;
 }
@@ -287,7 +294,7 @@ int recall_name_locked(struct inode *parent, const char *name, int64_t asked_ms,
 {
     bool fresh = parent->beyond && lookup_listed_locked(parent, asked_ms);
 
-    if (!fresh && !(warm && parent->warm_ms))
+    if (!fresh && !(warm && parent->warm_ms) && !parent->cache->config.immutable)
         return 0;
     int rc = look_locked(parent, name, seen_ms_locked(parent, asked_ms), marked, aftermath);
     if (rc == -ENODATA && fresh) { /* what was forgotten is not there any more */

@@ -10,7 +10,8 @@
  *      mount had listed it whole                             the directory is listed behind; who opens or changes asks the server
  *
  * Names of a directory that was not listed whole are asked for, whatever is noted of them: facts of single names carry no generation, so
- * that one from before a kill, of which the catalog had not heard that it went, would come back.
+ * that one from before a kill, of which the catalog had not heard that it went, would come back. Where nothing changes (immutable) none
+ * goes: each fact is an answer.
  *
  * The overlay is never noted: what is unsent stands in the journal. A directory that moves, or goes, takes what is noted below it away.
  *
@@ -36,7 +37,8 @@ void recall_forget_below_locked(struct inode *directory);
 /* Names in it may be missing, or there: what it holds is the server's to say. */
 void recall_doubt_locked(struct inode *directory);
 
-/* The first look at a directory: was it known to an earlier mount? Then it is warm, and listed behind. */
+/* The first look at a directory: was it known to an earlier mount? Then it is warm, and listed behind; where nothing changes
+ * (immutable) it counts as listed. */
 void recall_begin_locked(struct inode *directory);
 /* What the catalog knows of a name that the tree does not have. 1: look again; 0: nothing that helps; -ENOENT: it is not in the bucket.
  * `asked_ms`: an answer that was true attr_ttl before that will do. `marked`: the caller holds the marker of the name. */

@@ -57,6 +57,7 @@ void cache_refresh(struct cache *cache, const char *path)
     LOCK_SCOPED(&names->lock);
     struct inode *inode = find_deepest_locked(names, path, &rest);
 
+    cache->refreshes++;
     forest_clear_locked(cache);
     for (size_t i = 0; i < NAMES_ABSENT; i++)
         names->absent[i].parent_id = 0;

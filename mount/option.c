@@ -99,7 +99,7 @@ static const struct option options[] = {
     {"negative_ttl", TIME, AT(negative_ttl), NULL, 0, TTL_MAX_MS, NULL, false,
      "how long it is believed that a name is not there (attr_ttl when not given)"},
     {"immutable", SWITCH, AT(immutable), "no", 0, 0, NULL, false,
-     "what is in the bucket never changes: nothing is asked twice, the kernel keeps all (brings ro)"},
+     "what is in the bucket never changes: nothing is asked twice, also not over mounts (brings ro)"},
     {"attributes", CHOICE, AT(attributes), "all", 0, 0, attributes, false,
      "listing: take attributes from listings alone, never ask per object"},
     {"io_timeout", TIME, AT(io_timeout), "60s", 1000, 86400000LL, NULL, false,

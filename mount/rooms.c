@@ -166,6 +166,7 @@ int rooms_open_cache(struct rooms *rooms, const struct cache_notify *notify, str
         .conflict = (enum conflict_rule)settings->conflict,
         .prefix = settings->prefix,
         .read_only = settings->read_only,
+        .immutable = settings->immutable,
         .list_attributes_only = settings->attributes == 1,
         .attr_ttl_ms = settings->attr_ttl,
         .negative_ttl_ms = settings->negative_ttl,

@@ -647,3 +647,147 @@ Test(recall, attributes_of_a_directory_that_were_set_here_are_known_to_the_next_
     room_start_server(&room);
     cr_assert(room_await(is_cold, &room));
 }
+
+/* ---- Where nothing changes. ---- */
+
+static const struct room_config immutable = {.bucket = {.list_meta = true},
+                                             .boot = BOOT,
+                                             .catalog = true,
+                                             .read_only = true,
+                                             .immutable = true,
+                                             .attr_ttl_ms = INT64_C(365) * 24 * 3600 * 1000};
+
+static bool take_name(void *context, struct listed *listed)
+{
+    buf_printf(context, "%s ", listed->name);
+    inode_unref(listed->entry.inode);
+    return true;
+}
+
+static uint64_t count_asked(struct room *room)
+{
+    return atomic_load(&room->cache->heads) + atomic_load(&room->cache->lists);
+}
+
+Test(recall, where_nothing_changes_the_server_is_asked_for_nothing_that_an_earlier_mount_knew)
+{
+    ROOM_SCOPED(room, &immutable);
+    struct attributes attributes;
+    struct entry entry;
+    struct handle *handle;
+    put_some(&room);
+    tree_put(&room, "p/s/single/file", "single", NULL);
+    assert_list(&room, "", true, "a d/ l@ m/ s/ ");
+    assert_list(&room, "d", true, "x y ");
+    cr_assert_eq(tree_stat(&room, "s/single/file", &attributes), 0);
+    room_close_cache(&room);
+    room_reopen(&room);
+    assert_list(&room, "", true, "a d/ l@ m/ s/ ");
+    assert_list(&room, "d", true, "x y ");
+    assert_list(&room, "d", true, "x y ");
+    cr_assert_eq(tree_stat(&room, "a", &attributes), 0);
+    cr_assert_eq(attributes.mode, S_IFREG | 0640);
+    cr_assert_eq(tree_lookup(&room, "d/none", &entry), -ENOENT);
+    cr_assert_eq(tree_stat(&room, "s/single/file", &attributes), 0);
+    cr_assert_eq(attributes.size, 6);
+    cr_assert_eq(tree_open(&room, "a", O_RDONLY, &handle), 0);
+    cache_release(room.cache, handle);
+    cr_assert_eq(count_asked(&room), 0);
+    cr_assert_eq(tree_lookup(&room, "s/other", &entry), -ENOENT);
+    cr_assert_neq(count_asked(&room), 0, "s was not listed: nobody knew");
+}
+
+Test(recall, where_nothing_changes_refresh_forgets_what_an_earlier_mount_knew)
+{
+    ROOM_SCOPED(room, &immutable);
+    struct attributes attributes;
+    put_some(&room);
+    assert_list(&room, "d", true, "x y ");
+    room_close_cache(&room);
+    tree_put(&room, "p/d/x", "longer", NULL);
+    tree_put(&room, "p/d/z", "new", NULL);
+    room_reopen(&room);
+    assert_list(&room, "d", true, "x y ");
+    cache_refresh(room.cache, "d");
+    assert_list(&room, "d", true, "x y z ");
+    cr_assert_eq(tree_stat(&room, "d/x", &attributes), 0);
+    cr_assert_eq(attributes.size, 6);
+}
+
+Test(recall, where_nothing_changes_who_opens_never_waits_and_another_version_is_another_node)
+{
+    ROOM_SCOPED(room, &immutable);
+    struct entry before, after;
+    struct handle *handle;
+    struct opened opened;
+    put_some(&room);
+    cr_assert_eq(tree_lookup(&room, "d/x", &before), 0);
+    cache_refresh(room.cache, "");
+    cr_assert_eq(cache_open(room.cache, NULL, before.inode, O_RDONLY, 0, &handle, &opened), 0);
+    cache_release(room.cache, handle);
+    tree_put(&room, "p/d/x", "longer", NULL);
+    cr_assert_eq(tree_lookup(&room, "d/x", &after), 0);
+    cr_assert_neq(after.id, before.id, "the kernel may have it open");
+    cr_assert_eq(after.attributes.number, before.attributes.number);
+    cr_assert_eq(cache_open(room.cache, NULL, before.inode, O_RDONLY, 0, &handle, &opened), -ESTALE);
+    inode_unref(before.inode);
+    inode_unref(after.inode);
+}
+
+Test(recall, where_nothing_changes_a_listing_that_is_read_by_two_keeps_its_places)
+{
+    ROOM_SCOPED(room, &immutable);
+    struct entry entry;
+    struct listing *listing;
+    put_some(&room);
+    cr_assert_eq(tree_lookup(&room, "d", &entry), 0);
+    cr_assert_eq(cache_list_open(room.cache, entry.inode, &listing), 0);
+    BUF_SCOPED first = BUF_INIT;
+    BUF_SCOPED second = BUF_INIT;
+    cr_assert_eq(cache_list(room.cache, &room.waiter, listing, 0, true, take_name, &first), 0);
+    uint64_t asked = count_asked(&room);
+    tree_put(&room, "p/d/a", "", NULL);
+    cr_assert_eq(cache_list(room.cache, &room.waiter, listing, 0, true, take_name, &second), 0);
+    cr_assert_str_eq(first.bytes, ". .. x y ");
+    cr_assert_str_eq(second.bytes, first.bytes);
+    cr_assert_eq(count_asked(&room), asked);
+    cr_assert_gt(cache_list_bytes(listing), 0);
+    cache_refresh(room.cache, "d");
+    buf_reset(&second);
+    cr_assert_eq(cache_list(room.cache, &room.waiter, listing, 0, true, take_name, &second), 0);
+    cr_assert_str_eq(second.bytes, ". .. a x y ");
+    cache_list_release(listing);
+    inode_unref(entry.inode);
+}
+
+static bool take_some(void *context, struct listed *listed)
+{
+    int *room = context;
+    bool takes = (*room)-- > 0;
+    if (takes)
+        inode_unref(listed->entry.inode);
+    return takes;
+}
+
+Test(recall, where_nothing_changes_who_begins_to_list_does_not_undo_what_another_has_got)
+{
+    ROOM_SCOPED(room, &immutable);
+    struct entry entry;
+    struct listing *listing;
+    for (int i = 0; i < 2500; i++) {
+        char key[32];
+        snprintf(key, sizeof key, "p/d/f%04d", i);
+        tree_put(&room, key, "", NULL);
+    }
+    cr_assert_eq(tree_lookup(&room, "d", &entry), 0);
+    cr_assert_eq(cache_list_open(room.cache, entry.inode, &listing), 0);
+    uint64_t before = count_asked(&room);
+    int one = 1200, other = 10, rest = 9999;
+    cr_assert_eq(cache_list(room.cache, &room.waiter, listing, 0, false, take_some, &one), 0);
+    cr_assert_eq(cache_list(room.cache, &room.waiter, listing, 0, false, take_some, &other), 0);
+    cr_assert_eq(cache_list(room.cache, &room.waiter, listing, 1200, false, take_some, &rest), 0);
+    cr_assert_eq(9999 - rest, 2502 - 1200);
+    cr_assert_leq(count_asked(&room) - before, 3, "pages");
+    cache_list_release(listing);
+    inode_unref(entry.inode);
+}

@@ -24,6 +24,7 @@ static void open_cache(struct room *room)
         .boot = config->boot,
         .prefix = "p/",
         .read_only = config->read_only,
+        .immutable = config->immutable,
         .durability = config->durability,
         .commit_ms = config->commit_ms,
         .conflict = config->conflict,

@@ -24,7 +24,7 @@ struct room_config {
     uint32_t uploads_max;
     uint64_t dirty_max;       /* 0: what the disk allows */
     int64_t publish_after_ms; /* 0: never */
-    bool read_only;
+    bool read_only, immutable;
     enum durability durability; /* sync */
     int64_t commit_ms;          /* 0: flushing begins at once */
     enum conflict_rule conflict;
