@@ -958,12 +958,13 @@ int content_open(struct inode *inode, int flags, pid_t process, struct handle **
     inode->cached_version = inode->wanted.content_version;
     inode->cached_identity = inode->remote.identity;
     lock_drop(&inode->lock);
-    struct handle *handle = xcalloc(1, sizeof *handle);
+    size_t streams = inode->cache->config.immutable ? PREFETCH_STREAMS_SHARED : PREFETCH_STREAMS;
+    struct handle *handle = xcalloc(1, sizeof *handle + streams * sizeof handle->streams[0]);
     handle->inode = inode_ref(inode);
     atomic_init(&handle->flags, flags & ~(O_TRUNC | O_CREAT | O_EXCL));
     handle->process = process;
     lock_init(&handle->lock, LOCK_LEAF, "handle");
-    prefetch_init(&handle->prefetch);
+    prefetch_init(&handle->prefetch, handle->streams, streams);
     *ret_handle = handle;
     return 0;
 }

@@ -21,6 +21,7 @@ struct handle {
     atomic_bool closing; /* set under the inode's lock: counted in closing_opens */
     struct lock lock;    /* LOCK_LEAF, around prefetch */
     struct prefetch prefetch;
+    struct prefetch_stream streams[];
 };
 
 /* Makes a handle of an inode whose name and identity are settled. Counts opens. O_TRUNC is applied here. */

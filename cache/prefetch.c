@@ -4,9 +4,10 @@
 
 #include "base/memory.h"
 
-void prefetch_init(struct prefetch *prefetch)
+void prefetch_init(struct prefetch *prefetch, struct prefetch_stream *streams, size_t count)
 {
-    memset(prefetch, 0, sizeof(*prefetch));
+    memset(streams, 0, count * sizeof(*streams));
+    *prefetch = (struct prefetch){.streams = streams, .stream_count = count};
 }
 
 static uint64_t smaller(uint64_t a, uint64_t b)
@@ -29,14 +30,21 @@ static bool stream_continues(const struct prefetch_stream *stream, uint64_t offs
     return offset >= lowest && offset <= larger(stream->head + PREFETCH_SLACK, stream->ahead);
 }
 
+/* Somebody begins who shares it with others; what they had fetched may be gone by now. */
+static bool comes_anew(const struct prefetch *prefetch, uint64_t offset)
+{
+    return offset == 0 && prefetch->stream_count > PREFETCH_STREAMS;
+}
+
 /* The stream that this read continues, or the one least recently used, made new. */
 static struct prefetch_stream *find_stream(struct prefetch *prefetch, uint64_t offset, uint64_t end,
                                            bool *ret_continues)
 {
     struct prefetch_stream *oldest = &prefetch->streams[0], *found = NULL;
-    for (int i = 0; i < PREFETCH_STREAMS; i++) {
+    bool anew = comes_anew(prefetch, offset);
+    for (size_t i = 0; i < prefetch->stream_count; i++) {
         struct prefetch_stream *stream = &prefetch->streams[i];
-        if (stream_continues(stream, offset, end) && (!found || stream->used > found->used))
+        if (!anew && stream_continues(stream, offset, end) && (!found || stream->used > found->used))
             found = stream;
         if (stream->used < oldest->used)
             oldest = stream;
@@ -99,7 +107,8 @@ void prefetch_read(struct prefetch *prefetch, uint64_t offset, uint64_t size,
     note_read(stream, ++prefetch->tick, end, size);
     *ret_plan = (struct prefetch_plan){
         .ahead_start = stream->ahead, .ahead_end = stream->ahead, .step = PREFETCH_FIRST};
-    if (limits->file_size <= smaller(PREFETCH_WHOLE, limits->room) && !prefetch->whole) {
+    bool first = !prefetch->whole || comes_anew(prefetch, offset);
+    if (first && limits->file_size <= smaller(PREFETCH_WHOLE, limits->room)) {
         prefetch->whole = true;
         *ret_plan = (struct prefetch_plan){0, limits->file_size, PREFETCH_WHOLE, offset == 0};
         stream->ahead = limits->file_size;
@@ -120,7 +129,7 @@ void prefetch_read(struct prefetch *prefetch, uint64_t offset, uint64_t size,
 
 void prefetch_cut(struct prefetch *prefetch, const struct prefetch_plan *plan, uint64_t reached)
 {
-    for (int i = 0; i < PREFETCH_STREAMS; i++) {
+    for (size_t i = 0; i < prefetch->stream_count; i++) {
         struct prefetch_stream *stream = &prefetch->streams[i];
         if (stream->used > 0 && stream->ahead == plan->ahead_end && plan->ahead_end > plan->ahead_start)
             stream->ahead = larger(smaller(reached, stream->ahead), stream->head);

@@ -1,7 +1,7 @@
 /* prefetch: what to fetch for a read, from the reads before it. Pure: no clock, no memory, no network.
  *
- * One struct per handle watches up to PREFETCH_STREAMS interleaved sequential readers. A read that continues no stream is a
- * random read; it takes over the stream least recently used.
+ * One struct per handle watches some interleaved sequential readers (PREFETCH_STREAMS; one that serves many at once
+ * PREFETCH_STREAMS_SHARED). A read that continues no stream is a random read; it takes over the stream least recently used.
  *
  *      unproven: one read so far, not at 0 --a read that touches it (the kernel's arrive out of order)--> proven
  *                  fetch just what is asked, rounded to pages
@@ -13,7 +13,8 @@
  *      --------|--------|-------------|------step------|-------      topped up by whole steps as soon as one fits: a few
  *              read     '- on its way -'                             large GETs in flight, not many small ones
  *
- * A file of up to PREFETCH_WHOLE is fetched whole at its first read.
+ * A file of up to PREFETCH_WHOLE is fetched whole at its first read. Of one that many share, who reads at 0 has just come: that is the
+ * first read of a stream of its own, whatever was read before.
  * Use: prefetch_read() per read says what to have in flight; prefetch_cut() when there was no memory for all of that.
  */
 #ifndef CACHE_PREFETCH_H
@@ -23,11 +24,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define PREFETCH_STREAMS  4
-#define PREFETCH_SLACK    ((uint64_t)2 << 20)
-#define PREFETCH_FIRST    ((uint64_t)1 << 20)
-#define PREFETCH_STEP_MAX ((uint64_t)16 << 20)
-#define PREFETCH_WHOLE    ((uint64_t)2 << 20)
+#define PREFETCH_STREAMS        4
+#define PREFETCH_STREAMS_SHARED 16
+#define PREFETCH_SLACK          ((uint64_t)2 << 20)
+#define PREFETCH_FIRST          ((uint64_t)1 << 20)
+#define PREFETCH_STEP_MAX       ((uint64_t)16 << 20)
+#define PREFETCH_WHOLE          ((uint64_t)2 << 20)
 
 struct prefetch_stream {
     uint64_t start;  /* of its first read */
@@ -39,7 +41,8 @@ struct prefetch_stream {
 };
 
 struct prefetch {
-    struct prefetch_stream streams[PREFETCH_STREAMS];
+    struct prefetch_stream *streams; /* the caller's */
+    size_t stream_count;
     uint64_t tick;
     bool whole; /* a small file, asked for whole */
 };
@@ -57,7 +60,8 @@ struct prefetch_plan {
     bool sequential;                 /* part of a stream: nobody is expected to come back */
 };
 
-void prefetch_init(struct prefetch *prefetch);
+/* The streams are the caller's, and outlive it. */
+void prefetch_init(struct prefetch *prefetch, struct prefetch_stream *streams, size_t count);
 void prefetch_read(struct prefetch *prefetch, uint64_t offset, uint64_t size,
                    const struct prefetch_limits *limits, struct prefetch_plan *ret_plan);
 /* Of what this plan said, only bytes before `reached` are on their way: the rest is planned again. */

@@ -44,8 +44,9 @@ Test(prefetch, the_first_reads_of_a_file_say_what_follows)
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct prefetch prefetch;
+        struct prefetch_stream streams[PREFETCH_STREAMS];
         struct prefetch_plan plan = {0};
-        prefetch_init(&prefetch);
+        prefetch_init(&prefetch, streams, PREFETCH_STREAMS);
         for (int n = 0; n < rows[i].reads; n++)
             plan = feed(&prefetch, rows[i].offsets[n], 128 * KIB);
         cr_expect(rows[i].added ? added(&plan) >= rows[i].added : added(&plan) == 0, "%s: %zu bytes",
@@ -57,8 +58,9 @@ Test(prefetch, the_first_reads_of_a_file_say_what_follows)
 Test(prefetch, a_sequence_is_planned_once_each_byte_in_order_and_ahead_of_its_reader)
 {
     struct prefetch prefetch;
+    struct prefetch_stream streams[PREFETCH_STREAMS];
     uint64_t planned = 0;
-    prefetch_init(&prefetch);
+    prefetch_init(&prefetch, streams, PREFETCH_STREAMS);
     for (uint64_t at = 0; at < GIB; at += 128 * KIB) {
         struct prefetch_plan plan = feed(&prefetch, at, 128 * KIB);
         uint64_t end = at + 128 * KIB;
@@ -76,8 +78,9 @@ Test(prefetch, a_sequence_is_planned_once_each_byte_in_order_and_ahead_of_its_re
 Test(prefetch, the_window_doubles_with_what_was_read_up_to_its_most)
 {
     struct prefetch prefetch;
+    struct prefetch_stream streams[PREFETCH_STREAMS];
     uint64_t ahead = 0, most = 0;
-    prefetch_init(&prefetch);
+    prefetch_init(&prefetch, streams, PREFETCH_STREAMS);
     for (uint64_t at = 0; at < 256 * MIB; at += MIB) {
         struct prefetch_plan plan = feed(&prefetch, at, MIB);
         uint64_t read = at + MIB;
@@ -102,8 +105,9 @@ Test(prefetch, the_window_is_filled_by_eight_requests_or_four_where_each_is_fast
         struct prefetch_limits limits = {
             .file_size = GIB, .window_max = rows[i].window, .room = GIB, .few = rows[i].few};
         struct prefetch prefetch;
+        struct prefetch_stream streams[PREFETCH_STREAMS];
         uint64_t requests = 0, step = 0;
-        prefetch_init(&prefetch);
+        prefetch_init(&prefetch, streams, PREFETCH_STREAMS);
         for (uint64_t at = 0; at < GIB; at += 128 * KIB) {
             struct prefetch_plan plan;
             prefetch_read(&prefetch, at, 128 * KIB, &limits, &plan);
@@ -120,8 +124,9 @@ Test(prefetch, the_window_is_filled_by_eight_requests_or_four_where_each_is_fast
 Test(prefetch, four_interleaved_sequences_all_grow)
 {
     struct prefetch prefetch;
+    struct prefetch_stream streams[PREFETCH_STREAMS];
     uint64_t ends[PREFETCH_STREAMS] = {0};
-    prefetch_init(&prefetch);
+    prefetch_init(&prefetch, streams, PREFETCH_STREAMS);
     for (uint64_t at = 0; at < 64 * MIB; at += 128 * KIB)
         for (uint64_t stream = 0; stream < PREFETCH_STREAMS; stream++) {
             struct prefetch_plan plan = feed(&prefetch, stream * 200 * MIB + at, 128 * KIB);
@@ -137,8 +142,9 @@ Test(prefetch, reads_of_1_mib_in_any_order_of_the_kernel_are_one_sequence)
 {
     static const uint64_t order[] = {1, 0, 3, 2, 4, 6, 5, 7};
     struct prefetch prefetch;
+    struct prefetch_stream streams[PREFETCH_STREAMS];
     uint64_t planned = 0;
-    prefetch_init(&prefetch);
+    prefetch_init(&prefetch, streams, PREFETCH_STREAMS);
     for (uint64_t group = 0; group < 16; group++)
         for (int i = 0; i < 8; i++) {
             uint64_t at = 300 * MIB + (group * 8 + order[i]) * MIB;
@@ -149,26 +155,38 @@ Test(prefetch, reads_of_1_mib_in_any_order_of_the_kernel_are_one_sequence)
     cr_assert(planned >= 428 * MIB + 32 * MIB);
 }
 
-Test(prefetch, random_reads_plan_next_to_nothing)
+static uint64_t add_random(size_t stream_count)
 {
     struct prefetch prefetch;
+    struct prefetch_stream streams[PREFETCH_STREAMS_SHARED];
     uint64_t total = 0;
-    prefetch_init(&prefetch);
+    prefetch_init(&prefetch, streams, stream_count);
     srand(7);
     for (int i = 0; i < 10000; i++) {
         uint64_t at = ((uint64_t)rand() * 4096 + (1 << 20)) % (GIB - MIB);
         struct prefetch_plan plan = feed(&prefetch, at, 4 * KIB);
         total += added(&plan);
     }
-    cr_assert(total < (uint64_t)10000 * 16 * KIB, "%zu KiB for each read", (size_t)(total / 10000 / KIB));
+    return total;
+}
+
+Test(prefetch, random_reads_plan_next_to_nothing)
+{
+    static const size_t counts[] = {PREFETCH_STREAMS, PREFETCH_STREAMS_SHARED};
+    for (int i = 0; i < 2; i++) {
+        uint64_t total = add_random(counts[i]);
+        cr_assert(total < (uint64_t)10000 * 16 * KIB, "%zu streams: %zu KiB for each read", counts[i],
+                  (size_t)(total / 10000 / KIB));
+    }
 }
 
 Test(prefetch, skips_and_small_steps_back_keep_a_stream_and_count_only_what_was_read)
 {
     struct prefetch prefetch;
+    struct prefetch_stream streams[PREFETCH_STREAMS];
     struct prefetch_plan plan;
     uint64_t furthest = 0;
-    prefetch_init(&prefetch);
+    prefetch_init(&prefetch, streams, PREFETCH_STREAMS);
     for (uint64_t at = 0; at < 200 * MIB; at += MIB) { /* 4 KiB of each MiB */
         plan = feed(&prefetch, at, 4 * KIB);
         cr_assert(plan.sequential);
@@ -184,9 +202,10 @@ Test(prefetch, a_small_file_is_fetched_whole_at_its_first_read_and_asked_for_onc
     static const uint64_t firsts[] = {0, 1 * MIB, 2 * MIB - 1};
     for (size_t i = 0; i < sizeof firsts / sizeof firsts[0]; i++) {
         struct prefetch prefetch;
+        struct prefetch_stream streams[PREFETCH_STREAMS];
         struct prefetch_limits limits = {.file_size = 2 * MIB, .window_max = 64 * MIB, .room = GIB};
         struct prefetch_plan plan;
-        prefetch_init(&prefetch);
+        prefetch_init(&prefetch, streams, PREFETCH_STREAMS);
         prefetch_read(&prefetch, firsts[i], 4 * KIB, &limits, &plan);
         cr_assert(plan.ahead_start == 0 && plan.ahead_end == 2 * MIB);
         prefetch_read(&prefetch, 100 * KIB, 4 * KIB, &limits, &plan);
@@ -199,7 +218,8 @@ Test(prefetch, never_plans_beyond_the_room_or_the_end)
     srand(3);
     for (int round = 0; round < 200; round++) {
         struct prefetch prefetch;
-        prefetch_init(&prefetch);
+        struct prefetch_stream streams[PREFETCH_STREAMS];
+        prefetch_init(&prefetch, streams, PREFETCH_STREAMS);
         struct prefetch_limits limits = {.file_size = (uint64_t)rand() % (100 * MIB),
                                          .window_max = (uint64_t)rand() % (64 * MIB) + PAGE_BYTES};
         uint64_t at = 0;
@@ -222,10 +242,11 @@ Test(prefetch, never_plans_beyond_the_room_or_the_end)
 Test(prefetch, streams_that_share_little_room_still_send_large_requests)
 {
     enum { STREAMS = 4 };
-    struct prefetch streams[STREAMS];
+    struct prefetch readers[STREAMS];
+    struct prefetch_stream streams[STREAMS][PREFETCH_STREAMS];
     uint64_t heads[STREAMS] = {0}, aheads[STREAMS] = {0}, requests = 0, bytes = 0, shared = 32 * MIB;
     for (int i = 0; i < STREAMS; i++)
-        prefetch_init(&streams[i]);
+        prefetch_init(&readers[i], streams[i], PREFETCH_STREAMS);
     for (int turn = 0; turn < 512 * STREAMS; turn++) {
         int i = turn % STREAMS;
         uint64_t unread = 0;
@@ -235,7 +256,7 @@ Test(prefetch, streams_that_share_little_room_still_send_large_requests)
         struct prefetch_limits limits = {
             .file_size = GIB, .window_max = 16 * MIB, .room = (shared - unread) / 2};
         struct prefetch_plan plan;
-        prefetch_read(&streams[i], heads[i], MIB, &limits, &plan);
+        prefetch_read(&readers[i], heads[i], MIB, &limits, &plan);
         heads[i] += MIB;
         aheads[i] = plan.ahead_end > heads[i] ? plan.ahead_end : heads[i];
         if (turn < 100)
@@ -249,12 +270,40 @@ Test(prefetch, streams_that_share_little_room_still_send_large_requests)
 Test(prefetch, what_found_no_memory_is_planned_again)
 {
     struct prefetch prefetch;
+    struct prefetch_stream streams[PREFETCH_STREAMS];
     struct prefetch_plan plan, again;
-    prefetch_init(&prefetch);
+    prefetch_init(&prefetch, streams, PREFETCH_STREAMS);
     for (uint64_t at = 0; at < 8 * MIB; at += MIB)
         plan = feed(&prefetch, at, MIB);
     cr_assert(added(&plan) > 0);
     prefetch_cut(&prefetch, &plan, plan.ahead_start);
     again = feed(&prefetch, 8 * MIB, 128 * KIB);
     cr_assert(again.ahead_start == plan.ahead_start && again.ahead_end >= plan.ahead_end);
+}
+
+Test(prefetch, of_one_that_is_shared_16_interleaved_sequences_all_grow)
+{
+    struct prefetch prefetch;
+    struct prefetch_stream streams[PREFETCH_STREAMS_SHARED];
+    prefetch_init(&prefetch, streams, PREFETCH_STREAMS_SHARED);
+    for (uint64_t at = 0; at < 16 * MIB; at += 128 * KIB)
+        for (uint64_t stream = 0; stream < PREFETCH_STREAMS_SHARED; stream++) {
+            struct prefetch_plan plan = feed(&prefetch, stream * 30 * MIB + at, 128 * KIB);
+            cr_assert(plan.sequential || at == 0);
+        }
+}
+
+Test(prefetch, a_small_file_that_is_shared_is_asked_for_whole_by_each_who_begins)
+{
+    static const struct prefetch_limits small = {.file_size = MIB, .window_max = 64 * MIB, .room = GIB};
+    struct prefetch prefetch;
+    struct prefetch_stream streams[PREFETCH_STREAMS_SHARED];
+    prefetch_init(&prefetch, streams, PREFETCH_STREAMS_SHARED);
+    for (int reader = 0; reader < 40; reader++) {
+        struct prefetch_plan plan;
+        prefetch_read(&prefetch, 0, 128 * KIB, &small, &plan);
+        cr_assert(plan.ahead_start == 0 && plan.ahead_end == MIB && plan.sequential, "reader %d", reader);
+        prefetch_read(&prefetch, 128 * KIB, 128 * KIB, &small, &plan);
+        cr_assert_eq(added(&plan), 0);
+    }
 }
