@@ -10,8 +10,10 @@
 /* The kernel's ABI, which never changes; own names, because <linux/fuse.h> may be older than the kernel that runs. */
 enum { OPCODE_SETATTR = 4, OPCODE_OPEN = 14, OPCODE_WRITE = 16, OPCODE_INIT = 26 };
 
+#define KERNEL_NO_OPEN_SUPPORT     (UINT64_C(1) << 17)
 #define KERNEL_PARALLEL_DIROPS     (UINT64_C(1) << 18)
 #define KERNEL_HANDLE_KILLPRIV     (UINT64_C(1) << 19)
+#define KERNEL_NO_OPENDIR_SUPPORT  (UINT64_C(1) << 24)
 #define KERNEL_EXPLICIT_INVAL_DATA (UINT64_C(1) << 25)
 #define KERNEL_HANDLE_KILLPRIV_V2  (UINT64_C(1) << 28)
 #define KERNEL_INIT_EXT            (UINT64_C(1) << 30)
@@ -81,6 +83,16 @@ bool compat_clears_setid(void)
 bool compat_leaves_setid(const struct compat *compat)
 {
     return compat->taken & KERNEL_HANDLE_KILLPRIV_V2;
+}
+
+bool compat_opens(const struct compat *compat)
+{
+    return compat->offered & KERNEL_NO_OPEN_SUPPORT;
+}
+
+bool compat_opens_directories(const struct compat *compat)
+{
+    return compat->offered & KERNEL_NO_OPENDIR_SUPPORT;
 }
 
 static void learn_init(struct compat *compat, const void *message, size_t length)
@@ -174,10 +186,10 @@ static void want(struct fuse_conn_info *info, unsigned capability, bool on)
         info->want &= ~capability;
 }
 
-void compat_init(struct compat *compat, struct fuse_conn_info *info)
+void compat_init(struct compat *compat, struct fuse_conn_info *info, bool opens)
 {
-    want(info, FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_ASYNC_DIO,
-         true);
+    want(info, FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_ATOMIC_O_TRUNC, true);
+    want(info, FUSE_CAP_ASYNC_DIO, !opens);
     want(info, FUSE_CAP_READDIRPLUS | FUSE_CAP_CACHE_SYMLINKS, true);
     want(info, FUSE_CAP_READDIRPLUS_AUTO, false); /* attributes come with the listing */
     want(info, FUSE_CAP_HANDLE_KILLPRIV, false);

@@ -14,6 +14,8 @@
  *                                           at each write, which costs as much as the write itself
  *      HANDLE_KILLPRIV        patch: off    the older form of it, which says less
  *      INIT_EXT, flags2       patch         kept consistent with what else is set
+ *      NO_OPEN_SUPPORT,       looked at  ENOSYS to OPEN, OPENDIR has the kernel open by itself (implied.h)
+ *      NO_OPENDIR_SUPPORT
  *      splice                 not offered   1 MiB and a header do not fit in a pipe without privileges; no gain measured
  *
  * Threads: compat_read and compat_writev from any; the fields are written before INIT is answered, once.
@@ -47,8 +49,12 @@ struct compat {
  * compat_of() finds the compat by. 0 or -errno. */
 int compat_attach(struct fuse_session *session, int fd);
 struct compat *compat_of(void *userdata); /* session.c */
-/* In libfuse's init(): wants what the kernel offers and we can use. */
-void compat_init(struct compat *compat, struct fuse_conn_info *info);
+/* In libfuse's init(): wants what the kernel offers and we can use. `opens`: OPEN will be answered ENOSYS. Then nobody is told of
+ * FOPEN_DIRECT_IO, and O_DIRECT would become asynchronous requests, for which the kernel waits deaf to signals: not so without ASYNC_DIO. */
+void compat_init(struct compat *compat, struct fuse_conn_info *info, bool opens);
+/* The kernel can open files, directories without us. */
+bool compat_opens(const struct compat *compat);
+bool compat_opens_directories(const struct compat *compat);
 /* Of the message that this thread received last: who writes, truncates or opens with O_TRUNC has no right to keep setuid and setgid
  * bits, which libfuse <= 3.16 does not tell. Within its ask_*(): whoever takes the request to another thread remembers it. */
 bool compat_clears_setid(void);

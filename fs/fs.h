@@ -27,7 +27,7 @@ struct fs_config {
     bool read_only;
     bool allow_other; /* brings default_permissions, which is always set */
     bool allow_root;
-    bool immutable;          /* nothing changes, ever: the kernel keeps directories too */
+    bool immutable;          /* ... and nothing changes, ever: the kernel opens by itself (implied.h) */
     uint32_t threads;        /* at most FS_THREADS_MAX; 0: 4 */
     uint32_t read_ahead_kib; /* of the mount's bdi, where allowed; 0: 4096 */
     bool debug;

@@ -94,10 +94,10 @@ bool nodes_known(struct nodes *nodes, uint64_t id)
     return find_node_locked(nodes, id) != NULL;
 }
 
-void nodes_forget(struct nodes *nodes, uint64_t id, uint64_t lookups)
+bool nodes_forget(struct nodes *nodes, uint64_t id, uint64_t lookups)
 {
     if (id == FUSE_ROOT_ID)
-        return;
+        return false;
     lock_take(&nodes->lock);
     struct node *node = find_node_locked(nodes, id);
     uint64_t had = node ? node->lookups : 0;
@@ -113,10 +113,11 @@ void nodes_forget(struct nodes *nodes, uint64_t id, uint64_t lookups)
     if (lookups > had)
         log_warn("FORGET: node %" PRIu64 " was told %" PRIu64 " times, %" PRIu64 " are taken back", id, had,
                  lookups);
-    if (node) {
-        inode_unref(node->inode);
-        free(node);
-    }
+    if (!node)
+        return false;
+    inode_unref(node->inode);
+    free(node);
+    return true;
 }
 
 size_t nodes_count(struct nodes *nodes)

@@ -37,8 +37,8 @@ void nodes_add(struct nodes *nodes, struct entry *entry);
 /* A reference to the inode of a node, or NULL: the kernel may not ask for what it forgot. */
 struct inode *nodes_find(struct nodes *nodes, uint64_t id);
 bool nodes_known(struct nodes *nodes, uint64_t id);
-/* Takes `lookups` back; the last one drops the inode. More than were given are a bug of the kernel: logged, dropped. */
-void nodes_forget(struct nodes *nodes, uint64_t id, uint64_t lookups);
+/* Takes `lookups` back; the last one drops the inode: true. More than were given are a bug of the kernel: logged, dropped. */
+bool nodes_forget(struct nodes *nodes, uint64_t id, uint64_t lookups);
 size_t nodes_count(struct nodes *nodes);
 
 #endif

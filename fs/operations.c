@@ -13,7 +13,8 @@
 
 static void ask_init(void *userdata, struct fuse_conn_info *info)
 {
-    compat_init(compat_of(userdata), info);
+    struct fs *fs = userdata;
+    compat_init(&fs->compat, info, session_leaves_open(fs));
 }
 
 /* Missing ones are answered with ENOSYS by libfuse, and the kernel remembers: locks are then the kernel's own. */
@@ -68,6 +69,38 @@ bool ask_begin(struct request *request, fuse_req_t fuse, fuse_ino_t id, const st
     if (!request->inode)
         request_error(request, -ESTALE);
     return request->inode != NULL;
+}
+
+static int take_implied(struct request *request, fuse_ino_t id)
+{
+    struct fs *fs = request->fs;
+    struct inode *inode = nodes_find(&fs->nodes, id);
+    if (!inode)
+        return -ESTALE;
+    int rc = implied_take(&fs->implied, id, inode, &request->implied);
+    inode_unref(inode);
+    return rc;
+}
+
+int ask_implied(struct request *request, fuse_ino_t id, bool directory)
+{
+    if (request->file.fh)
+        return 0;
+    request->implied = implied_find(&request->fs->implied, id);
+    int rc = request->implied ? 0 : take_implied(request, id);
+    if (rc == 0 && directory != (implied_listing(request->implied) != NULL))
+        rc = directory ? -ENOTDIR : -EISDIR;
+    return rc;
+}
+
+struct handle *handle_of(const struct request *request)
+{
+    return request->implied ? implied_handle(request->implied) : file_of(request->file.fh)->handle;
+}
+
+struct listing *listing_of(const struct request *request)
+{
+    return request->implied ? implied_listing(request->implied) : file_of(request->file.fh)->listing;
 }
 
 static void timespec_from_ns(int64_t ns, struct timespec *ret_time)

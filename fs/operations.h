@@ -12,6 +12,12 @@ struct fs *fs_of(fuse_req_t fuse);
 /* Fills what every operation on a node has: its inode. False: the kernel has forgotten it; answered with ESTALE. */
 bool ask_begin(struct request *request, fuse_req_t fuse, fuse_ino_t id, const struct operation *operation);
 
+/* Of what is read with fh 0 (implied.h): request->implied is of the node, in use until the request ends. Of another fh: nothing. */
+int ask_implied(struct request *request, fuse_ino_t id, bool directory);
+/* The request's: that of its fh, or the implied one. */
+struct handle *handle_of(const struct request *request);
+struct listing *listing_of(const struct request *request);
+
 void stat_from_attributes(const struct attributes *attributes, struct stat *ret_stat);
 double seconds_from_ms(int64_t ms);
 /* The thread group of the thread that asks (FUSE names threads); 0 when it cannot be known. */

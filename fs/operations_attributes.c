@@ -112,7 +112,7 @@ void ask_setattr(fuse_req_t fuse, fuse_ino_t id, struct stat *stat, int to_set, 
         .mtime_ns = ns_from_timespec(&stat->st_mtim),
         .ctime_ns = ns_from_timespec(&stat->st_ctim),
     };
-    if (file) {
+    if (file && file->fh) { /* with fh 0 it was opened without us: by its node alone */
         request.file = *file;
         request.has_file = true;
     }

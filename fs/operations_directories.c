@@ -31,7 +31,10 @@ void ask_opendir(fuse_req_t fuse, fuse_ino_t id, struct fuse_file_info *file)
     if (!ask_begin(&request, fuse, id, &operation))
         return;
     request.file = *file;
-    request_start(&request);
+    if (session_leaves_opendir(request.fs))
+        request_refuse(&request, -ENOSYS);
+    else
+        request_start(&request);
 }
 
 /* ---- Pages of entries. ---- */
@@ -96,13 +99,14 @@ static void take_back(struct page *page)
 static int run_readdir(struct request *request, struct waiter *waiter)
 {
     struct page page = {.request = request, .plus = request->flags, .room = request->size};
-    struct listing *listing = file_of(request->file.fh)->listing;
+    struct listing *listing = listing_of(request);
     page.bytes = xmalloc(page.room ? page.room : 1);
     int rc = cache_list(request->fs->cache, waiter, listing, request->offset, page.plus, add_listed, &page);
     /* What is on the page goes out before an error, which the next call meets again; -EAGAIN: nothing has been taken. */
     if (rc == -EAGAIN || (rc < 0 && page.used == 0)) {
         take_back(&page);
     } else {
+        request->listed_all = rc == 0 && page.used == 0;
         rc = 0;
         if (request_reply_bytes(request, page.bytes, page.used) < 0)
             take_back(&page);
@@ -122,7 +126,11 @@ static void ask_page(fuse_req_t fuse, fuse_ino_t id, size_t size, off_t offset, 
     request.offset = (uint64_t)offset;
     request.file = *file;
     request.flags = plus;
-    request_start(&request);
+    int rc = ask_implied(&request, id, true);
+    if (rc < 0)
+        request_refuse(&request, rc);
+    else
+        request_start(&request);
 }
 
 void ask_readdir(fuse_req_t fuse, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *file)

@@ -25,6 +25,14 @@ static void fill_open_reply(const struct fs *fs, struct fuse_file_info *file, co
     file->direct_io = (file->flags & O_DIRECT) && !flags_write(file->flags);
 }
 
+/* Who has it open without a word to us reads: the mount is read only, whatever its flags became (remount,rw). */
+static bool refuse_change(struct request *request, uint64_t fh)
+{
+    if (!fh)
+        request_refuse(request, -EROFS);
+    return !fh;
+}
+
 /* ---- open, create. ---- */
 
 static int run_open(struct request *request, struct waiter *waiter)
@@ -52,6 +60,10 @@ void ask_open(fuse_req_t fuse, fuse_ino_t id, struct fuse_file_info *file)
     struct request request;
     if (!ask_begin(&request, fuse, id, file->flags & O_TRUNC ? &truncates : &operation))
         return;
+    if (session_leaves_open(request.fs)) {
+        request_refuse(&request, -ENOSYS);
+        return;
+    }
     request.file = *file;
     /* Whose close publishes matters only for handles that can hold unsent data. */
     if (flags_write(file->flags))
@@ -111,12 +123,17 @@ void ask_read(fuse_req_t fuse, fuse_ino_t id, size_t size, off_t offset, struct 
 {
     static const struct operation operation = {.name = "READ"};
     struct fs *fs = fs_of(fuse);
-    (void)id;
     struct request *request = request_async_new(fs, fuse, &operation, WAIT_READ);
     if (!request)
         return;
+    request->file = *file;
+    int rc = ask_implied(request, id, false);
+    if (rc < 0) {
+        request_async_refuse(request, rc);
+        return;
+    }
     request->read = (struct cache_read){
-        .handle = file_of(file->fh)->handle,
+        .handle = handle_of(request),
         .offset = (uint64_t)offset,
         .size = size,
         .done = finish_read,
@@ -151,6 +168,8 @@ void ask_write(fuse_req_t fuse, fuse_ino_t id, const char *bytes, size_t size, o
     struct request request;
     (void)id;
     request_init(&request, fs_of(fuse), fuse, &operation);
+    if (refuse_change(&request, file->fh))
+        return;
     request.bytes = bytes;
     request.size = size;
     request.offset = (uint64_t)offset;
@@ -182,6 +201,8 @@ void ask_fallocate(fuse_req_t fuse, fuse_ino_t id, int mode, off_t offset, off_t
     struct request request;
     (void)id;
     request_init(&request, fs_of(fuse), fuse, &operation);
+    if (refuse_change(&request, file->fh))
+        return;
     request.flags = (unsigned)mode;
     request.offset = (uint64_t)offset;
     request.size = (size_t)length;
@@ -214,6 +235,8 @@ void ask_copy_range(fuse_req_t fuse, fuse_ino_t from, off_t from_offset, struct 
     struct request request;
     (void)from, (void)to, (void)flags; /* there are none yet */
     request_init(&request, fs_of(fuse), fuse, &operation);
+    if (refuse_change(&request, from_file->fh) || refuse_change(&request, to_file->fh))
+        return;
     request.from_fh = from_file->fh;
     request.from_offset = (uint64_t)from_offset;
     request.file = *to_file;
@@ -225,10 +248,9 @@ void ask_copy_range(fuse_req_t fuse, fuse_ino_t from, off_t from_offset, struct 
 
 static int run_lseek(struct request *request, struct waiter *waiter)
 {
-    struct handle *handle = file_of(request->file.fh)->handle;
     uint64_t found;
     (void)waiter;
-    int rc = cache_seek(request->fs->cache, handle, (int)request->flags, request->offset, &found);
+    int rc = cache_seek(request->fs->cache, handle_of(request), (int)request->flags, request->offset, &found);
     if (rc == 0)
         request_reply_offset(request, found);
     return rc;
@@ -239,12 +261,15 @@ void ask_lseek(fuse_req_t fuse, fuse_ino_t id, off_t offset, int whence, struct 
 {
     static const struct operation operation = {.name = "LSEEK", .run = run_lseek};
     struct request request;
-    (void)id;
     request_init(&request, fs_of(fuse), fuse, &operation);
     request.flags = (unsigned)whence;
     request.offset = (uint64_t)offset;
     request.file = *file;
-    request_start(&request);
+    int rc = ask_implied(&request, id, false);
+    if (rc < 0)
+        request_refuse(&request, rc);
+    else
+        request_start(&request);
 }
 
 /* ---- flush, fsync, release. ---- */
@@ -266,9 +291,7 @@ static struct request *new_sync(fuse_req_t fuse, fuse_ino_t id, const struct ope
     request->sync = (struct cache_sync){.inode = request->inode, .done = finish_sync, .owner = request};
     if (request->inode)
         return request;
-    request_error(request, -ESTALE);
-    request_async_unref(request);
-    request_async_unref(request);
+    request_async_refuse(request, -ESTALE);
     return NULL;
 }
 
@@ -279,6 +302,10 @@ void ask_flush(fuse_req_t fuse, fuse_ino_t id, struct fuse_file_info *file)
     struct request *request = new_sync(fuse, id, &operation);
     if (!request)
         return;
+    if (!file->fh) { /* nothing is ever unsent: the kernel needs not ask again */
+        request_async_refuse(request, -ENOSYS);
+        return;
+    }
     cache_flush(request->fs->cache, file_of(file->fh)->handle, process, &request->sync);
     request_started(request);
 }

@@ -32,12 +32,18 @@ void ask_lookup(fuse_req_t fuse, fuse_ino_t parent, const char *name)
     request_start(&request);
 }
 
+static void forget_node(struct fs *fs, fuse_ino_t id, uint64_t lookups)
+{
+    if (nodes_forget(&fs->nodes, id, lookups))
+        implied_forget(&fs->implied, id);
+}
+
 void ask_forget(fuse_req_t fuse, fuse_ino_t id, uint64_t lookups)
 {
     static const struct operation operation = {.name = "FORGET"};
     struct request request;
     request_init(&request, fs_of(fuse), fuse, &operation);
-    nodes_forget(&request.fs->nodes, id, lookups);
+    forget_node(request.fs, id, lookups);
     request_reply_none(&request);
 }
 
@@ -47,7 +53,7 @@ void ask_forget_multi(fuse_req_t fuse, size_t count, struct fuse_forget_data *fo
     struct request request;
     request_init(&request, fs_of(fuse), fuse, &operation);
     for (size_t i = 0; i < count; i++)
-        nodes_forget(&request.fs->nodes, forgets[i].ino, forgets[i].nlookup);
+        forget_node(request.fs, forgets[i].ino, forgets[i].nlookup);
     request_reply_none(&request);
 }
 

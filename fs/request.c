@@ -61,8 +61,10 @@ void request_init(struct request *request, struct fs *fs, fuse_req_t fuse, const
     };
 }
 
-static void drop_inodes(struct request *request)
+static void drop_uses(struct request *request)
 {
+    implied_drop(&request->fs->implied, request->implied, request->listed_all);
+    request->implied = NULL;
     if (request->inode)
         inode_unref(request->inode);
     if (request->to_inode)
@@ -114,7 +116,7 @@ void request_async_unref(struct request *request)
     assert(request->state == REQUEST_REPLIED);
     if (request->wait == WAIT_READ)
         cache_read_release(request->fs->cache, &request->read);
-    drop_inodes(request);
+    drop_uses(request);
     lock_take(&requests->lock);
     list_remove(&request->link);
     if (request->bytes)
@@ -269,7 +271,7 @@ static const void *copy_bytes(struct requests *requests, const void *bytes, size
     return copy;
 }
 
-/* A copy on the heap that owns what it points at. The inodes' references move. */
+/* A copy on the heap that owns what it points at. References and uses move. */
 static struct request *move_request(struct request *from)
 {
     struct request *request = xmalloc(sizeof *request);
@@ -285,6 +287,7 @@ static struct request *move_request(struct request *from)
     request->to_name = from->to_name ? xstrdup(from->to_name) : NULL;
     request->bytes = from->bytes ? copy_bytes(from->requests, from->bytes, from->size) : NULL;
     from->inode = from->to_inode = NULL;
+    from->implied = NULL;
     from->fuse = NULL;
     from->state = REQUEST_REPLIED; /* here; the copy answers */
     return request;
@@ -319,7 +322,20 @@ void request_start(struct request *request)
     else if (rc < 0)
         request_error(request, rc);
     assert(request->state == REQUEST_REPLIED);
-    drop_inodes(request);
+    drop_uses(request);
+}
+
+void request_refuse(struct request *request, int rc)
+{
+    request_error(request, rc);
+    drop_uses(request);
+}
+
+void request_async_refuse(struct request *request, int rc)
+{
+    request_error(request, rc);
+    request_async_unref(request); /* the work's */
+    request_async_unref(request);
 }
 
 /* ---- Replies. ---- */

@@ -33,6 +33,7 @@
 #define REQUESTS_BYTES_SOFT ((size_t)16 << 20) /* bytes of waiting writes above which the log says so */
 
 struct fs;
+struct implied;
 struct request;
 
 struct requests {
@@ -74,6 +75,8 @@ struct request {
     uint64_t offset;
     struct fuse_file_info file;
     bool has_file;
+    struct implied *implied;       /* a use of it: what is read with fh 0 (implied.h) */
+    bool listed_all;               /* ... whose end has been given */
     uint64_t from_fh, from_offset; /* of what is copied into `file` */
     unsigned flags; /* of rename, setxattr; attribute mask of setattr; mode of fallocate; whence of lseek */
     struct attributes attributes;
@@ -112,10 +115,14 @@ void requests_interrupted(void);
 void request_init(struct request *request, struct fs *fs, fuse_req_t fuse, const struct operation *operation);
 /* Runs the operation inline or, where that cannot be, moves it to the pool. The stack's request is over. */
 void request_start(struct request *request);
+/* Answers instead of request_start(). */
+void request_refuse(struct request *request, int rc);
 /* An asynchronous request on the heap: one reference is the caller's, to be given to request_started(), one belongs to the
  * work that ends with the reply (request_async_unref there). NULL: refused and answered. */
 struct request *request_async_new(struct fs *fs, fuse_req_t fuse, const struct operation *operation,
                                   enum request_wait wait);
+/* Answers instead of any work: both references are given. */
+void request_async_refuse(struct request *request, int rc);
 /* The work was started (and may have ended): from now on it can be interrupted. */
 void request_started(struct request *request);
 /* The last one ends the pins of a read (cache_read_release) and the request. */

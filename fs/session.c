@@ -23,6 +23,16 @@ struct compat *compat_of(void *userdata)
     return &((struct fs *)userdata)->compat;
 }
 
+bool session_leaves_open(const struct fs *fs)
+{
+    return fs->immutable && compat_opens(&fs->compat);
+}
+
+bool session_leaves_opendir(const struct fs *fs)
+{
+    return fs->immutable && compat_opens_directories(&fs->compat);
+}
+
 /* ---- Birth. ---- */
 
 static void __attribute__((format(printf, 2, 0)))
@@ -67,13 +77,14 @@ int session_new(const struct fs_config *config, int fd, struct mountpoint **moun
     if (fs->thread_count > FS_THREADS_MAX)
         fs->thread_count = FS_THREADS_MAX;
     fs->read_ahead_kib = config->read_ahead_kib ? config->read_ahead_kib : READ_AHEAD_KIB_DEFAULT;
-    fs->immutable = config->immutable;
+    fs->immutable = config->immutable && config->read_only;
     fs->mountpoint = *mountpoint;
     *mountpoint = NULL;
     lock_init(&fs->lock, LOCK_LEAF, "fs");
     gate_init(&fs->changed);
     nodes_init(&fs->nodes);
     files_init(&fs->files);
+    implied_init(&fs->implied);
     fs->invalidator = invalidator_new(fs);
     fs->compat.answered = hear_answer;
     fs->compat.context = fs;
@@ -121,7 +132,7 @@ struct cache_notify fs_notify(struct fs *fs)
 void fs_attach(struct fs *fs, struct cache *cache)
 {
     assert(!fs->cache);
-    fs->cache = cache;
+    fs->cache = fs->implied.cache = cache;
     struct inode *root = cache_root(cache);
     nodes_set_root(&fs->nodes, &root);
 }
@@ -284,6 +295,7 @@ int fs_run(struct fs *fs, void (*ready)(void *context), void *context)
     invalidator_stop(fs->invalidator);
     end_threads(fs, threads, count);
     disconnect(fs);
+    implied_end_all(&fs->implied);
     files_close_all(&fs->files, fs->cache); /* a last close publishes, or deletes what was unlinked */
     LOCK_SCOPED(&fs->lock);
     return rc < 0 ? rc : fs->stop_asked ? 0 : fs->broken;
@@ -303,6 +315,7 @@ void fs_free(struct fs *fs)
     disconnect(fs);
     requests_release(&fs->requests);
     files_release(&fs->files);
+    implied_release(&fs->implied);
     nodes_release(&fs->nodes);
     invalidator_free(fs->invalidator);
     gate_release(&fs->changed);
@@ -339,4 +352,5 @@ void fs_report(struct fs *fs, struct json *object)
     report_requests(fs, object);
     json_set_integer(object, "nodes", (int64_t)nodes_count(&fs->nodes));
     json_set_integer(object, "open", (int64_t)files_count(&fs->files));
+    json_set_integer(object, "implied", (int64_t)implied_count(&fs->implied));
 }

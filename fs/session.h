@@ -11,6 +11,7 @@
 #include "fs/compat.h"
 #include "fs/file.h"
 #include "fs/fs.h"
+#include "fs/implied.h"
 #include "fs/invalidate.h"
 #include "fs/libfuse.h"
 #include "fs/mountpoint.h"
@@ -29,6 +30,7 @@ struct fs {
     struct requests requests;
     struct nodes nodes;
     struct files files;
+    struct implied_set implied;
     struct invalidator *invalidator;
 
     struct lock lock;
@@ -43,6 +45,10 @@ struct fs {
 
 /* fs_new without the mount: serves `fd`, which it takes also on failure; a socket of whole messages in tests. */
 int session_new(const struct fs_config *config, int fd, struct mountpoint **mountpoint, struct fs **ret_fs);
+
+/* The kernel opens files, directories by itself once it was answered ENOSYS: where nothing changes, and it can. */
+bool session_leaves_open(const struct fs *fs);
+bool session_leaves_opendir(const struct fs *fs);
 
 /* operations.c: what libfuse calls. */
 extern const struct fuse_lowlevel_ops session_operations;

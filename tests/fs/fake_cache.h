@@ -50,6 +50,7 @@ static struct fake {
     atomic_size_t setid_cleared;
     _Atomic unsigned setattr_mask; /* of the last one */
     _Atomic pid_t process;         /* of the last open or flush */
+    atomic_size_t listing_bytes;   /* that each listing is said to have */
     bool released;
     uint64_t next_id;
     char page[128 * 1024];
@@ -320,7 +321,8 @@ int cache_rename(struct cache *cache, struct waiter *waiter, struct inode *from_
 int cache_list_open(struct cache *cache, struct inode *directory, struct listing **ret_listing)
 {
     (void)cache;
-    (void)directory;
+    if (!S_ISDIR(directory->mode))
+        return -ENOTDIR;
     *ret_listing = xcalloc(1, sizeof **ret_listing);
     LOCK_SCOPED(&fake.lock);
     fake.open++;
@@ -361,6 +363,12 @@ int cache_list(struct cache *cache, struct waiter *waiter, struct listing *listi
             break;
     }
     return 0;
+}
+
+size_t cache_list_bytes(const struct listing *listing)
+{
+    (void)listing;
+    return fake.listing_bytes;
 }
 
 void cache_list_release(struct listing *listing)

@@ -97,7 +97,7 @@ static inline void *wire_run(void *context)
 }
 
 /* The flags that a kernel offers. */
-static inline void wire_begin(struct wire *wire, uint32_t flags)
+static inline void wire_begin_as(struct wire *wire, uint32_t flags, const struct fs_config *config)
 {
     int fds[2];
     int rc = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds);
@@ -108,7 +108,7 @@ static inline void wire_begin(struct wire *wire, uint32_t flags)
     memset(wire, 0, sizeof *wire);
     wire->fd = fds[1];
     struct mountpoint *none = NULL;
-    rc = session_new(&(struct fs_config){.source = "test"}, fds[0], &none, &wire->fs);
+    rc = session_new(config, fds[0], &none, &wire->fs);
     assert(rc == 0);
     fs_attach(wire->fs, (struct cache *)wire);
     pthread_create(&wire->runner, NULL, wire_run, wire);
@@ -116,6 +116,11 @@ static inline void wire_begin(struct wire *wire, uint32_t flags)
     wire_send(wire, FUSE_INIT, 2, 0, &init, sizeof init);
     bool answered = wire_await(wire, 2);
     assert(answered);
+}
+
+static inline void wire_begin(struct wire *wire, uint32_t flags)
+{
+    wire_begin_as(wire, flags, &(struct fs_config){.source = "test"});
 }
 
 /* Replies that are still to come are taken. */
