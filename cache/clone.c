@@ -163,11 +163,12 @@ static int adopt_locked(struct cloning *cloning, bool replaces)
 }
 
 /* Whether it has an object that is to be left: it, or one of a version that nobody knows, is recorded then. */
-static int open_account_locked(struct inode *inode, bool *ret_replaces)
+static int open_account_locked(const struct cloning *cloning, bool *ret_replaces)
 {
+    struct inode *inode = cloning->inode;
     LOCK_SCOPED(&inode->lock);
     *ret_replaces = inode->remote.exists;
-    return recording_open_locked(inode);
+    return is_empty_locked(cloning) ? recording_open_locked(inode) : -EOPNOTSUPP;
 }
 
 /* Its name is marked, its uploads are held. What stood under its name is doomed, and waits for what comes over it (deleter.c). */
@@ -175,7 +176,7 @@ static int take_over_locked(struct cloning *cloning, struct aftermath *aftermath
 {
     struct inode *inode = cloning->inode;
     bool replaces;
-    int rc = open_account_locked(inode, &replaces);
+    int rc = open_account_locked(cloning, &replaces);
 
     if (rc == 0 && replaces)
         names_leave_locked(inode, aftermath);
