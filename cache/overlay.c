@@ -83,6 +83,11 @@ void overlay_settle(struct overlay *overlay)
         }
 }
 
+size_t overlay_limit(const struct overlay *overlay)
+{
+    return overlay->limit;
+}
+
 size_t overlay_room(struct overlay *overlay)
 {
     size_t count = atomic_load(&overlay->count);

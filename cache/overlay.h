@@ -37,6 +37,8 @@ void overlay_settle(struct overlay *overlay);
 int overlay_wait(struct overlay *overlay, struct inode *inode, struct waiter *waiter);
 /* Before the first bytes of a file: 0 when it has its turn. -EAGAIN (no waiter), -EINTR. */
 int overlay_slow_down(struct overlay *overlay, struct waiter *waiter);
+/* So many names. */
+size_t overlay_limit(const struct overlay *overlay);
 /* So many more have room. */
 size_t overlay_room(struct overlay *overlay);
 

@@ -2,12 +2,14 @@
 #include "cache/catalog.h"
 #include "cache/core.h"
 #include "cache/journal.h"
+#include "cache/overlay.h"
 
 static void report_uploads(struct cache *cache, struct json *object)
 {
     struct uploader_report uploads;
     uploader_report(cache->uploader, &uploads);
     json_set_integer(object, "unsent_files", (int64_t)uploads.unsent_files);
+    json_set_integer(object, "unsent_files_max", (int64_t)overlay_limit(cache->overlay));
     json_set_integer(object, "unsent_bytes", (int64_t)uploads.unsent_bytes);
     json_set_integer(object, "oldest_unsent_ms", uploads.oldest_unsent_ms);
     json_set_integer(object, "uploading", (int64_t)uploads.uploading);

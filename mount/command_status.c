@@ -24,6 +24,17 @@ static void print_time(const char *name, const char *what, long long ms)
         words_line(stdout, "  %-11s %.1f s: %s", name, (double)ms / 1000, what);
 }
 
+/* As overlay.h does it. most 0: not mounted. */
+static void print_slowed(long long files, long long most)
+{
+    if (most && files > most - most / 4)
+        words_line(stdout,
+                   "  slowed      who makes files waits for those that go up: %lld may be unsent (half of "
+                   "memory= holds no "
+                   "more)",
+                   most);
+}
+
 static void print_unsent(const struct json *status)
 {
     const struct json *unsent = json_get(status, "unsent");
@@ -37,6 +48,7 @@ static void print_unsent(const struct json *status)
                files, command_number(status, "unsent_bytes"), command_number(status, "parked"),
                command_number(status, "lasting"), command_number(status, "conflicts"));
     print_time("oldest", "the oldest unsent change", command_number(status, "oldest_unsent_ms"));
+    print_slowed(files, command_number(status, "unsent_files_max"));
     if (command_number(status, "in_flight_max"))
         words_line(
             stdout,

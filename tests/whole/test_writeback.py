@@ -227,6 +227,8 @@ class TestWriteback(harness.Workshop):
         time.sleep(3)
         self.assertLessEqual(sum(made), limit * 7 // 8, "nothing slowed them down")
         self.assertLess(mount.rss_mib(), 48 + 48)
+        self.assertEqual(mount.status()["unsent_files_max"], limit)
+        self.assertRegex(mount.run("status", str(mount.place)).stdout, "slowed .* 6144 may be unsent")
         begun = time.monotonic()
         self.assertIn("first", os.listdir(mount.place))
         self.assertIn("0", os.listdir(places[0]))
