@@ -77,7 +77,7 @@ static void fill_entry(const struct node *node, struct fuse_entry_param *entry)
 
 static void start(void *context, struct fuse_conn_info *connection)
 {
-    compat_init(context, connection);
+    compat_init(context, connection, false);
 }
 
 static void lookup(fuse_req_t request, fuse_ino_t parent, const char *name)
