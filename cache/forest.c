@@ -436,6 +436,8 @@ int forest_look_locked(struct inode *directory, struct waiter *waiter, struct af
     if (rc < 0 || !swath || names_key_locked(directory, &key) < 0)
         return rc;
     const struct store_object *first = swath_first(swath, key.bytes);
+    if (!first)
+        return 0; /* it was renamed, or what it stands in, while the server was asked */
     struct observed observed = {.type = S_IFDIR, .attributes_known = true, .started_ms = swath->asked_ms};
     if (names_doomed_locked(&cache->names, first))
         return 0; /* it may be bare */

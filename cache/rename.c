@@ -167,9 +167,11 @@ static int delete_old(struct rename *rename, const struct moved *moved, struct w
 {
     int rc = server_delete(rename->cache, "rename", moved->from_key, &moved->from, waiter);
 
+    LOCK_SCOPED(&rename->cache->names.lock);
+    names_touched_locked(&rename->cache->names, rename->from_parent,
+                         rename->from_name); /* lists told of it until here */
     if (rc == 0)
         return 0;
-    LOCK_SCOPED(&rename->cache->names.lock);
     names_doubt_locked(&rename->cache->names, rename->from_parent, rename->from_name);
     return rc == -ESTALE ? 0 : rc; /* -ESTALE: written by another client meanwhile, a file of its own now */
 }

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "cache/batch.h"
 #include "cache/copying.h"
+#include "cache/forest.h"
 #include "cache/lookup.h"
 #include "cache/marker.h"
 #include "cache/observed.h"
@@ -304,6 +305,9 @@ static int delete_old(struct tree *tree, size_t *ret_left, struct waiter *waiter
     do {
         rc = delete_page(tree, &place, ret_left, waiter);
     } while (rc == 0 && place);
+    lock_take(&tree->rename->cache->names.lock);
+    forest_clear_locked(tree->rename->cache); /* what was asked for until here tells of it */
+    lock_drop(&tree->rename->cache->names.lock);
     if (*ret_left)
         log_warn(
             "rename of %s to %s: %zu keys were written there by another client meanwhile: kept under the "
