@@ -615,3 +615,113 @@ Test(forest, whatever_changes_here_each_walk_shows_the_tree_as_it_is)
         change_and_walk(&room, seed);
     }
 }
+
+/* ---- What is renamed while the server is asked. ---- */
+
+struct renamer {
+    struct room room;
+    const char *from, *to;
+    pthread_t thread;
+    int rc;
+};
+static void *rename_thread(void *context)
+{
+    struct renamer *r = context;
+    waiter_init(&r->room.waiter);
+    r->rc = tree_rename(&r->room, r->from, r->to, 0);
+    waiter_release(&r->room.waiter);
+    return NULL;
+}
+static void check_rename(bool folder)
+{
+    struct room_config config = listing_with(true);
+    ROOM_SCOPED(room, &config);
+    struct renamer r = {.from = folder ? "d010/e" : "d010/f0", .to = folder ? "d010/g" : "d010/h"};
+    BUF_SCOPED list = BUF_INIT;
+    clock_fake_begin(INT64_C(1700000000000000000));
+    plant(&room, 30, 2);
+    tree_put(&room, "p/d010/e/x", "x", NULL);
+    cr_assert_eq(tree_list(&room, "", false, &list), 0);
+    assert_list(&room, "d010", true, "e/ f0 f1 ");
+    clock_fake_advance(900); /* about to expire, known */
+    r.room = room;
+    enum store_op op = folder ? STORE_DELETE_MANY : STORE_DELETE;
+    memory_store_fault(room.bucket, &(struct fault){.kind = FAULT_HANG, .op = op});
+    pthread_create(&r.thread, NULL, rename_thread, &r);
+    cr_assert(memory_store_await(room.bucket, op, NULL, 1));
+    clock_fake_advance(200);
+    assert_directory(&room, 1, "f0 f1 ");
+    assert_directory(&room, 2, "f0 f1 ");
+    assert_directory(&room, 3, "f0 f1 ");
+    memory_store_faults_end(room.bucket);
+    memory_store_unhang(room.bucket, 0, NULL);
+    pthread_join(r.thread, NULL);
+    cr_assert_eq(r.rc, 0);
+    struct attributes attributes;
+    assert_list(&room, "d010", true, folder ? "f0 f1 g/ " : "e/ f1 h ");
+    cr_assert_eq(tree_stat(&room, r.from, &attributes), -ENOENT);
+    clock_fake_end();
+}
+Test(forest, a_directory_renamed_in_sync_is_not_shown_under_its_old_name)
+{
+    check_rename(true);
+}
+Test(forest, a_file_renamed_in_sync_is_not_shown_under_its_old_name)
+{
+    check_rename(false);
+}
+
+struct stater {
+    struct room room;
+    const char *path;
+    pthread_t thread;
+    int rc;
+};
+static void *stat_thread(void *context)
+{
+    struct stater *s = context;
+    struct attributes attributes;
+    waiter_init(&s->room.waiter);
+    s->rc = tree_stat(&s->room, s->path, &attributes);
+    waiter_release(&s->room.waiter);
+    return NULL;
+}
+Test(forest, a_directory_that_is_renamed_while_its_neighbours_are_asked_for_is_looked_for_anew)
+{
+    struct room_config config = listing_with(true);
+    config.durability = DURABILITY_WRITEBACK;
+    config.attr_ttl_ms = 60000;
+    ROOM_SCOPED(room, &config);
+    struct stater s = {.path = "r/d020"};
+    struct attributes attributes;
+    BUF_SCOPED list = BUF_INIT;
+    char key[64];
+    for (int i = 0; i < 30; i++) {
+        snprintf(key, sizeof key, "p/r/d%03d/f0", i);
+        tree_put(&room, key, "x", NULL);
+    }
+    tree_put(&room, "p/a/f", "x", NULL);
+    tree_put(&room, "p/b/f", "x", NULL);
+    tree_put(&room, "p/c/f", "x", NULL);
+    cr_assert_eq(tree_list(&room, "", false, &list), 0);
+    cr_assert_eq(tree_list(&room, "r", false, &list), 0);
+    cr_assert_eq(tree_stat(&room, "r/d001", &attributes), 0);
+    {
+        lock_take(&room.cache->names.lock);
+        forest_clear_locked(room.cache);
+        lock_drop(&room.cache->names.lock);
+    }
+    memory_store_fault(
+        room.bucket, &(struct fault){.kind = FAULT_HANG_REPLY, .op = STORE_LIST, .key = "p/r/", .times = 1});
+    s.room = room;
+    pthread_create(&s.thread, NULL, stat_thread, &s);
+    cr_assert(memory_store_await(room.bucket, STORE_LIST, "p/r/", 1));
+    memory_store_fault(room.bucket, &(struct fault){.kind = FAULT_HANG, .op = STORE_COPY});
+    cr_assert_eq(tree_rename(&room, "r", "s", 0), 0);
+    cr_assert_eq(tree_list(&room, "a", true, &list), 0);
+    cr_assert_eq(tree_list(&room, "b", true, &list), 0);
+    cr_assert_eq(tree_list(&room, "c", true, &list), 0);
+    memory_store_unhang(room.bucket, STORE_LIST, NULL);
+    pthread_join(s.thread, NULL);
+    room_start_server(&room);
+}
