@@ -1,0 +1,44 @@
+/* configuration: what ~/.skyward/defaults.toml, ./skyward.toml over it, or -c FILE say of volumes, storages and providers; or what
+ * --volume, --provider and --preset say without any file.
+ *
+ *      [pool] or [pools.NAME] (--pool NAME)   provider, [[...volumes]]; keys of other tools are passed over
+ *      [providers.NAME]                       type (NAME when not said), and what its adapter takes (provider.h)
+ *      [storage.NAME]                         storage.h
+ *
+ * Tables merge, arrays and values replace. Unknown keys inside a volume, a storage or a provider that is used are errors with file and line.
+ * All problems at once: -EINVAL, one line each in `why`; -ENOENT: no file at all, the paths tried are named.
+ */
+#ifndef MOUNT_CONFIGURATION_H
+#define MOUNT_CONFIGURATION_H
+
+#include <stddef.h>
+
+#include "base/buf.h"
+#include "mount/provider.h"
+#include "mount/storage.h"
+#include "mount/volume.h"
+
+struct configuration {
+    struct volume *volumes;
+    size_t volume_count;
+    struct storage **storages; /* all that volumes use, inline ones too */
+    size_t storage_count;
+    char *provider_name; /* as the pool says it, or --provider; NULL: none */
+    const struct provider *provider; /* NULL: none is named */
+    struct provider_settings settings;
+    char *pool;  /* its name; "pool" for [pool] */
+    char *base;  /* --base, else /mnt/skyvol */
+    char *state; /* where what prepare makes is remembered: one file for each pool and provider, 0600 */
+};
+
+/* What the command line of up, down, check, plan, prepare and teardown says of it. */
+struct configuration_request {
+    const char *file, *pool, *provider, *base, *state; /* NULL: not said */
+    char **volumes; /* each --volume */
+    size_t volume_count;
+};
+
+int configuration_read(const struct configuration_request *request, struct configuration *ret_configuration, struct buf *why);
+void configuration_release(struct configuration *configuration);
+
+#endif

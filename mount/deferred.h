@@ -1,0 +1,40 @@
+/* deferred: a credential as a configuration gives it: the text itself, or where it is found when it is first needed.
+ *
+ *      "literal"                  { env = "NAME" }      { file = "PATH" }      { command = ["prog", "arg"] }
+ *
+ * A command prints one line, or the JSON of AWS's credential_process, of which the field that is asked for is taken; it is started
+ * without a shell, its stdin is /dev/null, and it has DEFERRED_COMMAND_MS. Resolved each time it is asked: who keeps the answer
+ * (credentials.h) asks again when it was refused.
+ *
+ * Errors: -ENOKEY: the variable is not set, the file or the answer is empty; -EPERM: the file is open to others; -ETIMEDOUT: the
+ * command took too long; else -errno. `why` names the credential, where it was given, and the remedy, never what was read.
+ */
+#ifndef MOUNT_DEFERRED_H
+#define MOUNT_DEFERRED_H
+
+#include <stdbool.h>
+
+#include "base/buf.h"
+#include "base/secret.h"
+
+#define DEFERRED_COMMAND_MS 30000
+#define DEFERRED_BYTES_MAX  65536
+
+enum deferred_kind { DEFERRED_NONE, DEFERRED_LITERAL, DEFERRED_ENV, DEFERRED_FILE, DEFERRED_COMMAND };
+
+struct deferred {
+    enum deferred_kind kind;
+    struct secret *literal;
+    char *name;   /* of the variable, or the path */
+    char **words; /* of the command, NULL at the end */
+    char *where;  /* "skyward.toml:12" */
+};
+
+void deferred_release(struct deferred *deferred);
+void deferred_copy(struct deferred *to, const struct deferred *from);
+/* They say the same: equal text, or the same place to look. What stands there is not looked at. */
+bool deferred_equal(const struct deferred *a, const struct deferred *b);
+/* `field`: "access_key", "secret_key", "session_token" or "api_key": what of a JSON answer is meant, and the name in messages. Blocks. */
+int deferred_resolve(const struct deferred *deferred, const char *field, struct secret **ret_secret, struct buf *why);
+
+#endif

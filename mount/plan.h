@@ -1,0 +1,69 @@
+/* plan: what has to be mounted and linked on a worker so that the volumes of a configuration appear. Pure: same input, same bytes.
+ *
+ *      volumes --group by (endpoint, bucket, credentials)--> mounts at BASE/BUCKET --links--> mount -> dir/prefix
+ *
+ * Two buckets of one name: the later one stands at BASE/BUCKET@HOST, and with a number behind it if that is taken too. A mount is read-write
+ * if any of its volumes is; a read-only volume on it is bound read-only where the host can. What was coerced is said in `notes`.
+ * Writable mounts have durability=sync unless a volume says otherwise; volumes of one mount that say different things are refused.
+ *
+ * JSON: volumes.md, section 3. Secrets stand in `secrets` alone; the bootstrap never holds one (plan_script() without, plan_script_whole() with).
+ */
+#ifndef MOUNT_PLAN_H
+#define MOUNT_PLAN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/buf.h"
+#include "base/json.h"
+#include "mount/configuration.h"
+#include "mount/provider.h"
+
+struct plan_mount {
+    char *bucket, *endpoint, *region, *dir;
+    bool path_style, read_only;
+    char *options;          /* as -o takes them, all that it needs but credentials */
+    char *credentials;      /* "role", "chain", or the path of its secret */
+    const struct supply *supply; /* NULL: of a storage */
+    const struct storage *storage;
+};
+
+struct plan_link {
+    char *mount, *target;
+    const char *prefix;
+    size_t mount_index; /* of the mount behind it; SIZE_MAX: native */
+    bool read_only, bind_read_only;
+};
+
+struct plan_secret {
+    char *path;
+    struct secret *content; /* an AWS credentials file */
+};
+
+struct plan_package {
+    const char *path; /* a file, or an https:// URL; NULL: skyvol has to be there */
+    const char *sha256;
+};
+
+struct plan {
+    const char *provider; /* "none" without one */
+    char *native_base;
+    struct plan_mount *mounts;
+    size_t mount_count;
+    struct plan_link *links;
+    size_t link_count;
+    struct plan_secret *secrets;
+    size_t secret_count;
+    char **notes;
+    struct json *deploy_hints, *deploy_forms;
+};
+
+/* -EINVAL with a line for each problem. The provision may be NULL when every volume has a storage. Borrows both until plan_release(). */
+int plan_make(const struct configuration *configuration, const struct provision *provision, struct plan *ret_plan, struct buf *why);
+void plan_release(struct plan *plan);
+void plan_json(const struct plan *plan, const struct plan_package *package, struct buf *out);
+/* POSIX sh. The first expects the secrets in place, the second brings them under umask 077. */
+void plan_script(const struct plan *plan, const struct plan_package *package, struct buf *out);
+void plan_script_whole(const struct plan *plan, const struct plan_package *package, struct buf *out);
+
+#endif
