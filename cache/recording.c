@@ -490,19 +490,23 @@ void recording_upload_end(struct inode *inode, const char *upload_id)
 
 int recording_trying(struct upload *upload)
 {
-    if (!begin_note(upload))
+    struct inode *inode = upload->inode;
+    LOCK_SCOPED(&inode->lock);
+    if (inode->orphan && !inode->lost)
+        return -ECANCELED; /* behind the record of its end it would not tell what to delete */
+    if (!inode->recorded)
         return 0;
     struct record record = {.type = RECORD_TRYING,
-                            .id = upload->inode->account,
+                            .id = inode->account,
                             .skyvol_id = upload->id,
                             .key = upload->key,
                             .size = upload->size,
                             .content_version = upload->content_version,
                             .attribute_version = upload->attribute_version};
-    int rc = pay_locked(upload->inode);
+    int rc = pay_locked(inode);
     if (rc == 0)
-        rc = say(upload->inode, &record, NULL);
-    end_note(upload, "a try", rc);
+        rc = say(inode, &record, NULL);
+    owe_locked(inode, "a try", rc);
     return rc;
 }
 

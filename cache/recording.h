@@ -68,7 +68,7 @@ void recording_upload(struct upload *upload);
 void recording_part(struct upload *upload, size_t index);
 /* Completed, aborted or lost. */
 void recording_upload_end(struct inode *inode, const char *upload_id);
-/* A PUT, COPY or COMPLETE of upload->id is about to be sent; -EIO and such: it must not be. */
+/* A PUT, COPY or COMPLETE of upload->id is about to be sent; -EIO and such: it must not be; -ECANCELED: its name went meanwhile. */
 int recording_trying(struct upload *upload);
 /* It did not happen. */
 void recording_tried(struct upload *upload);

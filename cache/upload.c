@@ -586,7 +586,10 @@ void upload_try(struct upload *upload, struct errand *errand)
     lock_drop(&upload->inode->lock);
     if (rc < 0) {
         errand_free(errand);
-        upload_fail(upload, rc, "the journal cannot be written");
+        if (rc == -ECANCELED)
+            upload_rest(upload);
+        else
+            upload_fail(upload, rc, "the journal cannot be written");
     } else if (upload->uploader->cache->journal) {
         errand_start_flushed(errand, flush_first(upload));
     } else {

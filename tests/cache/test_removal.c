@@ -103,6 +103,29 @@ static bool is_being_put(void *context)
     return memory_store_logged(room->bucket, STORE_PUT, "p/a") > 0;
 }
 
+static void remove_it(void *context, uint64_t offset)
+{
+    struct room *room = context;
+    (void)offset;
+    room->disk.before_read = NULL;
+    cr_assert_eq(tree_unlink(room, "a"), 0);
+}
+
+/* What it tries would stand in the journal behind its end, which may be on the disk without it: nobody would delete the object. */
+Test(removal, a_file_that_goes_while_it_is_read_to_be_sent_is_not_sent)
+{
+    ROOM_SCOPED(room, WRITEBACK);
+    room.disk.context = &room;
+    room.disk.before_read = remove_it;
+    cr_assert_eq(tree_write(&room, "a", "one"), 0);
+    assert_drained(&room);
+    cr_assert_null(room.disk.before_read, "it was never read");
+    BUF_SCOPED sent = BUF_INIT;
+    memory_store_log_print(room.bucket, &sent);
+    cr_assert_null(strstr(sent.bytes, "PUT p/a"), "%s", sent.bytes);
+    check_all_forgotten(&room);
+}
+
 Test(removal, an_upload_in_flight_is_not_waited_for_and_leaves_nothing)
 {
     ROOM_SCOPED(room, WRITEBACK);
