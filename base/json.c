@@ -70,6 +70,11 @@ void json_free(struct json *json)
         json_decref(reveal(json));
 }
 
+struct json *json_clone(const struct json *json)
+{
+    return wrap(json_deep_copy(reveal(json)));
+}
+
 static void set_value(struct json *object, const char *name, json_t *value)
 {
     STRING_SCOPED *clean = clean_text(name);
@@ -204,6 +209,21 @@ const struct json *json_at(const struct json *array, size_t index)
 size_t json_count(const struct json *array)
 {
     return json_array_size(reveal(array));
+}
+
+bool json_holds_names(const struct json *json)
+{
+    return json_is_object(reveal(json));
+}
+
+bool json_holds_items(const struct json *json)
+{
+    return json_is_array(reveal(json));
+}
+
+const char *json_text(const struct json *value)
+{
+    return json_string_value(reveal(value));
 }
 
 const char *json_get_string(const struct json *object, const char *name)

@@ -17,6 +17,8 @@ struct json;
 struct json *json_object_new(void);
 struct json *json_array_new(void);
 void json_free(struct json *json);
+/* All of it, for another owner. */
+struct json *json_clone(const struct json *json);
 void json_set_string(struct json *object, const char *name, const char *value); /* NULL: null */
 void json_set_integer(struct json *object, const char *name, int64_t value);
 void json_set_bool(struct json *object, const char *name, bool value);
@@ -38,6 +40,9 @@ int json_parse(const char *bytes, size_t length, struct json **ret_json, struct 
 const struct json *json_get(const struct json *object, const char *name);
 const struct json *json_at(const struct json *array, size_t index);
 size_t json_count(const struct json *array);
+bool json_holds_names(const struct json *json);  /* it is an object */
+bool json_holds_items(const struct json *json);  /* it is an array */
+const char *json_text(const struct json *value); /* of a string itself */
 const char *json_get_string(const struct json *object, const char *name);
 bool json_get_integer(const struct json *object, const char *name, int64_t *ret_value);
 bool json_get_bool(const struct json *object, const char *name, bool *ret_value);

@@ -50,6 +50,9 @@ struct provider_job {
     const char *state_path;
     struct waiter *waiter;
     bool explain; /* supply: nothing is asked, only `calls` is filled */
+    /* May be NULL: what prepare and teardown do, as they do it: "made", "kept", "deleted", "gone"; "role"; its id or name. */
+    void (*tell)(void *context, const char *what, const char *kind, const char *id);
+    void *context;
 };
 
 enum supply_credentials {
@@ -73,17 +76,22 @@ struct provision {
     size_t supply_count;
     char *native_base;         /* "/workspace": where the host has it mounted already; NULL: FUSE */
     struct json *deploy_hints; /* an object; NULL: none */
-    struct json *deploy_forms; /* {"rest": {...}, "graphql": {...}}: the hints as the provider's own calls take them; NULL: none */
-    char **notes;              /* what a reader of the plan has to know, NULL at the end */
-    char **calls;              /* "GET https://rest.runpod.io/v1/networkvolumes": what supply asks, NULL at the end */
+    struct json *
+        deploy_forms; /* {"rest": {...}, "graphql": {...}}: the hints as the provider's own calls take them; NULL: none */
+    char **notes; /* what a reader of the plan has to know, NULL at the end */
+    char **calls; /* "GET https://rest.runpod.io/v1/networkvolumes": what supply asks, NULL at the end */
 };
 
 void provision_release(struct provision *provision);
+/* Appends a line to `notes` or `calls`. */
+void provision_add(char ***lines, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 struct provider {
     const char *name;
     bool native;
-    const char *const *settings; /* the names that [providers.X] may have beside type, NULL at the end */
+    /* The names that [providers.X] may have beside type, NULL at the end; first those that count here, then those that tools which start
+     * the machines read in the same table. */
+    const char *const *settings;
     /* The volumes can be served, as far as can be told without any call. */
     int (*check)(const struct provider_job *job, struct buf *why);
     int (*prepare)(const struct provider_job *job, struct buf *why);
@@ -91,6 +99,10 @@ struct provider {
     int (*teardown)(const struct provider_job *job, struct buf *why);
 };
 
+/* For volumes without a storage: *ret_provider may stay NULL when there are none. -EINVAL: nobody is named, or one that mounts no volumes;
+ * the buckets are named, and the remedy. Asks nothing, makes nothing. */
+int provider_require(const char *name, const struct volume *const *volumes, size_t count,
+                     const struct provider **ret_provider, struct buf *why);
 /* NULL: not one that mounts volumes. */
 const struct provider *provider_find(const char *name);
 /* The names of all that can, for messages: "aws, gcp, hyperstack, runpod". */

@@ -158,7 +158,7 @@ static int note_sending(void *context, char *peer, char *local, int peer_port, i
 }
 
 /* With a user name or anything else that is no bare host it is taken for another host. */
-static bool is_loopback_url(const char *url)
+bool http_url_is_loopback(const char *url)
 {
     const char *host = strstr(url, "://");
     host = host ? host + 3 : url;
@@ -171,7 +171,7 @@ static void set_proxy(CURL *easy, const struct http *http, const char *url)
 {
     if (http->proxy)
         curl_easy_setopt(easy, CURLOPT_PROXY, http->proxy);
-    else if (is_loopback_url(url))
+    else if (http_url_is_loopback(url))
         curl_easy_setopt(easy, CURLOPT_PROXY, "");
     else if (http->http_proxy && !strncmp(url, "http://", 7))
         curl_easy_setopt(easy, CURLOPT_PROXY, http->http_proxy);
