@@ -37,6 +37,19 @@ static bool is_plain_text(const char *text)
     return true;
 }
 
+/* What is asked there never leaves the machine's own link. */
+static bool is_metadata_host(const char *host, size_t length)
+{
+    static const char *const hosts[] = {"metadata.google.internal", "metadata", "169.254.169.254",
+                                        "[fd20:ce::254]"};
+    const char *port = host[0] == '[' ? memchr(host, ']', length) : memchr(host, ':', length);
+    size_t bare = port ? (size_t)(port - host) + (host[0] == '[') : length;
+    for (size_t i = 0; i < sizeof(hosts) / sizeof(hosts[0]); i++)
+        if (strlen(hosts[i]) == bare && strncasecmp(hosts[i], host, bare) == 0)
+            return true;
+    return false;
+}
+
 static int check_url(const struct api_config *config, struct buf *why)
 {
     const char *url = config->url, *host = strstr(url, "://");
@@ -48,7 +61,7 @@ static int check_url(const struct api_config *config, struct buf *why)
                    config->name);
         return -EINVAL;
     }
-    if (!tls && !config->metadata && !http_url_is_loopback(url)) {
+    if (!tls && !(config->metadata && is_metadata_host(host + 3, length)) && !http_url_is_loopback(url)) {
         buf_printf(why, "%s: '%s' would send keys unencrypted: https://, or http:// to this host only",
                    config->where, url);
         return -EINVAL;
@@ -109,7 +122,7 @@ struct attempt {
     struct lock lock;
     struct gate gate;
     bool done;
-    char *lines[API_HEADERS_MAX + 3]; /* of the head; they hold secrets */
+    char *lines[API_LINES_MAX + API_HEADERS_MAX + 3]; /* of the head; they hold secrets */
     struct buf url;
     struct iovec body;
 };
@@ -156,6 +169,8 @@ static void fill_head(struct attempt *attempt, const struct api_request *request
         attempt->lines[count++] = xprintf("%s: %s%s", header->name, header->value ? header->value : "",
                                           header->secret ? secret_reveal(header->secret) : "");
     }
+    for (size_t i = 0; i < API_LINES_MAX && request->lines && request->lines[i]; i++)
+        attempt->lines[count++] = xstrdup(request->lines[i]);
     if (!request->plain)
         attempt->lines[count++] = xstrdup("Accept: application/json");
     if (request->content_type)
@@ -352,6 +367,9 @@ static int64_t choose_delay_ms(int tries)
 
 static bool is_answer(const struct http_call *call, const struct api_request *request)
 {
+    if (call->end == HTTP_ANSWERED && request->accept == API_ANY && call->status / 100 == 4 &&
+        call->status != 429)
+        return true;
     return call->end == HTTP_ANSWERED &&
            (call->status / 100 == 2 || (request->accept && call->status == request->accept));
 }

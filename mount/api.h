@@ -24,6 +24,8 @@
 
 #define API_PATIENCE_MS 30000
 #define API_HEADERS_MAX 4
+#define API_LINES_MAX   12
+#define API_ANY         (-1) /* all but those that are repeated: what they say is the caller's to read */
 #define API_ANSWER_MAX  ((size_t)4 << 20)
 
 struct api;
@@ -45,18 +47,19 @@ struct api_header {
 struct api_request {
     const char *method, *path; /* below the service, encoded, with its query; "": the service itself */
     struct api_header headers[API_HEADERS_MAX];
+    char *const *lines; /* more of the head, signed (s3/signed.h), NULL at the end; NULL: none */
     const char *content_type, *body;
     const struct secret *secret_body; /* in the place of the body */
     bool once;                        /* it makes something each time it is carried out */
     bool plain;                       /* the answer is text, not JSON */
-    int accept;                       /* a status beside 2xx that is an answer: 404; 0: none */
+    int accept;                       /* a status beside 2xx that is an answer: 404; 0: none; API_ANY */
     const char *wanted;               /* a header of the answer; NULL: none */
 };
 
 struct api_answer {
     int status;          /* 0: there was none */
     struct json *json;   /* NULL: the answer was empty, or plain */
-    struct secret *text; /* of a plain answer */
+    struct secret *text; /* of a plain answer, also one that failed */
     char *wanted;
     int64_t date_ns; /* the service's clock; ours where it did not say */
     bool unknown;    /* an error, but it may have been carried out */
