@@ -94,6 +94,8 @@ const char *http_header(const struct http_call *call, const char *name);
 void http_each_header(const struct http_call *call,
                       void (*each)(void *context, const char *name, const char *value), void *context);
 void http_call_release(struct http_call *call);
+/* Its host is a name or an address of this host: localhost, 127.0.0.0/8, ::1. One with a user name before it is not. */
+bool http_url_is_loopback(const char *url);
 /* Runs `fn` once on a loop of this http after delay_ms (the request machine's back-off). */
 struct http_timer {
     int64_t due_ms;

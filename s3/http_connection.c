@@ -396,7 +396,7 @@ static bool is_proxied(const struct http *http, const char *url)
     static const char *const variables[] = {"http_proxy", "all_proxy", "ALL_PROXY"};
     if (http->proxy)
         return true;
-    if (transfer_is_loopback(url))
+    if (http_url_is_loopback(url))
         return false;
     for (size_t i = 0; i < sizeof variables / sizeof *variables; i++)
         if (getenv(variables[i]))

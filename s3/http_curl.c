@@ -72,7 +72,7 @@ static void set_proxy(CURL *easy, const struct http *http, const char *url)
 {
     if (http->proxy)
         curl_easy_setopt(easy, CURLOPT_PROXY, http->proxy);
-    else if (transfer_is_loopback(url))
+    else if (http_url_is_loopback(url))
         curl_easy_setopt(easy, CURLOPT_PROXY, "");
     else if (http->http_proxy && !strncmp(url, "http://", 7))
         curl_easy_setopt(easy, CURLOPT_PROXY, http->http_proxy);

@@ -101,7 +101,6 @@ void transfer_finish(struct transfer *transfer, enum http_end end, const char *w
 /* A line of the answer's head with its end, a piece of its body. False: no more of it, transfer->refused says why. */
 bool transfer_hear_line(struct transfer *transfer, const char *line, size_t length);
 bool transfer_hear_body(struct transfer *transfer, const char *bytes, size_t length);
-bool transfer_is_loopback(const char *url);
 long transfer_connect_timeout(const struct http_call *call);
 /* Reads off progress, and says whether a deadline has passed: HTTP_SLOW with the words, else HTTP_ANSWERED. */
 enum http_end transfer_look(struct transfer *transfer, int64_t now_ms, const char **ret_words);

@@ -102,7 +102,7 @@ bool transfer_hear_body(struct transfer *transfer, const char *bytes, size_t len
 }
 
 /* With a user name or anything else that is no bare host it is taken for another host. */
-bool transfer_is_loopback(const char *url)
+bool http_url_is_loopback(const char *url)
 {
     const char *host = strstr(url, "://");
     host = host ? host + 3 : url;

@@ -1,0 +1,50 @@
+/* hyperstack: access keys of Hyperstack's object storage, made for one use and deleted after it: by prepare and teardown for a pool, and by
+ * each storage operation for itself.
+ *
+ *      hyperstack_key_make(account)   ... use ...   hyperstack_key_remove(account)      also after a failure of either, and after Ctrl-C
+ *
+ * The state file of the account (state.h) is written before the key is used; who is killed leaves it, and hyperstack_sweep() deletes
+ * what such files remember. Give each invocation a file of its own: it is locked while it is used.
+ * Threads: one; all calls block, the waiter's interrupt ends them (give remove another one).
+ */
+#ifndef MOUNT_HYPERSTACK_H
+#define MOUNT_HYPERSTACK_H
+
+#include "base/buf.h"
+#include "base/secret.h"
+#include "base/waiter.h"
+#include "mount/key.h"
+
+#define HYPERSTACK_URL      "https://infrahub-api.nexgencloud.com/v1"
+#define HYPERSTACK_VARIABLE "HYPERSTACK_API_URL"
+#define HYPERSTACK_ENDPOINT "https://ca1.obj.nexgencloud.io"
+#define HYPERSTACK_REGION   "CANADA-1"
+#define HYPERSTACK_SIGNING  "us-east-1" /* what requests are signed with, wherever the bucket is */
+
+struct hyperstack {
+    const char *url, *where; /* of the API, and who said so; NULL: HYPERSTACK_API_URL, else HYPERSTACK_URL */
+    const char *region;      /* NULL: HYPERSTACK_REGION */
+    const struct secret *api_key;
+    const char *state_path, *pool; /* pool may be NULL */
+    struct waiter *waiter;
+    /* As struct provider_job's; may be NULL. */
+    void (*tell)(void *context, const char *what, const char *kind, const char *id);
+    void *context;
+};
+
+struct hyperstack_key {
+    char *id, *access_key;
+    struct secret *secret_key;
+};
+
+void hyperstack_key_release(struct hyperstack_key *key);
+/* The key that the state file remembers, if it is still there, else a new one. */
+int hyperstack_key_make(const struct hyperstack *account, struct hyperstack_key *ret_key, struct buf *why);
+/* What the state file remembers is deleted, and then the file. Safe to repeat; 0 when there is none. What is left is named. */
+int hyperstack_key_remove(const struct hyperstack *account, struct buf *why);
+/* The same for each file in the directory whose name ends in .json, that nobody uses and that is of this account. Says nothing of others. */
+int hyperstack_sweep(const struct hyperstack *account, const char *directory, struct buf *why);
+/* The key that the state file remembers, without asking. -ENOKEY: none. */
+int hyperstack_key_recall(const struct hyperstack *account, struct hyperstack_key *ret_key, struct buf *why);
+
+#endif
