@@ -71,6 +71,8 @@ static const struct option options[] = {
     {"region", TEXT, AT(region), NULL, 0, 0, NULL, false, "signing region (discovered when not given)"},
     {"profile", TEXT, AT(profile), NULL, 0, 0, NULL, false,
      "profile of ~/.aws/credentials and ~/.aws/config"},
+    {"credentials_file", PATH, AT(credentials_file), NULL, 0, 0, NULL, false,
+     "file with keys in the form of ~/.aws/credentials, 0600 (that one when not given)"},
     {"no_sign_request", SWITCH, AT(no_sign_request), "no", 0, 0, NULL, false,
      "anonymous access to a public bucket"},
     {"style", CHOICE, AT(style), "auto", 0, 0, styles, false, "bucket in the path or in the host name"},
@@ -634,10 +636,11 @@ void option_help(struct buf *out)
 
 void settings_release(struct settings *settings)
 {
-    char **strings[] = {&settings->bucket,      &settings->prefix,     &settings->source,
-                        &settings->mount_point, &settings->endpoint,   &settings->region,
-                        &settings->profile,     &settings->ca_bundle,  &settings->proxy,
-                        &settings->cache_dir,   &settings->log_target, &settings->config};
+    char **strings[] = {&settings->bucket,      &settings->prefix,           &settings->source,
+                        &settings->mount_point, &settings->endpoint,         &settings->region,
+                        &settings->profile,     &settings->credentials_file, &settings->ca_bundle,
+                        &settings->proxy,       &settings->cache_dir,        &settings->log_target,
+                        &settings->config};
     for (size_t i = 0; i < sizeof(strings) / sizeof(strings[0]); i++)
         free_string(strings[i]);
 }

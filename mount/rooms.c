@@ -21,7 +21,8 @@ void rooms_init(struct rooms *rooms, struct settings *settings)
 static int find_credentials(struct rooms *rooms, struct buf *why)
 {
     struct settings *settings = rooms->settings;
-    struct credentials_config source = {.profile = settings->profile};
+    struct credentials_config source = {.profile = settings->profile,
+                                        .credentials_file = settings->credentials_file};
     rooms->credentials = credentials_new(&source);
     struct keys *keys = NULL;
     int rc = credentials_get(rooms->credentials, &keys, why);

@@ -352,8 +352,10 @@ static int make_keys(const char *access_key, const char *secret_key, const char 
 static int look_into_environment(const struct credentials *credentials, struct found *ret_found,
                                  struct buf *why)
 {
-    if (credentials->profile) {
-        buf_printf(why, "environment: not asked, because profile %s was chosen", credentials->profile);
+    if (credentials->profile || credentials->credentials_file) {
+        buf_printf(why, "environment: not asked, because %s %s was chosen",
+                   credentials->profile ? "profile" : "the file",
+                   credentials->profile ? credentials->profile : credentials->credentials_file);
         return 0;
     }
     const char *access_key = read_environment("AWS_ACCESS_KEY_ID");
