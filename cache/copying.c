@@ -6,7 +6,9 @@
 
 #include "base/log.h"
 #include "cache/batch.h"
+#include "cache/keepsake.h"
 #include "cache/server.h"
+#include "cache/tagging.h"
 
 #define PARTS_AT_ONCE     8
 #define HURRY_PATIENCE_MS 2000
@@ -27,13 +29,18 @@ static int create_upload(struct parts *parts, struct waiter *waiter)
     struct copying *copying = parts->copying;
     struct store_call head = server_call(copying->cache, STORE_HEAD, copying->source_key);
     struct store_call create = server_call(copying->cache, STORE_CREATE, copying->key);
+    struct store_fields tags = {0};
     int rc = server_wait(copying->cache, copying->what, &head, -ENOENT, waiter);
 
+    if (rc == 0 && !keepsake_is_key(copying->cache, copying->key))
+        rc = tagging_ask(copying->cache, copying->what, copying->source_key, &head.object.headers, &tags,
+                         waiter);
     if (rc == 0) {
         server_add_id(&head.object.meta, &parts->id);
         create.meta = &head.object.meta;
         create.headers = &head.object.headers;
-        rc = server_wait(copying->cache, copying->what, &create, 0, waiter);
+        create.tags = &tags;
+        rc = tagging_wait(copying->cache, copying->what, &create, 0, waiter);
     }
     if (rc == 0) {
         parts->upload_id = create.new_upload_id;
@@ -41,6 +48,7 @@ static int create_upload(struct parts *parts, struct waiter *waiter)
     }
     store_call_release(&head);
     store_call_release(&create);
+    store_fields_release(&tags);
     return rc;
 }
 

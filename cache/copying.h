@@ -1,4 +1,4 @@
-/* copying: an object copied on the server under another key, whole, with its metadata and headers.
+/* copying: an object copied on the server under another key, whole, with its metadata, headers and tags.
  *
  *      up to copy_bytes_max         one COPY
  *      larger, -EFBIG, or by_parts  CREATE with the source's metadata, PART_COPY of a quarter of copy_bytes_max each, COMPLETE:

@@ -40,6 +40,7 @@ struct cache {
     bool probe_runs, probed;
     atomic_int_fast64_t
         made_ms; /* when a file was last made: uploads hold back a little for who makes many */
+    atomic_bool tags_unread_told, tags_unsent_told; /* the log says each once */
     /* Counters for status. */
     atomic_uint_fast64_t heads, lists, stale_reads, conflict_copies;
 };

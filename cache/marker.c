@@ -11,6 +11,7 @@
 #include "cache/recall.h"
 #include "cache/recording.h"
 #include "cache/server.h"
+#include "cache/tagging.h"
 #include "cache/veil.h"
 #include "cache/xattr.h"
 
@@ -66,7 +67,7 @@ static int learn(struct inode *directory, const char *what, const char *key, str
 int marker_write(struct inode *directory, const char *what, struct waiter *waiter)
 {
     struct cache *cache = directory->cache;
-    struct store_fields meta = {0}, headers = {0};
+    struct store_fields meta = {0}, headers = {0}, tags = {0};
     struct attributes attributes;
     struct identity identity;
     BUF_SCOPED key = BUF_INIT;
@@ -79,6 +80,8 @@ int marker_write(struct inode *directory, const char *what, struct waiter *waite
         rc = veil_await_displaced(cache, key.bytes, VEIL_AT, waiter);
     if (rc == 0)
         rc = learn(directory, what, key.bytes, &meta, &headers, waiter);
+    if (rc == 0)
+        rc = tagging_ask(cache, what, key.bytes, &headers, &tags, waiter);
     lock_take(&directory->lock);
     inode_attributes_locked(directory, &attributes);
     uint64_t version = directory->wanted.attribute_version;
@@ -86,13 +89,15 @@ int marker_write(struct inode *directory, const char *what, struct waiter *waite
     lock_drop(&directory->lock);
     attr_to_meta(&attributes, true, &meta);
     xattr_to_meta(xattrs, &meta);
-    struct server_small small = {.key = key.bytes, .bytes = "", .meta = &meta, .headers = &headers};
+    struct server_small small = {
+        .key = key.bytes, .bytes = "", .meta = &meta, .headers = &headers, .tags = &tags};
     if (rc == 0)
         rc = server_put_small(cache, what, &small, &identity, waiter);
     if (rc == 0)
         record(directory, key.bytes, &identity, &meta, &headers, version);
     store_fields_release(&meta);
     store_fields_release(&headers);
+    store_fields_release(&tags);
     return rc;
 }
 

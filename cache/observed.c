@@ -246,9 +246,11 @@ static enum verdict judge_file_locked(struct inode *inode, const struct observed
         if (is_rewritten_locked(inode, observed->object))
             take_metadata_locked(inode, observed->object);
         take_time_locked(inode, &identity);
-        if (!inode->remote.headers_known && observed->object->headers.count) {
-            store_fields_copy(&inode->remote.headers, &observed->object->headers);
+        if (!inode->remote.headers_known && observed->object->headers.count)
             store_fields_copy(&inode->remote.meta, &observed->object->meta);
+        /* Also anew: tags come and go, and it stays the same version. */
+        if (observed->object->headers.count) {
+            store_fields_copy(&inode->remote.headers, &observed->object->headers);
             inode->remote.headers_known = true;
         }
         inode->remote.confirmed_ms = observed->started_ms;

@@ -9,6 +9,7 @@
 #include "cache/content.h"
 #include "cache/recording.h"
 #include "cache/server.h"
+#include "cache/tagging.h"
 #include "cache/veil.h"
 
 /* ---- In doubt, and not. ---- */
@@ -65,6 +66,7 @@ static void confirm(struct upload *upload, const struct identity *identity)
                                   .attribute_version = upload->attribute_version,
                                   .copied = upload->copying};
     names_confirmed(inode, &confirmed);
+    tagging_confirmed(upload);
     if (upload->upload_id)
         recording_upload_end(inode, upload->upload_id);
     lock_take(&inode->lock);
@@ -241,6 +243,6 @@ void outcome_heard(struct upload *upload, struct errand *errand)
         sending_copy_by_parts(upload);
     else if (upload->at_birth && (rc == -EISDIR || rc == -ENOTDIR || rc == -EOPNOTSUPP || rc == -EINVAL))
         birth_leave(upload, "it cannot be completed there");
-    else
+    else if (op != STORE_PUT || !tagging_gives_way(upload, rc, &error))
         upload_fail_call(upload, rc, &error);
 }

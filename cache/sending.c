@@ -11,6 +11,7 @@
 #include "cache/copying.h"
 #include "cache/mosaic.h"
 #include "cache/recording.h"
+#include "cache/tagging.h"
 
 static void check_end(struct upload *upload);
 
@@ -31,11 +32,15 @@ void sending_create(struct upload *upload)
     struct errand *errand = errand_new_call(upload, STORE_CREATE, false);
     errand->call.meta = &upload->meta;
     errand->call.headers = &upload->typed;
+    errand->call.tags = &upload->tags;
     errand_start(errand);
 }
 
 void sending_copy_by_parts(struct upload *upload)
 {
+    upload->by_parts = true;
+    if (tagging_begin(upload))
+        return;
     uint64_t bytes = copying_part_bytes(upload->uploader->cache, upload->base.size);
     upload->plan = (struct part_plan){.bytes = bytes, .bytes_max = bytes, .equal = true};
     sending_create(upload);
@@ -100,7 +105,7 @@ void sending_heard_create(struct upload *upload, struct errand *errand)
     }
     struct store_error error = errand->call.error;
     errand_free(errand);
-    if (upload_halts(upload))
+    if (upload_halts(upload) || (rc < 0 && tagging_gives_way(upload, rc, &error)))
         return;
     if (rc < 0)
         upload_fail_call(upload, rc, &error);
@@ -491,6 +496,7 @@ void sending_whole(struct upload *upload, struct errand *errand)
     errand_set_body(errand, upload->size);
     errand->call.meta = &upload->meta;
     errand->call.headers = &upload->typed;
+    errand->call.tags = &upload->tags;
     condition_set(upload, &errand->call);
     upload_try(upload, errand);
 }

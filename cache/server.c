@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "cache/mime.h"
+#include "cache/tagging.h"
 
 #define COMPLETE_PATIENCE_MS (10 * 60 * 1000)
 
@@ -156,10 +157,11 @@ int server_put_small(struct cache *cache, const char *what, const struct server_
     call.from_count = piece.iov_len ? 1 : 0;
     call.meta = &own;
     call.headers = &headers;
+    call.tags = small->tags;
     call.if_absent = small->if_absent;
     call.if_match = small->if_match;
     int refused = small->if_absent ? -EEXIST : small->if_match ? -ESTALE : 0;
-    rc = server_wait(cache, what, &call, refused, waiter);
+    rc = tagging_wait(cache, what, &call, refused, waiter);
     /* A condition that failed may be the echo of our own first attempt. */
     bool settle = (refused && rc == refused) || (call.unknown && rc != -EINTR);
     if (rc == 0) {

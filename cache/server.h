@@ -49,8 +49,8 @@ bool server_is_version(const struct store_object *seen, const struct identity *k
 struct server_small {
     const char *key, *bytes;
     const struct store_fields *meta;
-    const struct store_fields *headers; /* NULL: none */
-    bool if_absent;                     /* -EEXIST: another client was first */
+    const struct store_fields *headers, *tags; /* NULL: none */
+    bool if_absent;                            /* -EEXIST: another client was first */
     const char *if_match; /* an ETag, or NULL; -ESTALE: another version, or none, stands there */
 };
 /* ret_identity is what stands there now. An outcome that is not known is settled by HEAD and an id of its own. */

@@ -20,13 +20,12 @@
 #include "cache/resuming.h"
 #include "cache/server.h"
 #include "cache/slab.h"
+#include "cache/tagging.h"
 #include "cache/veil.h"
 #include "cache/xattr.h"
 
 #define UPLOAD_RECUTS_MAX 2 /* before a writer is held from the cut on */
 #define QUIET_ATTEMPTS    4 /* tries whose outcome was "not done" before waiters hear of it */
-
-static void advance(struct upload *upload);
 
 /* ---- States. ---- */
 
@@ -58,7 +57,7 @@ static const unsigned edges[] = {
     [UPLOAD_FROZEN] = TO(SENDING) | TO(CONFLICT) | TO(PARKED) | TO(IDLE),
     [UPLOAD_COMPLETING] = TO(SETTLING) | TO(CONFIRMED) | TO(PARKED) | TO(IDLE),
     [UPLOAD_SETTLING] = TO(CONFIRMED) | TO(CONFLICT) | TO(PARKED) | TO(IDLE),
-    [UPLOAD_COPYING] = TO(CREATING) | TO(SETTLING) | TO(CONFIRMED) | TO(PARKED) | TO(IDLE),
+    [UPLOAD_COPYING] = TO(ASKING) | TO(CREATING) | TO(SETTLING) | TO(CONFIRMED) | TO(PARKED) | TO(IDLE),
     [UPLOAD_CONFLICT] = TO(PARKED) | TO(IDLE),
     [UPLOAD_PARKED] = TO(IDLE),
     [UPLOAD_CONFIRMED] = TO(IDLE),
@@ -251,6 +250,7 @@ static void tell_failure(struct upload *upload, int rc, bool refused, const char
     struct inode *inode = upload->inode;
     const char *key = upload->key ? upload->key : "a file without a name";
     upload->attempts++;
+    upload->untagged = false;
     lock_take(&inode->lock);
     inode->parked_rc = public_error(rc);
     inode->parked_refused = refused;
@@ -517,7 +517,7 @@ static void heard_head(struct upload *upload, struct errand *errand)
     } else {
         upload->asked = true;
         upload->guarded = here || !upload->exclusive;
-        advance(upload);
+        upload_advance(upload);
     }
 }
 
@@ -564,7 +564,7 @@ static void heard_job(struct upload *upload, struct errand *errand)
     else if (upload->upload_id)
         take_on(upload);
     else
-        advance(upload);
+        upload_advance(upload);
 }
 
 /* What the disk must know before the object is another one: should the power go with only an older version of this file there, a
@@ -616,7 +616,7 @@ static void start_copy(struct upload *upload)
     upload->content_version = inode->remote.content_version;
     lock_drop(&inode->lock);
     upload->size = upload->base.size;
-    if (upload->displaced && copies_by_parts(upload)) {
+    if (upload->by_parts || (upload->displaced && copies_by_parts(upload))) {
         sending_copy_by_parts(upload);
         return;
     }
@@ -657,8 +657,7 @@ static int plan_parts_locked(struct upload *upload)
     return 0;
 }
 
-/* The next thing that is missing before the object itself can be sent. */
-static void advance(struct upload *upload)
+void upload_advance(struct upload *upload)
 {
     struct cache *cache = upload->uploader->cache;
     struct inode *inode = upload->inode;
@@ -694,6 +693,8 @@ static void advance(struct upload *upload)
         start_copy(upload);
         return;
     }
+    if (tagging_begin(upload))
+        return;
     bool small = upload->size <= upload->plan.bytes;
     if (small && upload->early) {
         upload_rest(upload); /* cut off meanwhile */
@@ -722,7 +723,8 @@ static void prepare_locked(struct upload *upload)
     upload->base_key = inode->remote.exists ? xstrdup(inode->remote.key) : NULL;
     upload_take_fields(upload, &inode->remote.meta, &inode->remote.headers);
     upload->asked = !inode->remote.exists || inode->remote.headers_known;
-    upload->guarded = upload->kept = false;
+    upload->guarded = upload->kept = upload->tags_known = upload->by_parts = false;
+    store_fields_release(&upload->tags);
     extents_clear(&inode->unread);
     inode->upload_floor = UINT64_MAX;
 }
@@ -835,7 +837,7 @@ static void begin(struct upload *upload)
         birth_leave(upload, "what it was made from has changed");
     else {
         upload_drop_multipart(upload);
-        advance(upload);
+        upload_advance(upload);
     }
 }
 
@@ -874,6 +876,7 @@ void upload_free(struct upload *upload)
     store_fields_release(&upload->headers);
     store_fields_release(&upload->typed);
     store_fields_release(&upload->meta);
+    store_fields_release(&upload->tags);
     free(upload->xattrs);
     free(upload->base_key);
     free(upload->key);
@@ -923,6 +926,9 @@ static void hear_end(struct upload *upload, struct errand *errand)
             outcome_heard_settling(upload, errand);
         else
             heard_head(upload, errand);
+        break;
+    case STORE_GET_TAGS:
+        tagging_heard(upload, errand);
         break;
     case STORE_CREATE:
         sending_heard_create(upload, errand);

@@ -11,7 +11,8 @@
  *        '<--- parked (an error; tried again behind, at once for the next sync) <--- from any of them
  *
  * asking: HEAD for the headers and metadata that a rewrite keeps, and that the base still stands where the endpoint knows
- * no If-Match (then also before completing); the probe of whether it does. filling: the rest of a patched file's
+ * no If-Match (then also before completing); the probe of whether it does; the tags, where there are some (tagging.h), also when a
+ * copy turns out to go by parts only. filling: the rest of a patched file's
  * base comes into the local file, but for what is copied. copying: attributes alone differ, a copy onto itself; or its name does (displaced): a copy under its
  * name's key, also while somebody writes; what stood under the old one goes behind (names_confirmed). settling: a PUT, copy or Complete whose outcome
  * is unknown, or that a condition refused: HEAD, and our id and our size there mean done.

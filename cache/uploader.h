@@ -99,7 +99,8 @@ struct upload {
     int64_t begun_ms;   /* when it was last asked for */
     bool forced;        /* ... also in the middle of somebody's writing */
     uint64_t asked_version;
-    int attempts; /* failures in a row */
+    int attempts;  /* failures in a row */
+    bool untagged; /* the last try was refused since it gave tags along: this one does not */
     bool halting, busy;
     bool queued; /* in uploader->urgent, or begins */
     bool urgent;
@@ -122,9 +123,12 @@ struct upload {
     bool unsettled;   /* a PUT, COPY or COMPLETE of `id` may have happened */
     int unsettled_rc;
     bool inherited; /* ... in an earlier process */
+    bool by_parts;  /* a copy that the endpoint does not make at once */
     char *base_key; /* what it is made from; NULL: nothing */
     struct identity base;
     struct store_fields base_meta, headers, meta;
+    struct store_fields tags; /* of the base, for a PUT or a Create */
+    bool tags_known;
     struct store_fields typed; /* headers, with the type that the name gives (mime.h): what is sent */
     char *xattrs;              /* wanted of the attribute version that goes up; NULL: as base_meta has them */
     bool versioned;            /* the three below are what goes up */
@@ -265,6 +269,10 @@ enum store_ability upload_conditions_honoured(struct upload *upload);
 void upload_ask_head(struct upload *upload);
 /* Starts a PUT, COPY or COMPLETE, which the journal hears of before. */
 void upload_try(struct upload *upload, struct errand *errand);
+
+/* upload.c, for tagging.c */
+/* The next thing that is missing before the object itself can be sent. */
+void upload_advance(struct upload *upload);
 
 /* upload.c, for outcome.c */
 /* It did not happen, and nobody is to blame: once more, and only if that goes on does anybody hear of it. */

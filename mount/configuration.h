@@ -23,22 +23,29 @@ struct configuration {
     size_t volume_count;
     struct storage **storages; /* all that volumes use, inline ones too */
     size_t storage_count;
-    char *provider_name; /* as the pool says it, or --provider; NULL: none */
+    char *provider_name;             /* as the pool says it, or --provider; NULL: none */
     const struct provider *provider; /* NULL: none is named */
     struct provider_settings settings;
     char *pool;  /* its name; "pool" for [pool] */
     char *base;  /* --base, else /mnt/skyvol */
     char *state; /* where what prepare makes is remembered: one file for each pool and provider, 0600 */
+    struct buf warnings; /* a line each: keys in a file that others can read */
 };
 
 /* What the command line of up, down, check, plan, prepare and teardown says of it. */
 struct configuration_request {
     const char *file, *pool, *provider, *base, *state; /* NULL: not said */
-    char **volumes; /* each --volume */
+    const char *const *
+        volumes; /* each --volume: they stand in the place of the pool's, and no file is read unless it is named */
     size_t volume_count;
 };
 
-int configuration_read(const struct configuration_request *request, struct configuration *ret_configuration, struct buf *why);
+int configuration_read(const struct configuration_request *request, struct configuration *ret_configuration,
+                       struct buf *why);
 void configuration_release(struct configuration *configuration);
+/* The [storage.NAME] of the files alone, for commands that have no volumes; a copy. Errors as configuration_read(). */
+int configuration_storage(const char *file, const char *name, struct storage *ret_storage, struct buf *why);
+/* Volumes without a storage of their own; malloc'ed, the volumes are the configuration's. */
+const struct volume **configuration_provided(const struct configuration *configuration, size_t *ret_count);
 
 #endif

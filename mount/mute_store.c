@@ -16,8 +16,8 @@ static struct store *below(struct store *store)
 
 static bool only_reads(enum store_op op)
 {
-    return op == STORE_GET || op == STORE_HEAD || op == STORE_LIST || op == STORE_LIST_PARTS ||
-           op == STORE_LIST_UPLOADS;
+    return op == STORE_GET || op == STORE_HEAD || op == STORE_GET_TAGS || op == STORE_LIST ||
+           op == STORE_LIST_PARTS || op == STORE_LIST_UPLOADS;
 }
 
 static void start(struct store *store, struct store_call *call)

@@ -20,19 +20,18 @@
 #include "mount/provider.h"
 
 struct plan_mount {
-    char *bucket, *endpoint, *region, *dir;
+    char *bucket, *endpoint, *region, *dir; /* region NULL: discovered */
     bool path_style, read_only;
-    char *options;          /* as -o takes them, all that it needs but credentials */
-    char *credentials;      /* "role", "chain", or the path of its secret */
-    const struct supply *supply; /* NULL: of a storage */
-    const struct storage *storage;
+    char *options;     /* as -o takes them, all that it needs */
+    char *credentials; /* "role" and "chain": the worker's own; "none"; else the path of its secret */
 };
 
 struct plan_link {
     char *mount, *target;
-    const char *prefix;
+    char *bind;         /* where the target is bound read-only for it; NULL: it is not */
+    const char *prefix; /* of the volume */
     size_t mount_index; /* of the mount behind it; SIZE_MAX: native */
-    bool read_only, bind_read_only;
+    bool read_only;
 };
 
 struct plan_secret {
@@ -41,28 +40,40 @@ struct plan_secret {
 };
 
 struct plan_package {
-    const char *path; /* a file, or an https:// URL; NULL: skyvol has to be there */
-    const char *sha256;
+    const char *source; /* a path on the worker, or an https:// URL; NULL: skyvol has to be there */
+    const char *sha256; /* in hex; never NULL with a source */
+};
+
+struct plan_request {
+    const struct configuration *configuration;
+    const struct provision *provision; /* NULL: every volume has a storage */
+    const char *keys;                  /* the directory of secrets on the worker */
+    bool shared;                       /* allow_other: root mounts for whoever works there */
 };
 
 struct plan {
     const char *provider; /* "none" without one */
-    char *native_base;
+    const char *base;
+    char *native_base; /* NULL: FUSE */
     struct plan_mount *mounts;
     size_t mount_count;
     struct plan_link *links;
     size_t link_count;
     struct plan_secret *secrets;
     size_t secret_count;
-    char **notes;
-    struct json *deploy_hints, *deploy_forms;
+    char **notes;                                   /* NULL at the end */
+    const struct json *deploy_hints, *deploy_forms; /* the provision's */
 };
 
-/* -EINVAL with a line for each problem. The provision may be NULL when every volume has a storage. Borrows both until plan_release(). */
-int plan_make(const struct configuration *configuration, const struct provision *provision, struct plan *ret_plan, struct buf *why);
+#define PLAN_KEYS "/etc/skyvol/keys"
+
+/* -EINVAL, or what resolving a credential gave, with a line for each problem. Borrows all of the request until plan_release(). */
+int plan_make(const struct plan_request *request, struct plan *ret_plan, struct buf *why);
 void plan_release(struct plan *plan);
-void plan_json(const struct plan *plan, const struct plan_package *package, struct buf *out);
-/* POSIX sh. The first expects the secrets in place, the second brings them under umask 077. */
+/* An object, as it is printed. */
+struct json *plan_json(const struct plan *plan, const struct plan_package *package);
+
+/* plan_script.c: POSIX sh. The first expects the secrets in place, the second brings them under umask 077. */
 void plan_script(const struct plan *plan, const struct plan_package *package, struct buf *out);
 void plan_script_whole(const struct plan *plan, const struct plan_package *package, struct buf *out);
 

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int check_bucket(const char *bucket, struct buf *why)
+int source_check_bucket(const char *bucket, struct buf *why)
 {
     size_t length = strlen(bucket);
     if (length < 3 || length > 255) {
@@ -40,7 +40,7 @@ static int add_component(struct buf *prefix, const char *start, size_t length, s
     return 0;
 }
 
-static int parse_prefix(const char *text, char **ret_prefix, struct buf *why)
+int source_parse_prefix(const char *text, char **ret_prefix, struct buf *why)
 {
     BUF_SCOPED prefix = BUF_INIT;
     while (*text) {
@@ -69,10 +69,10 @@ int source_parse(const char *text, char **ret_bucket, char **ret_prefix, struct 
         return -EINVAL;
     }
     STRING_SCOPED *bucket = xstrndup(start, length);
-    int rc = check_bucket(bucket, why);
+    int rc = source_check_bucket(bucket, why);
     if (rc < 0)
         return rc;
-    rc = parse_prefix(start[length] ? start + length + 1 : "", ret_prefix, why);
+    rc = source_parse_prefix(start[length] ? start + length + 1 : "", ret_prefix, why);
     if (rc < 0)
         return rc;
     *ret_bucket = bucket;

@@ -12,4 +12,8 @@
 /* Both malloc'ed. -EINVAL with one line in `why`. */
 int source_parse(const char *text, char **ret_bucket, char **ret_prefix, struct buf *why);
 
+/* Each alone, by the same rules. */
+int source_check_bucket(const char *bucket, struct buf *why);
+int source_parse_prefix(const char *text, char **ret_prefix, struct buf *why);
+
 #endif

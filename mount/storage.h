@@ -21,6 +21,7 @@
 #include "base/buf.h"
 #include "mount/deferred.h"
 
+struct keys;
 struct preset;
 struct store;
 
@@ -28,7 +29,8 @@ struct storage {
     char *name;  /* of [storage.NAME]; NULL: it has none */
     char *where; /* "skyward.toml:12", "--preset": where it was said */
     const struct preset *preset; /* NULL: none */
-    char *endpoint, *region;     /* after storage_finish(): never NULL */
+    char *endpoint; /* after storage_finish(): never NULL */
+    char *region;   /* that requests are signed with; NULL: discovered */
     char *account_id, *profile;
     bool path_style, path_style_said;
     bool no_sign_request;
@@ -41,11 +43,16 @@ void storage_release(struct storage *storage);
 int storage_set(struct storage *storage, const char *field, const char *value, const char *where, struct buf *why);
 /* One that is a credential; takes it. -EINVAL: the field holds no credential. */
 int storage_set_credential(struct storage *storage, const char *field, struct deferred *credential, struct buf *why);
+bool storage_is_credential(const char *field);
 /* All is said: endpoint, region and style are those of the preset, and all that is missing or contradicts is named, a line each.
  * -EINVAL. */
 int storage_finish(struct storage *storage, struct buf *why);
 /* The same endpoint, reached with the same credentials: one mount serves volumes of both. */
 bool storage_equal(const struct storage *a, const struct storage *b);
+/* It has keys of its own, deferred ones too: the default chain is not asked. */
+bool storage_has_keys(const struct storage *storage);
+/* Resolves them. Errors as deferred_resolve(). Blocks. */
+int storage_keys(const struct storage *storage, struct keys **ret_keys, struct buf *why);
 /* Keys are made for each use (Hyperstack) and deleted after it. */
 bool storage_makes_keys(const struct storage *storage);
 /* A store of one bucket; credentials are resolved when first needed and again when refused. -EINVAL with the words. */

@@ -14,6 +14,7 @@
 
 extern "C" {
 #include "base/buf.h"
+#include "mount/document.h"
 }
 
 namespace
@@ -41,19 +42,79 @@ bool plain_text(const toml::node &node, std::string &text)
 }
 } // namespace
 
-extern "C" int toml_each(const char *path, const char *table,
-                         int (*each)(void *context, const char *name, const char *value, int line),
-                         void *context, struct buf *why)
-try {
+/* The text of a file. Throws nothing but what the library throws; -errno. */
+namespace
+{
+int read_text(const char *path, std::string &text)
+{
     errno = 0;
     if (std::filesystem::is_directory(path))
         return -EISDIR;
     std::ifstream file(path, std::ios::binary);
     if (!file)
         return errno ? -errno : -EIO;
-    std::stringstream text;
-    text << file.rdbuf();
-    toml::table all = toml::parse(text.str(), std::string(path));
+    std::stringstream stream;
+    stream << file.rdbuf();
+    text = stream.str();
+    return 0;
+}
+
+enum node_kind name_kind(const toml::node &node)
+{
+    if (node.is_table())
+        return NODE_TABLE;
+    if (node.is_array())
+        return NODE_ARRAY;
+    if (node.is_string())
+        return NODE_TEXT;
+    if (node.is_boolean())
+        return NODE_SWITCH;
+    return node.is_number() ? NODE_NUMBER : NODE_OTHER;
+}
+
+struct node *convert(const toml::node &from, const char *name, const char *path)
+{
+    std::string text;
+    bool plain = plain_text(from, text);
+    if (from.is_boolean())
+        text = text == "yes" ? "true" : "false";
+    struct node *node =
+        node_new(name_kind(from), name, plain ? text.c_str() : nullptr, path, (int)from.source().begin.line);
+    if (auto table = from.as_table())
+        for (auto &&[key, child] : *table)
+            node_add(node, convert(child, std::string(key.str()).c_str(), path));
+    if (auto array = from.as_array())
+        for (auto &&child : *array)
+            node_add(node, convert(child, nullptr, path));
+    return node;
+}
+} // namespace
+
+extern "C" int document_read(const char *path, struct node **ret_root, struct buf *why)
+try {
+    std::string text;
+    int rc = read_text(path, text);
+    if (rc < 0)
+        return rc;
+    toml::table all = toml::parse(text, std::string(path));
+    *ret_root = convert(all, nullptr, path);
+    return 0;
+} catch (const toml::parse_error &error) {
+    buf_printf(why, "%s:%u: %s", path, (unsigned)error.source().begin.line, std::string(error.description()).c_str());
+    return -EBADMSG;
+} catch (const std::exception &error) {
+    buf_printf(why, "%s: %s", path, error.what());
+    return -EIO;
+}
+
+extern "C" int toml_each(const char *path, const char *table,
+                         int (*each)(void *context, const char *name, const char *value, int line),
+                         void *context, struct buf *why)
+try {
+    std::string text;
+    if (int rc = read_text(path, text))
+        return rc;
+    toml::table all = toml::parse(text, std::string(path));
     const toml::node *found = all.get(table);
     if (!found)
         return 0;

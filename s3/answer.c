@@ -7,10 +7,13 @@
 #include <strings.h>
 
 #include "base/clock.h"
+#include "base/utf8.h"
 #include "base/xml.h"
 #include "s3/code.h"
 
-#define META_MAX 256 /* of one object; servers take 2 to 8 KiB in all */
+#define META_MAX      256 /* of one object; servers take 2 to 8 KiB in all */
+#define TAG_NAME_MAX  128 /* characters */
+#define TAG_VALUE_MAX 256
 
 /* ---- Words. ---- */
 
@@ -469,6 +472,48 @@ int answer_uploads(const char *bytes, size_t length, struct store_call *call, ch
         rc = read_markers(&keys, call, ret_key_marker, ret_id_marker);
     if (rc < 0)
         forget_uploads(call, uploads);
+    return rc;
+}
+
+/* ---- Tags. ---- */
+
+static size_t count_characters(const char *text)
+{
+    size_t count = 0;
+    uint32_t code;
+    for (size_t length = strlen(text), step; length; length -= step, text += step, count++)
+        if (!(step = utf8_decode(text, length, &code)))
+            return SIZE_MAX;
+    return count;
+}
+
+static int read_tag(struct xml *xml, const struct xml_node *node, struct store_fields *tags)
+{
+    const char *name = xml_child_text(xml, node, "Key"), *value = xml_child_text(xml, node, "Value");
+    if (!*name || count_characters(name) > TAG_NAME_MAX || count_characters(value) > TAG_VALUE_MAX)
+        return -EBADMSG;
+    if (tags->count == STORE_TAGS_MAX || store_fields_get(tags, name))
+        return -EBADMSG;
+    store_fields_add(tags, name, value);
+    return 0;
+}
+
+int answer_tags(const char *bytes, size_t length, struct store_call *call, struct answer_error *ret_error)
+{
+    XML_SCOPED *xml = NULL;
+    int rc = open_answer(bytes, length, "Tagging", &xml, ret_error);
+    if (rc)
+        return rc;
+    const struct xml_node *set = xml_child(xml_root(xml), "TagSet");
+    struct store_fields tags = {0};
+    if (!set)
+        return -EBADMSG;
+    for (const struct xml_node *at = xml_first(set); at && !rc; at = xml_next(at))
+        if (!strcmp(xml_name(at), "Tag"))
+            rc = read_tag(xml, at, &tags);
+    if (!rc)
+        store_fields_copy(&call->found_tags, &tags);
+    store_fields_release(&tags);
     return rc;
 }
 

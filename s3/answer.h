@@ -46,6 +46,8 @@ int answer_parts(const char *bytes, size_t length, struct store_call *call, int 
 /* A page of ListMultipartUploads -> uploads. The markers (malloc'ed, both NULL when complete; freed and replaced here) as above. */
 int answer_uploads(const char *bytes, size_t length, struct store_call *call, char **ret_key_marker,
                    char **ret_id_marker, struct answer_error *ret_error);
+/* Tagging -> found_tags; -EBADMSG also for more than STORE_TAGS_MAX, a name that comes twice, and what is longer than tags are. */
+int answer_tags(const char *bytes, size_t length, struct store_call *call, struct answer_error *ret_error);
 /* DeleteResult -> failures, with rc from the one table; a key that was not there is no failure. */
 int answer_delete(const char *bytes, size_t length, struct store_call *call, struct answer_error *ret_error);
 

@@ -258,7 +258,7 @@ bool answer_header_only_tells(const char *name)
 {
     static const char *const names[] = {
         "x-amz-version-id",    "x-amz-delete-marker",  "x-amz-expiration",
-        "x-amz-tagging-count", "x-amz-missing-meta",   "x-amz-replication-status",
+        STORE_TAG_COUNT_FIELD, "x-amz-missing-meta",   "x-amz-replication-status",
         "x-amz-restore",       "x-amz-archive-status", "x-amz-mp-parts-count",
     };
     return is_among(name, names, sizeof(names) / sizeof(*names)) ||
@@ -272,7 +272,7 @@ static bool is_kept(const char *name)
         "content-type",        "content-encoding",   "cache-control",
         "content-disposition", "content-language",   "expires",
         "x-amz-storage-class", "x-amz-version-id",   "x-amz-website-redirect-location",
-        "x-amz-tagging-count", "x-amz-missing-meta",
+        STORE_TAG_COUNT_FIELD, "x-amz-missing-meta",
     };
     return is_among(name, names, sizeof(names) / sizeof(*names)) ||
            !strncmp(name, "x-amz-server-side-encryption", strlen("x-amz-server-side-encryption")) ||

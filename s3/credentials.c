@@ -82,6 +82,7 @@ struct credentials {
     char *config_file;
     char *directory; /* where relative paths start; NULL: it has no name */
     struct keys *explicit_keys;
+    struct credentials_ask ask; /* keys NULL: nobody */
     int references; /* atomic */
 
     struct lock lock; /* held while the (small, local) files are read: one thread reads, others wait */
@@ -104,6 +105,10 @@ struct credentials *credentials_new(const struct credentials_config *config)
     credentials->credentials_file = copy_string(config->credentials_file);
     credentials->config_file = copy_string(config->config_file);
     credentials->explicit_keys = keys_ref(config->explicit_keys);
+    if (config->ask) {
+        credentials->ask = *config->ask;
+        credentials->ask.words = xstrdup(config->ask->words);
+    }
     credentials->directory = get_current_dir_name();
     credentials->references = 1;
     lock_init(&credentials->lock, LOCK_LEAF, "credentials");
@@ -126,6 +131,9 @@ void credentials_unref(struct credentials *credentials)
     free(credentials->config_file);
     free(credentials->directory);
     keys_unref(credentials->explicit_keys);
+    if (credentials->ask.release)
+        credentials->ask.release(credentials->ask.context);
+    free((char *)credentials->ask.words);
     keys_unref(credentials->keys);
     free(credentials->source);
     lock_release(&credentials->lock);
@@ -430,7 +438,12 @@ static int look_into_config_file(const struct credentials *credentials, struct f
 
 static int look_into_explicit(const struct credentials *credentials, struct found *ret_found, struct buf *why)
 {
-    (void)why;
+    if (credentials->ask.keys) {
+        int rc = credentials->ask.keys(credentials->ask.context, &ret_found->keys, why);
+        if (rc == 0)
+            ret_found->source = xstrdup(credentials->ask.words);
+        return rc < 0 ? rc : 1;
+    }
     if (!credentials->explicit_keys)
         return 0;
     ret_found->keys = keys_ref(credentials->explicit_keys);

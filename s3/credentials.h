@@ -29,11 +29,21 @@ struct keys *keys_new(const char *access_key, const char *secret_key, const char
 struct keys *keys_ref(struct keys *keys);
 void keys_unref(struct keys *keys);
 
+/* 0 with keys, or -errno with one line of why. May block; one thread asks at a time. `release` ends the context, with the credentials. */
+struct credentials_ask {
+    int (*keys)(void *context, struct keys **ret_keys, struct buf *why);
+    void (*release)(void *context);
+    void *context;
+    const char *words; /* of the source, for people; copied */
+};
+
 struct credentials_config {
     const char *profile;          /* option profile=; NULL: AWS_PROFILE, AWS_DEFAULT_PROFILE, "default" */
     const char *credentials_file; /* NULL: AWS_SHARED_CREDENTIALS_FILE, ~/.aws/credentials */
     const char *config_file;      /* NULL: AWS_CONFIG_FILE, ~/.aws/config */
     struct keys *explicit_keys;   /* NULL: none; a reference is taken */
+    /* NULL: none. The source before all others: asked when keys are first needed, and again when they were refused. */
+    const struct credentials_ask *ask;
 };
 
 /* Reads nothing yet. Relative paths, also of the environment, start where the process stands at this moment. */

@@ -38,6 +38,7 @@ int http_new(const struct http_config *config, struct http **ret_http, struct bu
     if (!getenv("http_proxy"))
         http->http_proxy = copy_or_null(getenv("HTTP_PROXY"));
     http->insecure_tls = config->insecure_tls;
+    http->libcurl = config->libcurl;
     if (places < PLACES_MIN)
         places = PLACES_MIN;
     while (http->loop_count < loops) {

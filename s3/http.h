@@ -1,4 +1,4 @@
-/* http: the door to plain HTTP, and the home of libcurl. The s3 store and (later) IAM and the providers stand on it.
+/* http: the door to HTTP; behind it libcurl, and connections of our own for plain HTTP (http_connection.h). The s3 store and (later) IAM and the providers stand on it.
  *
  * A http_call is ONE attempt of ONE request: no retries, no redirects, no signing. It ends exactly once with done().
  *
@@ -29,6 +29,7 @@ struct http_config {
     const char *ca_bundle; /* NULL: the system's */
     const char *proxy;     /* NULL: HTTPS_PROXY, HTTP_PROXY, NO_PROXY; then never for loopback addresses */
     bool insecure_tls;
+    bool libcurl; /* for all calls, also those that connections of our own could carry (http_connection.h) */
 };
 
 /* Why an attempt without an HTTP answer ended. */

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/signals.h"
+#include "s3/http_connection.h"
 
 #define EVENTS_MAX 64
 #define SWEEP_MS   100 /* how finely deadlines of attempts are seen */
@@ -65,8 +66,7 @@ static int set_curl_timer(CURLM *multi, long timeout_ms, void *context)
     return 0;
 }
 
-/* The one end of every transfer. */
-static void end_transfer(struct transfer *transfer, enum http_end end, int curl_result, const char *words)
+void loop_end_transfer(struct transfer *transfer, enum http_end end, const char *words)
 {
     struct loop *loop = transfer->loop;
     struct http_call *call = transfer->call;
@@ -75,7 +75,7 @@ static void end_transfer(struct transfer *transfer, enum http_end end, int curl_
         loop->active_count--;
         loop->bulk_count -= call->bulk;
     }
-    transfer_finish(transfer, end, curl_result, words);
+    transfer_finish(transfer, end, words);
 
     lock_take(&loop->http->lock);
     call->running = NULL;
@@ -104,6 +104,12 @@ static struct transfer *next_waiting(struct loop *loop)
     return from ? container_of(from->next, struct transfer, link) : NULL;
 }
 
+void loop_begin_curl(struct transfer *transfer)
+{
+    if (curl_engine_begin(transfer) < 0)
+        loop_end_transfer(transfer, HTTP_BROKEN, "libcurl did not take the request");
+}
+
 static void begin_waiting(struct loop *loop)
 {
     struct transfer *transfer;
@@ -114,7 +120,7 @@ static void begin_waiting(struct loop *loop)
         loop->active_count++;
         loop->bulk_count += transfer->call->bulk;
         if (transfer_begin(transfer) < 0)
-            end_transfer(transfer, HTTP_BROKEN, CURLE_OK, "libcurl did not take the request");
+            loop_end_transfer(transfer, HTTP_BROKEN, "libcurl did not take the request");
     }
 }
 
@@ -144,7 +150,7 @@ static void take_cancels(struct loop *loop)
     struct transfer *transfer;
     take_starts(loop); /* so that every transfer named is in a list of this thread */
     while ((transfer = pop_cancel(loop)))
-        end_transfer(transfer, HTTP_CANCELED, CURLE_OK, "canceled");
+        loop_end_transfer(transfer, HTTP_CANCELED, "canceled");
 }
 
 static struct http_timer *pop_timer(struct loop *loop, int64_t now_ms)
@@ -174,11 +180,13 @@ static void end_finished(struct loop *loop)
     int left;
     while ((message = curl_multi_info_read(loop->multi, &left))) {
         struct transfer *transfer = NULL;
+        const char *words;
         CURLcode result = message->data.result;
         if (message->msg != CURLMSG_DONE)
             continue;
         curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **)&transfer);
-        end_transfer(transfer, HTTP_ANSWERED, result, NULL);
+        enum http_end end = curl_engine_end(transfer, result, &words);
+        loop_end_transfer(transfer, end, words);
     }
 }
 
@@ -189,7 +197,7 @@ static void sweep_list(struct list *transfers, int64_t now_ms)
         const char *words = NULL;
         enum http_end end = transfer_look(transfer, now_ms, &words);
         if (end != HTTP_ANSWERED)
-            end_transfer(transfer, end, CURLE_OK, words);
+            loop_end_transfer(transfer, end, words);
     }
 }
 
@@ -246,6 +254,8 @@ static void handle_event(struct loop *loop, const struct epoll_event *event)
             return; /* nothing in it: the mailbox is looked at anyway */
         return;
     }
+    if (connection_hear(loop->connections, event->data.fd, event->events))
+        return;
     if (event->events & EPOLLIN)
         what |= CURL_CSELECT_IN;
     if (event->events & EPOLLOUT)
@@ -268,8 +278,7 @@ static bool stop_if_told(struct loop *loop)
     take_starts(loop);
     for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
         while (!list_empty(lists[i]))
-            end_transfer(container_of(lists[i]->next, struct transfer, link), HTTP_CANCELED, CURLE_OK,
-                         "canceled");
+            loop_end_transfer(container_of(lists[i]->next, struct transfer, link), HTTP_CANCELED, "canceled");
     LOCK_SCOPED(&loop->http->lock);
     return loop->load == 0;
 }
@@ -334,6 +343,7 @@ static void release_loop(struct loop *loop)
     for (int i = 0; i < loop->idle_count; i++)
         curl_easy_cleanup(loop->idle[i]);
     free(loop->idle);
+    connections_free(loop->connections);
     if (loop->multi)
         curl_multi_cleanup(loop->multi);
     if (loop->share)
@@ -355,6 +365,7 @@ int loop_new(struct http *http, int places, struct loop **ret_loop, struct buf *
     loop->kept_places = places >= 4 ? places / 4 : 1;
     loop->epoll_fd = loop->event_fd = -1;
     loop->idle = xcalloc((size_t)places, sizeof(*loop->idle));
+    loop->connections = connections_new(loop);
     loop->curl_due_ms = CLOCK_NEVER;
     loop->awake = true;
     list_init(&loop->starts);

@@ -1,10 +1,10 @@
-/* http_loop: what http.c, http_loop.c and http_transfer.c share: one event loop and one attempt on it.
+/* http_loop: what the files of http share: one event loop and one attempt on it.
  *
  *      http_start --> loop->starts --> waiting_small | waiting_bulk --> active --> transfer_end() --> done()
- *                     (mailbox)        (no place free)                 (on libcurl)
+ *                     (mailbox)        (no place free)                 (on a connection of ours, or on libcurl)
  *
  * A transfer begins in http_start() and ends, always on its loop's thread, in loop_end().
- * Not here: libcurl's header; its handles are void pointers here, and belong to http_loop.c and http_transfer.c.
+ * Not here: libcurl's header; its handles are void pointers here, and belong to http_loop.c and http_curl.c.
  */
 #ifndef S3_HTTP_LOOP_H
 #define S3_HTTP_LOOP_H
@@ -22,7 +22,7 @@ struct http {
     char *ca_bundle;
     char *proxy;      /* of the configuration; NULL: the environment's */
     char *http_proxy; /* HTTP_PROXY in capitals, which libcurl does not look at */
-    bool insecure_tls;
+    bool insecure_tls, libcurl;
     struct loop *loops[HTTP_LOOPS_MAX];
 
     struct lock lock; /* guards the mailboxes of all loops, call->running and timers' links */
@@ -35,6 +35,7 @@ struct loop {
     int places, kept_places; /* kept: of each kind of calls, what the other kind leaves it */
     void *multi;             /* CURLM */
     void *share;             /* CURLSH: TLS sessions */
+    struct connections *connections;
     int epoll_fd, event_fd;
 
     /* Under http->lock: the mailbox. */
@@ -67,13 +68,14 @@ struct transfer {
     struct list link;        /* starts, waiting_*, active */
     struct list cancel_link; /* under http->lock */
     enum transfer_phase phase;
-    void *easy; /* CURL; NULL while waiting for a place */
+    struct connection *connection; /* ours; or */
+    void *easy;                    /* CURL; both NULL while waiting for a place */
     void *slist;
+    int64_t begun_ms; /* a place was there */
     uint64_t body_bytes;
     size_t piece; /* the body's next byte: piece and offset in it */
     size_t piece_offset;
-    int64_t
-        sending_ms; /* when libcurl last began to send it: the peer's deadlines do not count what was before */
+    int64_t sending_ms; /* when it last began to be sent: the peer's deadlines do not count what was before */
     bool header_complete;  /* the final header block is in call->head */
     enum http_end refused; /* why a callback of ours ended it; HTTP_ANSWERED: it did not */
     int unacknowledged;    /* bytes in the socket at the last look */
@@ -86,12 +88,30 @@ int loop_new(struct http *http, int places, struct loop **ret_loop, struct buf *
 void loop_free(struct loop *loop); /* cancels and ends all, joins the thread */
 void loop_wake_locked(struct loop *loop);
 
+/* The one end of every transfer; words may be NULL. */
+void loop_end_transfer(struct transfer *transfer, enum http_end end, const char *words);
+/* For one that a connection of ours could not be had for. */
+void loop_begin_curl(struct transfer *transfer);
+
 /* http_transfer.c */
-/* Sets a handle up for the call and hands it to the loop's multi. -ENOMEM. */
+/* On a connection of ours (http_connection.h), else through libcurl. -ENOMEM. */
 int transfer_begin(struct transfer *transfer);
-/* Takes it off libcurl and fills the outputs of the call. curl_result is a CURLcode. */
-void transfer_finish(struct transfer *transfer, enum http_end end, int curl_result, const char *words);
+/* Takes it off who carried it, and fills the outputs of the call. */
+void transfer_finish(struct transfer *transfer, enum http_end end, const char *words);
+/* A line of the answer's head with its end, a piece of its body. False: no more of it, transfer->refused says why. */
+bool transfer_hear_line(struct transfer *transfer, const char *line, size_t length);
+bool transfer_hear_body(struct transfer *transfer, const char *bytes, size_t length);
+long transfer_connect_timeout(const struct http_call *call);
 /* Reads off progress, and says whether a deadline has passed: HTTP_SLOW with the words, else HTTP_ANSWERED. */
 enum http_end transfer_look(struct transfer *transfer, int64_t now_ms, const char **ret_words);
+
+/* http_curl.c */
+/* Sets a handle up for the call and hands it to the loop's multi. -ENOMEM. */
+int curl_engine_begin(struct transfer *transfer);
+/* What a CURLcode means. */
+enum http_end curl_engine_end(struct transfer *transfer, int curl_result, const char **ret_words);
+bool curl_engine_sent(const struct transfer *transfer, uint64_t *ret_sent);
+int curl_engine_socket(const struct transfer *transfer); /* -1: none */
+void curl_engine_leave(struct transfer *transfer);
 
 #endif

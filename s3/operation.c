@@ -9,6 +9,7 @@
 static const struct operation *const operations[] = {
     [STORE_GET] = &operation_get,
     [STORE_HEAD] = &operation_head,
+    [STORE_GET_TAGS] = &operation_get_tags,
     [STORE_LIST] = &operation_list,
     [STORE_PUT] = &operation_put,
     [STORE_COPY] = &operation_copy,
@@ -45,6 +46,23 @@ void operation_add_attributes(struct request *request)
         answer_meta_encode(field->value, &value);
         store_fields_set(&request->headers, name, value.bytes);
     }
+}
+
+void operation_add_tags(struct request *request)
+{
+    const struct store_fields *tags = request->call->tags;
+    BUF_SCOPED value = BUF_INIT;
+
+    for (size_t i = 0; tags && i < tags->count; i++) {
+        const struct store_field *tag = &tags->all[i];
+        if (i)
+            buf_add_char(&value, '&');
+        buf_add_encoded(&value, tag->name, strlen(tag->name), false);
+        buf_add_char(&value, '=');
+        buf_add_encoded(&value, tag->value, strlen(tag->value), false);
+    }
+    if (value.length)
+        store_fields_set(&request->headers, "x-amz-tagging", value.bytes);
 }
 
 void operation_add_conditions(struct request *request)

@@ -9,7 +9,8 @@
 
 #define BULK_BYTES ((uint64_t)256 * 1024) /* from here on a body counts as big */
 
-extern const struct operation operation_get, operation_head, operation_put, operation_copy, operation_delete;
+extern const struct operation operation_get, operation_head, operation_get_tags, operation_put,
+    operation_copy, operation_delete;
 extern const struct operation operation_delete_many, operation_list;
 extern const struct operation operation_create, operation_part, operation_part_copy, operation_complete,
     operation_abort, operation_list_parts, operation_list_uploads;
@@ -19,6 +20,8 @@ const struct operation *operation_of(enum store_op op);
 /* Shared by the rows. */
 /* Content-Type and the like, and x-amz-meta-*, of call->headers and call->meta; what only tells is left out. */
 void operation_add_attributes(struct request *request);
+/* x-amz-tagging, of call->tags. */
+void operation_add_tags(struct request *request);
 /* If-Match, If-None-Match. */
 void operation_add_conditions(struct request *request);
 /* call->from, with a checksum. */

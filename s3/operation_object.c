@@ -196,12 +196,29 @@ static int read_get(struct request *request)
 const struct operation operation_get = {
     .method = "GET", .prepare = prepare_get, .started = start_get, .read = read_get};
 
+/* ---- Tags. ---- */
+
+static void prepare_get_tags(struct request *request)
+{
+    request->target_key = request->call->key;
+    store_fields_set(&request->query, "tagging", "");
+}
+
+static int read_get_tags(struct request *request)
+{
+    return operation_read_body(request, answer_tags);
+}
+
+const struct operation operation_get_tags = {
+    .method = "GET", .prepare = prepare_get_tags, .read = read_get_tags};
+
 /* ---- PUT, COPY, DELETE. ---- */
 
 static void prepare_put(struct request *request)
 {
     request->target_key = request->call->key;
     operation_add_attributes(request);
+    operation_add_tags(request);
     operation_add_conditions(request);
     operation_add_data(request);
 }

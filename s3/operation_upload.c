@@ -12,6 +12,7 @@ static void prepare_create(struct request *request)
     request->target_key = request->call->key;
     store_fields_set(&request->query, "uploads", "");
     operation_add_attributes(request);
+    operation_add_tags(request);
     /* AWS takes checksums of parts only where they were announced, and with FULL_OBJECT its Complete needs none; MinIO
      * checks parts in any case, and wants announced ones again in Complete. */
     if (crc) {

@@ -60,6 +60,7 @@ static bool op_changes(enum store_op op)
     switch (op) {
     case STORE_GET:
     case STORE_HEAD:
+    case STORE_GET_TAGS:
     case STORE_LIST:
     case STORE_LIST_PARTS:
     case STORE_LIST_UPLOADS:

@@ -126,6 +126,7 @@ void store_call_release(struct store_call *call)
     free(call->next_token);
     free(call->new_upload_id);
     free(call->found_parts);
+    store_fields_release(&call->found_tags);
     free(call->failures);
     call->next_token = call->new_upload_id = NULL;
     call->found_parts = NULL;
@@ -239,6 +240,7 @@ const char *store_op_name(enum store_op op)
     static const char *const names[] = {
         [STORE_GET] = "GET",
         [STORE_HEAD] = "HEAD",
+        [STORE_GET_TAGS] = "GET_TAGS",
         [STORE_LIST] = "LIST",
         [STORE_PUT] = "PUT",
         [STORE_COPY] = "COPY",

@@ -38,6 +38,9 @@
 #define STORE_LIST_MAX    1000 /* keys of one page, keys of one DELETE_MANY */
 #define STORE_PARTS_MAX   10000
 #define STORE_UPLOADS_MAX 10000 /* of one LIST_UPLOADS */
+#define STORE_TAGS_MAX    50    /* of one object: AWS has 10; a longer answer of GET_TAGS makes no sense */
+/* Among the headers of an object with tags: how many, in decimal. Only tells: see `tags`. */
+#define STORE_TAG_COUNT_FIELD "x-amz-tagging-count"
 
 /* What S3 itself said about a failure. Empty strings where it said nothing. */
 struct store_error {
@@ -80,24 +83,25 @@ struct store_object {
     struct store_fields meta;    /* user metadata */
     struct store_fields headers; /* content-type, content-encoding, cache-control, content-disposition,
                                     content-language, expires, x-amz-storage-class, x-amz-version-id,
-                                    x-amz-server-side-encryption...: what a rewrite must keep (HEAD and GET only); given
-                                    back as inputs, those that no request may set are not sent */
+                                    x-amz-server-side-encryption...: what a rewrite must keep (HEAD and GET only); x-amz-tagging-count;
+                                    given back as inputs, those that no request may set are not sent */
     bool meta_known;             /* false: a listing without user metadata */
 };
 
 void store_object_release(struct store_object *object);
 
 enum store_op {
-    STORE_GET = 1, /* [offset, offset+length) of key -> into; if_match */
-    STORE_HEAD,    /* key -> object */
-    STORE_LIST,    /* prefix, delimiter, start_after|token, max_keys -> objects, prefixes, next_token */
-    STORE_PUT,     /* key, from, meta, headers; if_match | if_absent -> object.etag */
-    STORE_COPY,   /* source_key [source_if_match] -> key; replace_meta: meta, headers instead of the source's;
+    STORE_GET = 1,  /* [offset, offset+length) of key -> into; if_match */
+    STORE_HEAD,     /* key -> object */
+    STORE_GET_TAGS, /* key -> found_tags; none is success; -ENOENT: no such object (or, where error.code is NoSuchTagSet, no tags) */
+    STORE_LIST,     /* prefix, delimiter, start_after|token, max_keys -> objects, prefixes, next_token */
+    STORE_PUT,      /* key, from, meta, headers, tags; if_match | if_absent -> object.etag */
+    STORE_COPY, /* source_key [source_if_match] -> key, with its tags; replace_meta: meta, headers instead of the source's;
                           up to 5 GiB (-EFBIG beyond: copy by parts) -> object.etag, object.modified_ns */
     STORE_DELETE, /* key; if_match where the endpoint honours it; a missing key is success */
     STORE_DELETE_MANY, /* keys -> failures (per key; those that pass are asked for again before). Falls back to single
                           deletes where the endpoint cannot */
-    STORE_CREATE, /* multipart: key, meta, headers -> upload_id */
+    STORE_CREATE, /* multipart: key, meta, headers, tags -> upload_id */
     STORE_PART,   /* key, upload_id, part_number, from -> object.etag */
     STORE_PART_COPY, /* key, upload_id, part_number, source_key, offset, length, source_if_match -> object.etag */
     STORE_COMPLETE,     /* key, upload_id, parts; if_match | if_absent -> object.etag */
@@ -154,6 +158,8 @@ struct store_call {
     size_t from_count;
     const struct store_fields *meta;
     const struct store_fields *headers;
+    const struct store_fields
+        *tags; /* of the object that is made; NULL: none. What is overwritten leaves it none */
     const char *source_key;
     const char *source_if_match;
     bool replace_meta;
@@ -181,6 +187,7 @@ struct store_call {
     char *new_upload_id;
     struct store_part *found_parts;
     size_t found_part_count;
+    struct store_fields found_tags; /* at most STORE_TAGS_MAX, no name twice */
     struct store_failure *failures;
     size_t failure_count;
     struct store_upload *uploads;

@@ -35,6 +35,8 @@ static int read_as(struct store_call *call, const char *bytes, size_t length)
     case STORE_PART_COPY:
     case STORE_COMPLETE:
         return answer_etag(bytes, length, call, &error);
+    case STORE_GET_TAGS:
+        return answer_tags(bytes, length, call, &error);
     case STORE_LIST_PARTS:
         return answer_parts(bytes, length, call, &marker, &error);
     case STORE_DELETE_MANY:

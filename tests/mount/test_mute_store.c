@@ -41,8 +41,8 @@ Test(mute_store, what_reads_passes_and_what_writes_fails_and_is_not_even_sent)
     cr_assert_null(below);
     memory_store_put_text(memory, "k", "old");
     for (int op = STORE_GET; op <= STORE_LIST_UPLOADS; op++) {
-        bool reads = op == STORE_GET || op == STORE_HEAD || op == STORE_LIST || op == STORE_LIST_PARTS ||
-                     op == STORE_LIST_UPLOADS;
+        bool reads = op == STORE_GET || op == STORE_HEAD || op == STORE_GET_TAGS || op == STORE_LIST ||
+                     op == STORE_LIST_PARTS || op == STORE_LIST_UPLOADS;
         size_t before = memory_store_log_count(memory);
         int rc = run(mute, (enum store_op)op);
         cr_assert(reads ? rc != -EIO : rc == -EIO, "%s: %d", store_op_name((enum store_op)op), rc);

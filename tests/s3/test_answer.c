@@ -361,6 +361,84 @@ Test(answer, uploads_are_gathered_over_pages_that_move_on)
     store_call_release(&call);
 }
 
+/* ---- Tags. ---- */
+
+static int read_tags(const char *set, struct store_call *call)
+{
+    STRING_SCOPED *text = xprintf("<Tagging " NS ">%s</Tagging>", set);
+    struct answer_error error;
+    call->op = STORE_GET_TAGS;
+    return answer_tags(text, strlen(text), call, &error);
+}
+
+#define TAG(name, value) "<Tag><Key>" name "</Key><Value>" value "</Value></Tag>"
+
+Test(answer, tags_are_read_as_they_are)
+{
+    struct store_call call = {0};
+    cr_assert_eq(read_tags("<TagSet>\n  " TAG("a b&amp;c", " x=1 ") TAG("gr\xc3\xb6\xc3\x9f"
+                                                                        "e",
+                                                                        "") "</TagSet>",
+                           &call),
+                 0);
+    cr_assert_eq(call.found_tags.count, 2u);
+    cr_expect_str_eq(store_fields_get(&call.found_tags, "a b&c"), " x=1 ");
+    cr_expect_str_eq(store_fields_get(&call.found_tags, "gr\xc3\xb6\xc3\x9f"
+                                                        "e"),
+                     "");
+    store_call_release(&call);
+    cr_assert_eq(call.found_tags.count, 0u);
+    cr_assert_eq(read_tags("<TagSet/>", &call), 0);
+    cr_assert_eq(call.found_tags.count, 0u);
+}
+
+/* `count` tags, the first of them with a name and a value of so many characters of two bytes. */
+static int read_many_tags(size_t count, size_t name, size_t value)
+{
+    BUF_SCOPED set = BUF_INIT;
+    struct store_call call = {0};
+    buf_add_string(&set, "<TagSet><Tag><Key>");
+    for (size_t i = 0; i < name; i++)
+        buf_add_string(&set, "\xc3\xa4");
+    buf_add_string(&set, "</Key><Value>");
+    for (size_t i = 0; i < value; i++)
+        buf_add_string(&set, "\xc3\xa4");
+    buf_add_string(&set, "</Value></Tag>");
+    for (size_t i = 1; i < count; i++)
+        buf_printf(&set, "<Tag><Key>%zu</Key><Value>v</Value></Tag>", i);
+    buf_add_string(&set, "</TagSet>");
+    int rc = read_tags(set.bytes, &call);
+    cr_assert_eq(call.found_tags.count, rc ? 0 : count);
+    store_call_release(&call);
+    return rc;
+}
+
+Test(answer, tags_have_bounds)
+{
+    cr_expect_eq(read_many_tags(STORE_TAGS_MAX, 128, 256), 0);
+    cr_expect_eq(read_many_tags(STORE_TAGS_MAX + 1, 128, 256), -EBADMSG);
+    cr_expect_eq(read_many_tags(2, 129, 256), -EBADMSG);
+    cr_expect_eq(read_many_tags(2, 128, 257), -EBADMSG);
+}
+
+Test(answer, what_are_no_tags_is_refused)
+{
+    static const char *const sets[] = {"", "<Tags/>", "<TagSet>" TAG("", "v") "</TagSet>",
+                                       "<TagSet><Tag><Value>v</Value></Tag></TagSet>",
+                                       "<TagSet>" TAG("a", "1") TAG("b", "2") TAG("a", "3") "</TagSet>"};
+    struct store_call call = {0};
+    struct answer_error error;
+    for (size_t i = 0; i < sizeof(sets) / sizeof(*sets); i++)
+        cr_expect_eq(read_tags(sets[i], &call), -EBADMSG, "%s", sets[i]);
+    cr_expect_eq(read_tags("<TagSet>" TAG("a", "1"), &call), -EBADMSG, "it ends before its end");
+    static const char other[] = "<Other><TagSet/></Other>",
+                      refusal[] = "<Error><Code>SlowDown</Code></Error>";
+    cr_expect_eq(answer_tags(other, strlen(other), &call, &error), -EBADMSG);
+    cr_expect_eq(answer_tags(refusal, strlen(refusal), &call, &error), 1);
+    cr_expect_str_eq(error.code, "SlowDown");
+    cr_expect_eq(call.found_tags.count, 0u);
+}
+
 /* ---- Deletes. ---- */
 
 Test(answer, failures_of_a_delete_name_the_keys_of_the_call)

@@ -25,9 +25,15 @@ struct trial {
 
 static struct http *http;
 
+/* SKYVOL_TEST_LIBCURL: what connections of our own do for plain HTTP, libcurl has to do for the rest (tests/CMakeLists.txt). */
+static struct http_config configure(void)
+{
+    return (struct http_config){.loops = 1, .connections_max = 4, .libcurl = getenv("SKYVOL_TEST_LIBCURL")};
+}
+
 static void set_up(void)
 {
-    struct http_config config = {.loops = 1, .connections_max = 4};
+    struct http_config config = configure();
     BUF_SCOPED why = BUF_INIT;
     cr_assert_eq(http_new(&config, &http, &why), 0, "%s", why.bytes);
 }
@@ -146,6 +152,24 @@ static void serve_echo(struct wire_connection *connection)
                    head.bytes, body.bytes);
         wire_write(connection, answer.bytes);
     }
+}
+
+/* libcurl alone says what it accepts. */
+Test(http, a_name_is_libcurls_once_and_then_spoken_to_by_ourselves)
+{
+    struct wire *wire = wire_start(serve_echo, NULL);
+    for (int i = 0; i < 3; i++) {
+        struct trial trial;
+        trial_init(&trial, wire, "GET", "/");
+        snprintf(trial.url, sizeof(trial.url), "http://localhost:%d/", wire_port(wire));
+        http_start(http, &trial.call);
+        cr_assert(trial_ends_within(&trial, LONG_MS));
+        bool by_libcurl = strstr(trial.call.text.bytes, "\r\nAccept:");
+        cr_expect_eq(by_libcurl, i == 0 || getenv("SKYVOL_TEST_LIBCURL"), "%d: %s", i, trial.call.text.bytes);
+        cr_expect_not_null(strstr(trial.call.text.bytes, "\r\nHost: localhost:"));
+        trial_release(&trial);
+    }
+    wire_free(wire);
 }
 
 Test(http, sends_the_path_as_it_is)
@@ -642,7 +666,7 @@ static void serve_soon(struct wire_connection *connection)
 Test(http, a_crowd_of_small_calls_leaves_a_place_to_a_bulk_one)
 {
     struct wire *wire = wire_start(serve_soon, NULL);
-    struct http_config config = {.loops = 1, .connections_max = 4};
+    struct http_config config = configure();
     struct trial small[8], bulk;
     BUF_SCOPED why = BUF_INIT;
 

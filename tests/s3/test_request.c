@@ -199,6 +199,27 @@ Test(request, headers_that_only_tell_are_not_set_again)
     store_fields_release(&headers);
 }
 
+Test(request, tags_go_as_a_query_in_which_nothing_needs_guessing)
+{
+    struct store_fields tags = {0};
+    store_fields_add(&tags, "a key", "1+1=2 & more");
+    store_fields_add(&tags, "\xc3\xa4", "");
+    script.answers[0] = OK_EMPTY;
+    script.answers[1] = OK_EMPTY;
+    script_open(NULL);
+    struct store_call call = make_put("a");
+    call.tags = &tags;
+    expect_rc(&call, 0);
+    expect_ask(0, "x-amz-tagging: a%20key=1%2B1%3D2%20%26%20more&%C3%A4=");
+    store_call_release(&call);
+    tags.count = 0;
+    expect_rc(&call, 0);
+    expect_no_ask(1, "x-amz-tagging");
+    tags.count = 2;
+    store_call_release(&call);
+    store_fields_release(&tags);
+}
+
 /* ---- Repairs. ---- */
 
 Test(request, a_refused_checksum_becomes_content_md5_for_good)

@@ -11,8 +11,8 @@
 
 static bool changes(enum store_op op)
 {
-    return op != STORE_GET && op != STORE_HEAD && op != STORE_LIST && op != STORE_LIST_PARTS &&
-           op != STORE_LIST_UPLOADS;
+    return op != STORE_GET && op != STORE_HEAD && op != STORE_GET_TAGS && op != STORE_LIST &&
+           op != STORE_LIST_PARTS && op != STORE_LIST_UPLOADS;
 }
 
 static struct retry begin(enum store_op op, const char *if_match, bool if_absent)

@@ -496,6 +496,87 @@ static void case_copy_source_if_match(struct contract *contract)
     contract_expect_missing(contract, to_key);
 }
 
+/* ---- Tags. ---- */
+
+/* What all take: letters, digits, spaces, and + - = . _ : / @. (AWS: of any script; MinIO: ASCII.) */
+static const struct {
+    const char *name, *value;
+} odd_tags[] = {{"colour", "blue"}, {"a key", "a value+more"}, {"+-=._:/@", "/+@:_=.-"}, {"empty", ""}};
+
+static void fill_odd_tags(struct store_fields *fields)
+{
+    for (size_t i = 0; i < sizeof(odd_tags) / sizeof(*odd_tags); i++)
+        store_fields_add(fields, odd_tags[i].name, odd_tags[i].value);
+}
+
+/* So many of them, by HEAD and as they are. */
+static void expect_tags(struct contract *contract, const char *key, size_t count)
+{
+    CALL_SCOPED head = {.op = STORE_HEAD, .key = key};
+    contract_call(contract, &head);
+    CLAIM_RC(contract, &head, 0);
+    const char *told = store_fields_get(&head.object.headers, STORE_TAG_COUNT_FIELD);
+    CLAIM(contract, strtoul(told ? told : "0", NULL, 10) == count, "HEAD tells of %s tags",
+          told ? told : "no");
+    CALL_SCOPED call = {.op = STORE_GET_TAGS, .key = key};
+    contract_call(contract, &call);
+    CLAIM_RC(contract, &call, 0);
+    CLAIM(contract, call.found_tags.count == count, "%zu tags", call.found_tags.count);
+    for (size_t i = 0; i < count; i++) {
+        const char *value = store_fields_get(&call.found_tags, odd_tags[i].name);
+        CLAIM(contract, value && strcmp(value, odd_tags[i].value) == 0, "%s came back as %s",
+              odd_tags[i].name, value ? value : "(nothing)");
+    }
+}
+
+#define ODD_TAG_COUNT (sizeof(odd_tags) / sizeof(*odd_tags))
+
+static void case_tags_go_with_a_put_and_a_copy(struct contract *contract)
+{
+    STRING_SCOPED *key = contract_key(contract, "object");
+    STRING_SCOPED *to = contract_key(contract, "copy");
+    struct store_fields tags __attribute__((cleanup(store_fields_release))) = {0};
+    fill_odd_tags(&tags);
+    CALL_SCOPED put = {.op = STORE_PUT, .key = key, .tags = &tags};
+    contract_call(contract, &put);
+    CLAIM_RC(contract, &put, 0);
+    expect_tags(contract, key, ODD_TAG_COUNT);
+    STILL_GOOD(contract);
+    CALL_SCOPED copy = {.op = STORE_COPY, .key = to, .source_key = key};
+    contract_call(contract, &copy);
+    CLAIM_RC(contract, &copy, 0);
+    expect_tags(contract, to, ODD_TAG_COUNT);
+    STILL_GOOD(contract);
+    struct store_fields meta __attribute__((cleanup(store_fields_release))) = {0};
+    store_fields_add(&meta, "colour", "red");
+    CALL_SCOPED self = {.op = STORE_COPY, .key = key, .source_key = key, .replace_meta = true, .meta = &meta};
+    contract_call(contract, &self);
+    CLAIM_RC(contract, &self, 0);
+    expect_tags(contract, key, ODD_TAG_COUNT);
+}
+
+static void case_a_put_without_tags_leaves_none(struct contract *contract)
+{
+    STRING_SCOPED *key = contract_key(contract, "object");
+    struct store_fields tags __attribute__((cleanup(store_fields_release))) = {0};
+    store_fields_add(&tags, "colour", "blue");
+    CALL_SCOPED put = {.op = STORE_PUT, .key = key, .tags = &tags};
+    contract_call(contract, &put);
+    CLAIM_RC(contract, &put, 0);
+    CALL_SCOPED head = {.op = STORE_HEAD, .key = key};
+    contract_call(contract, &head);
+    CLAIM_RC(contract, &head, 0);
+    CALL_SCOPED again = {.op = STORE_PUT, .key = key, .headers = &head.object.headers};
+    contract_call(contract, &again);
+    CLAIM_RC(contract, &again, 0);
+    expect_tags(contract, key, 0);
+    STILL_GOOD(contract);
+    STRING_SCOPED *missing = contract_key(contract, "missing");
+    CALL_SCOPED none = {.op = STORE_GET_TAGS, .key = missing};
+    contract_call(contract, &none);
+    CLAIM_RC(contract, &none, -ENOENT);
+}
+
 const struct contract_case contract_objects[] = {
     {"put_get_round_trip", case_put_get_round_trip},
     {"put_in_pieces", case_put_in_pieces},
@@ -518,5 +599,7 @@ const struct contract_case contract_objects[] = {
     {"copy_keeps_all", case_copy_keeps_all},
     {"copy_onto_itself_replaces_metadata", case_copy_onto_itself_replaces_metadata},
     {"copy_source_if_match", case_copy_source_if_match},
+    {"tags_go_with_a_put_and_a_copy", case_tags_go_with_a_put_and_a_copy},
+    {"a_put_without_tags_leaves_none", case_a_put_without_tags_leaves_none},
     {NULL, NULL},
 };

@@ -303,6 +303,27 @@ static void case_part_copy(struct contract *contract)
     contract_expect(contract, key, wanted, PART_BYTES + 4);
 }
 
+static void case_tags_go_with_create(struct contract *contract)
+{
+    STRING_SCOPED *key = contract_key(contract, "object");
+    struct store_fields tags __attribute__((cleanup(store_fields_release))) = {0};
+    store_fields_add(&tags, "a key", "a+b=c");
+    CALL_SCOPED create = {.op = STORE_CREATE, .key = key, .tags = &tags};
+    contract_call(contract, &create);
+    CLAIM_RC(contract, &create, 0);
+    struct store_part part = {.number = 1};
+    send_part(contract, key, create.new_upload_id, 1, "text", 4, &part);
+    STILL_GOOD(contract);
+    CALL_SCOPED complete = {0};
+    complete_upload(contract, &complete, key, create.new_upload_id, &part, 1);
+    CLAIM_RC(contract, &complete, 0);
+    CALL_SCOPED call = {.op = STORE_GET_TAGS, .key = key};
+    contract_call(contract, &call);
+    CLAIM_RC(contract, &call, 0);
+    const char *value = store_fields_get(&call.found_tags, "a key");
+    CLAIM(contract, value && strcmp(value, "a+b=c") == 0, "it came back as %s", value ? value : "(nothing)");
+}
+
 const struct contract_case contract_parts[] = {
     {"multipart_round_trip", case_multipart_round_trip},
     {"part_sent_again_replaces", case_part_sent_again_replaces},
@@ -312,5 +333,6 @@ const struct contract_case contract_parts[] = {
     {"complete_refuses_wrong_parts", case_complete_refuses_wrong_parts},
     {"complete_under_conditions", case_complete_under_conditions},
     {"part_copy", case_part_copy},
+    {"tags_go_with_create", case_tags_go_with_create},
     {NULL, NULL},
 };

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A strict little S3 over HTTP, for tests: it checks what it is sent, keeps keys that MinIO refuses, and misbehaves on command.
 
-It knows what a filesystem needs of S3: GET HEAD PUT COPY DELETE of objects, DeleteObjects, ListObjectsV2, multipart
+It knows what a filesystem needs of S3: GET HEAD PUT COPY DELETE of objects, their tags, DeleteObjects, ListObjectsV2, multipart
 uploads; path style and virtual host; one bucket in memory. It verifies SigV4 signatures, checksums and conditions as AWS
 does, and refuses what it does not know with S3's error documents. What S3 lets pass and a good client does not do
 (a body without any checksum, a listing without encoding-type=url, ...) it answers, and notes in `violations`.
@@ -26,7 +26,8 @@ Control: JSON under /_control/ on the same port, without signature (GET .../NAME
   POST fill {"prefix", "count", "text", "meta"}: so many keys, prefix00000000 and on, all of one object
   POST delete {"key"}         POST skew {"seconds"}    POST keys {"access_key", "secret_key", "session_token", "expired"}
   POST abilities {name: false}: checksums (400), delete_many (501), part_copy (501), conditions and
-        delete_conditions (false: not honoured), list_metadata, unequal_parts, list (403: keys without ListBucket)
+        delete_conditions (false: not honoured), list_metadata, unequal_parts, list (403: keys without ListBucket),
+        read_tags, set_tags (403: keys without the right to)
 """
 
 import argparse
@@ -58,7 +59,7 @@ LINE_BYTES_MAX = 16 << 10
 LOG_MAX = 200000
 LIST_MAX = 1000
 REASONS = {200: "OK", 204: "No Content", 206: "Partial Content", 301: "Moved Permanently", 304: "Not Modified"}
-SUBRESOURCES = {"uploads", "uploadId", "delete", "location", "partNumber"}
+SUBRESOURCES = {"uploads", "uploadId", "delete", "location", "partNumber", "tagging"}
 
 
 class Closed(Exception):
@@ -157,7 +158,7 @@ class Service:
                      "session_token": options.session_token}
         self.abilities = {"checksums": True, "delete_many": True, "part_copy": True, "conditions": True,
                           "delete_conditions": True, "list_metadata": options.list_metadata,
-                          "unequal_parts": True, "list": True}
+                          "unequal_parts": True, "list": True, "read_tags": True, "set_tags": True}
         self.faults, self.fault_numbers = [], itertools.count(1)
         self.log, self.violations, self.counters = [], [], {}
         self.request_numbers = itertools.count(1)
@@ -211,7 +212,8 @@ class Service:
                      ("POST", ("uploads",)): "CreateMultipartUpload",
                      ("PUT", ("partNumber", "uploadId")): "UploadPartCopy" if copy else "UploadPart",
                      ("POST", ("uploadId",)): "CompleteMultipartUpload",
-                     ("DELETE", ("uploadId",)): "AbortMultipartUpload", ("GET", ("uploadId",)): "ListParts"}
+                     ("DELETE", ("uploadId",)): "AbortMultipartUpload", ("GET", ("uploadId",)): "ListParts",
+                     ("GET", ("tagging",)): "GetObjectTagging", ("PUT", ("tagging",)): "PutObjectTagging"}
         return names.get((method, tuple(sorted(sub))), f"{method} {','.join(sorted(sub))}".strip())
 
     # -- The way of a request. --
@@ -395,12 +397,35 @@ class Service:
 
     @staticmethod
     def tell_headers(obj):
-        return {**obj.headers, **{"x-amz-meta-" + name: value for name, value in obj.meta.items()}}
+        count = {"x-amz-tagging-count": str(len(obj.tags))} if obj.tags else {}
+        return {**obj.headers, **count, **{"x-amz-meta-" + name: value for name, value in obj.meta.items()}}
+
+    def do_GetObjectTagging(self, request):
+        if not self.abilities["read_tags"]:
+            raise Refusal(403, "AccessDenied", "Access Denied")
+        tags = "".join(f"<Tag>{element('Key', name)}{element('Value', value)}</Tag>"
+                       for name, value in self.bucket.get(request.key).tags.items())
+        return Answer(200, xml_document("Tagging", f"<TagSet>{tags}</TagSet>"))
+
+    def do_PutObjectTagging(self, request):
+        obj, space = self.bucket.get(request.key), f"{{{NAMESPACE}}}"
+        tags = self.read_xml(request, "Tagging").findall(f"{space}TagSet/{space}Tag")
+        obj.tags = rules.check_tags([(tag.findtext(f"{space}Key", ""), tag.findtext(f"{space}Value", "")) for tag in tags])
+        return Answer(200)
+
+    def take_tags(self, request):
+        if "x-amz-tagging" in request.headers and not self.abilities["set_tags"]:
+            raise Refusal(403, "AccessDenied", "Access Denied")
+        if "+" in request.headers.get("x-amz-tagging", ""):
+            self.violate(request, "a plus in x-amz-tagging")
+        return rules.header_tags(request.headers)
 
     def do_PutObject(self, request):
         self.bucket.check_write(request.key, *self.conditions(request))
+        tags = self.take_tags(request)
         obj = self.bucket.put(request.key, request.body, rules.user_meta(request.headers),
                               rules.kept_headers(request.headers))
+        obj.tags = tags
         return Answer(200, b"", {"ETag": obj.etag, **self.tell_checksums(request)})
 
     @staticmethod
@@ -437,7 +462,10 @@ class Service:
                 raise Refusal(400, "InvalidRequest", "This copy request is illegal because it is trying to copy an "
                                                      "object to itself without changing the object's metadata")
             meta, headers = source.meta, source.headers
+        if "x-amz-tagging" in request.headers or "x-amz-tagging-directive" in request.headers:
+            raise Refusal(501, "NotImplemented", "A copy has the tags of its source here")
         obj = self.bucket.put(request.key, source.body, meta, headers)
+        obj.tags = source.tags
         return Answer(200, xml_document("CopyObjectResult", element("ETag", obj.etag) +
                                         element("LastModified", iso_time(obj.modified_s))))
 
@@ -453,7 +481,9 @@ class Service:
     def do_CreateMultipartUpload(self, request):
         if request.body:
             self.violate(request, "CreateMultipartUpload with a body")
+        tags = self.take_tags(request)
         upload_id = self.bucket.create(request.key, rules.user_meta(request.headers), rules.kept_headers(request.headers))
+        self.bucket.uploads[upload_id].tags = tags
         return Answer(200, xml_document("InitiateMultipartUploadResult", element("Bucket", self.name) +
                                         element("Key", request.key.decode("utf-8", "replace")) +
                                         element("UploadId", upload_id)))
@@ -553,7 +583,7 @@ class Service:
                          "violations": lambda: self.violations, "abilities": lambda: self.abilities,
                          "faults": lambda: [{"id": f.id, "struck": f.struck, **f.script} for f in self.faults],
                          "objects": lambda: {encode(key, "/"): {"size": len(o.body), "etag": o.etag, "meta": o.meta,
-                                                                "headers": o.headers}
+                                                                "headers": o.headers, "tags": o.tags}
                                              for key, o in sorted(self.bucket.objects.items())},
                          "uploads": lambda: {u.id: encode(u.key, "/") for u in self.bucket.uploads.values()}}
                 if name not in views:
@@ -621,6 +651,8 @@ OPERATIONS = {
     "DeleteObjects": ({"delete"}, True),
     "GetObject": (set(), False),
     "HeadObject": (set(), False),
+    "GetObjectTagging": ({"tagging"}, False),
+    "PutObjectTagging": ({"tagging"}, True),
     "PutObject": (set(), True),
     "CopyObject": (set(), True),
     "DeleteObject": (set(), True),

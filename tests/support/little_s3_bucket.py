@@ -14,6 +14,7 @@ COPY_BYTES_MAX = 5 << 30
 class Object:
     def __init__(self, body, meta, headers, modified_s, etag=None):
         self.body, self.meta, self.headers, self.modified_s = body, meta, headers, modified_s
+        self.tags = {}
         self.etag = etag or f'"{hashlib.md5(body).hexdigest()}"'
         self.listed = {}  # with metadata or without -> what a listing says of it
 
@@ -21,6 +22,7 @@ class Object:
 class Upload:
     def __init__(self, key, upload_id, meta, headers, initiated_s):
         self.key, self.id, self.meta, self.headers, self.initiated_s = key, upload_id, meta, headers, initiated_s
+        self.tags = {}
         self.parts = {}  # number -> Object
 
 
@@ -155,5 +157,6 @@ class Bucket:
         # LastModified is the time of Create, as on AWS.
         obj = self.put(upload.key, b"".join(part.body for part in parts), upload.meta, upload.headers,
                        f'"{digest}-{len(parts)}"', upload.initiated_s)
+        obj.tags = upload.tags
         del self.uploads[upload.id]
         return obj

@@ -318,5 +318,35 @@ def user_meta(headers):
     return meta
 
 
+TAGS_MAX = 10
+TAG_CHARACTERS = re.compile(r"[\w +\-=.:/@]*")
+
+
+def check_tags(pairs):
+    """{name: value} of [(name, value)]."""
+    tags = dict(pairs)
+    if len(pairs) > TAGS_MAX:
+        raise Refusal(400, "BadRequest", "Object tags cannot be greater than 10")
+    if len(tags) < len(pairs):
+        raise Refusal(400, "InvalidTag", "Cannot provide multiple Tags with the same key")
+    for name, value in pairs:
+        if not 1 <= len(name) <= 128 or not TAG_CHARACTERS.fullmatch(name):
+            raise Refusal(400, "InvalidTag", "The TagKey you have provided is invalid")
+        if len(value) > 256 or not TAG_CHARACTERS.fullmatch(value):
+            raise Refusal(400, "InvalidTag", "The TagValue you have provided is invalid")
+    return tags
+
+
+def header_tags(headers):
+    """Those of x-amz-tagging: a query in which a plus is a space, as Java and Go read it; so a good client writes %20."""
+    text = headers.get("x-amz-tagging", "")
+    try:
+        pairs = urllib.parse.parse_qsl(text, keep_blank_values=True, strict_parsing=True, errors="strict") if text else []
+    except ValueError:
+        raise Refusal(400, "InvalidArgument", "The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded URL "
+                                              "query parameters without tag name duplicates.") from None
+    return check_tags(pairs)
+
+
 def kept_headers(headers):
     return {name: headers[name] for name in KEPT_HEADERS if name in headers}

@@ -42,6 +42,9 @@ void memory_describe(const struct version *version, struct store_object *ret_obj
     memcpy(ret_object->etag, version->etag, sizeof(ret_object->etag));
     store_fields_copy(&ret_object->meta, &version->meta);
     store_fields_copy(&ret_object->headers, &version->headers);
+    STRING_SCOPED *count = xprintf("%zu", version->tags.count);
+    if (version->tags.count)
+        store_fields_set(&ret_object->headers, STORE_TAG_COUNT_FIELD, count);
 }
 
 static char *copy_body(const struct store_call *call, size_t *ret_length)
@@ -121,6 +124,15 @@ static void answer_get(struct memory_bucket *bucket, struct store_call *call)
     }
 }
 
+static void answer_get_tags(struct memory_bucket *bucket, struct store_call *call)
+{
+    const struct version *version = memory_bucket_find(bucket, call->key);
+    if (version)
+        store_fields_copy(&call->found_tags, &version->tags);
+    else
+        refuse_missing(call);
+}
+
 static void answer_put(struct memory_bucket *bucket, const struct memory_store_config *rules,
                        struct store_call *call)
 {
@@ -132,6 +144,7 @@ static void answer_put(struct memory_bucket *bucket, const struct memory_store_c
     char *bytes = copy_body(call, &length);
     struct version *version =
         memory_bucket_put(bucket, call->key, bytes, length, call->meta, call->headers, NULL);
+    store_fields_copy(&version->tags, call->tags);
     memcpy(call->object.etag, version->etag, sizeof(version->etag));
 }
 
@@ -175,6 +188,7 @@ static void answer_copy(struct memory_bucket *bucket, struct store_call *call)
         memory_bucket_put(bucket, call->key, copy_range(source, 0, source->length), source->length,
                           call->replace_meta ? call->meta : &source->meta,
                           call->replace_meta ? call->headers : &source->headers, NULL);
+    store_fields_copy(&version->tags, &source->tags); /* also of the same key: the history has it */
     memcpy(call->object.etag, version->etag, sizeof(version->etag));
     call->object.modified_ns = version->modified_ns / NS_PER_MS * NS_PER_MS;
 }
@@ -345,8 +359,11 @@ static struct memory_upload *find_upload(struct memory_bucket *bucket, struct st
 
 static void answer_create(struct memory_bucket *bucket, struct store_call *call)
 {
-    if (check_meta(call))
-        call->new_upload_id = xstrdup(memory_bucket_create(bucket, call->key, call->meta, call->headers)->id);
+    if (!check_meta(call))
+        return;
+    struct memory_upload *upload = memory_bucket_create(bucket, call->key, call->meta, call->headers);
+    store_fields_copy(&upload->tags, call->tags);
+    call->new_upload_id = xstrdup(upload->id);
 }
 
 static void answer_part(struct memory_bucket *bucket, const struct memory_store_config *rules,
@@ -437,7 +454,9 @@ static void answer_complete(struct memory_bucket *bucket, const struct memory_st
     struct iovec piece = {digests.bytes, digests.length};
     digest_md5_pieces(&piece, 1, md5);
     memory_print_etag(md5, call->part_count, call->object.etag);
-    memory_bucket_put(bucket, call->key, bytes, length, &upload->meta, &upload->headers, call->object.etag);
+    struct version *version = memory_bucket_put(bucket, call->key, bytes, length, &upload->meta,
+                                                &upload->headers, call->object.etag);
+    store_fields_copy(&version->tags, &upload->tags);
     memory_bucket_forget(bucket, upload);
 }
 
@@ -499,6 +518,9 @@ void memory_answer(struct memory_bucket *bucket, const struct memory_store_confi
     case STORE_GET:
     case STORE_HEAD:
         answer_get(bucket, call);
+        break;
+    case STORE_GET_TAGS:
+        answer_get_tags(bucket, call);
         break;
     case STORE_LIST:
         answer_list(bucket, rules, call, stale);

@@ -41,6 +41,7 @@ static void unref_version(struct version *version)
     free(version->bytes);
     store_fields_release(&version->meta);
     store_fields_release(&version->headers);
+    store_fields_release(&version->tags);
     free(version);
 }
 
@@ -53,6 +54,7 @@ static void release_upload(struct memory_upload *upload)
     free(upload->id);
     store_fields_release(&upload->meta);
     store_fields_release(&upload->headers);
+    store_fields_release(&upload->tags);
 }
 
 void memory_bucket_release(struct memory_bucket *bucket)
@@ -145,6 +147,7 @@ struct version *memory_bucket_put(struct memory_bucket *bucket, const char *key,
         store_fields_copy(&version->meta, meta);
     if (headers)
         store_fields_copy(&version->headers, headers);
+    store_fields_remove(&version->headers, STORE_TAG_COUNT_FIELD); /* that tells, and sets nothing */
     if (!store_fields_get(&version->headers, "content-type"))
         store_fields_add(&version->headers, "content-type", "binary/octet-stream");
     change_key(bucket, key, version);

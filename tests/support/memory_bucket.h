@@ -1,6 +1,6 @@
 /* memory_bucket: the objects and unfinished uploads of a memory_store, and S3's rules over them.
  *
- *      all[]      sorted by key in bytes -> version (counted, never changed: a GET in delivery keeps the old one)
+ *      all[]      sorted by key in bytes -> version (counted, never changed but for its tags: a GET in delivery keeps the old one)
  *      history[]  the last changes {key, version before}: undone over a copy of all[], they give a stale listing
  *
  * Threads: the caller holds the memory_store's lock. Not here: faults, order and time of calls (memory_store.c).
@@ -18,7 +18,7 @@ struct version {
     size_t length;
     int64_t modified_ns;
     char etag[STORE_ETAG_MAX];
-    struct store_fields meta, headers;
+    struct store_fields meta, headers, tags;
 };
 
 struct memory_change {
@@ -38,7 +38,7 @@ struct memory_upload {
     char *key;
     char *id;
     int64_t initiated_ns;
-    struct store_fields meta, headers;
+    struct store_fields meta, headers, tags;
     struct memory_part *parts; /* ascending numbers */
     size_t part_count;
 };
@@ -58,7 +58,7 @@ void memory_bucket_release(struct memory_bucket *bucket);
 
 /* NULL: no such key. Borrowed. */
 struct version *memory_bucket_find(const struct memory_bucket *bucket, const char *key);
-/* Takes `bytes` (malloc'ed). The ETag is the MD5 of the bytes unless one is given. Borrowed. */
+/* Takes `bytes` (malloc'ed). The ETag is the MD5 of the bytes unless one is given. Borrowed; it has no tags yet. */
 struct version *memory_bucket_put(struct memory_bucket *bucket, const char *key, char *bytes, size_t length,
                                   const struct store_fields *meta, const struct store_fields *headers,
                                   const char *etag);

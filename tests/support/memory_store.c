@@ -182,8 +182,8 @@ int memory_store_fail_nth(struct memory_store *memory, uint64_t n, int rc)
 
 static bool changes_bucket(enum store_op op)
 {
-    return op != STORE_GET && op != STORE_HEAD && op != STORE_LIST && op != STORE_LIST_PARTS &&
-           op != STORE_LIST_UPLOADS;
+    return op != STORE_GET && op != STORE_HEAD && op != STORE_GET_TAGS && op != STORE_LIST &&
+           op != STORE_LIST_PARTS && op != STORE_LIST_UPLOADS;
 }
 
 static bool out_of_patience(const struct running *running, int64_t now_ms)
@@ -577,6 +577,34 @@ void memory_store_put(struct memory_store *memory, const char *key, const void *
 void memory_store_put_text(struct memory_store *memory, const char *key, const char *text)
 {
     memory_store_put(memory, key, text, strlen(text), NULL, NULL);
+}
+
+static void read_tags(const char *text, struct store_fields *tags)
+{
+    while (*text) {
+        size_t length = strcspn(text, "&"), name = strcspn(text, "=");
+        STRING_SCOPED *tag = xstrndup(text, name);
+        STRING_SCOPED *value = xstrndup(text + name + 1, length - name - 1);
+        store_fields_add(tags, tag, value);
+        text += length + (text[length] == '&');
+    }
+}
+
+void memory_store_tag(struct memory_store *memory, const char *key, const char *tags)
+{
+    LOCK_SCOPED(&memory->lock);
+    struct version *version = memory_bucket_find(&memory->bucket, key);
+    assert(version);
+    store_fields_release(&version->tags);
+    read_tags(tags, &version->tags);
+}
+
+void memory_store_tags(struct memory_store *memory, const char *key, struct buf *out)
+{
+    LOCK_SCOPED(&memory->lock);
+    const struct version *version = memory_bucket_find(&memory->bucket, key);
+    for (size_t i = 0; version && i < version->tags.count; i++)
+        buf_printf(out, "%s%s=%s", i ? "&" : "", version->tags.all[i].name, version->tags.all[i].value);
 }
 
 bool memory_store_remove(struct memory_store *memory, const char *key)

@@ -127,6 +127,10 @@ bool memory_store_settle(struct memory_store *memory);
 void memory_store_put(struct memory_store *memory, const char *key, const void *bytes, size_t length,
                       const struct store_fields *meta, const struct store_fields *headers);
 void memory_store_put_text(struct memory_store *memory, const char *key, const char *text);
+/* PutObjectTagging: the object's tags, "a=1&b=2", and nothing else of it, are others. */
+void memory_store_tag(struct memory_store *memory, const char *key, const char *tags);
+/* Appends them in that form; nothing where there are none, or there is no object. */
+void memory_store_tags(struct memory_store *memory, const char *key, struct buf *out);
 bool memory_store_remove(struct memory_store *memory, const char *key);
 /* False: no such key. Both may be NULL; ret_object is to be released, bytes are appended. */
 bool memory_store_peek(struct memory_store *memory, const char *key, struct store_object *ret_object,

@@ -17,8 +17,10 @@ import sys
 import time
 import urllib.parse
 import xml.etree.ElementTree
+from xml.sax.saxutils import escape
 
 EMPTY = hashlib.sha256(b"").hexdigest()
+NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 
 
 class S3Error(Exception):
@@ -133,6 +135,17 @@ class S3:
             if error.status == 404:
                 return None
             raise
+
+    def tag(self, bucket, key, tags):
+        """PutObjectTagging of {name: value}."""
+        text = "".join(f"<Tag><Key>{escape(name)}</Key><Value>{escape(value)}</Value></Tag>" for name, value in tags.items())
+        self.request("PUT", bucket, key, query={"tagging": ""},
+                     body=f'<Tagging xmlns="{NAMESPACE}"><TagSet>{text}</TagSet></Tagging>'.encode())
+
+    def tags(self, bucket, key):
+        root = xml.etree.ElementTree.fromstring(self.request("GET", bucket, key, query={"tagging": ""})[2])
+        # MinIO answers without a namespace.
+        return {tag.findtext("{*}Key"): tag.findtext("{*}Value") or "" for tag in root.iterfind("{*}TagSet/{*}Tag")}
 
     def delete(self, bucket, key):
         self.request("DELETE", bucket, key)

@@ -137,6 +137,28 @@ class Strictness(Workshop):
         self.s3.request("PUT", BUCKET, "a", headers={"if-match": etag}, body=b"2")
         self.assertEqual(self.s3.get(BUCKET, "a"), b"2")
 
+    def test_tags(self):
+        self.s3.put(BUCKET, "a", b"1", {"x-amz-tagging": "a%20b=c%2Bd&e="})
+        self.assertEqual(self.s3.tags(BUCKET, "a"), {"a b": "c+d", "e": ""})
+        self.assertEqual(self.s3.head(BUCKET, "a")["x-amz-tagging-count"], "2")
+        etag = self.s3.head(BUCKET, "a")["etag"]
+        self.s3.tag(BUCKET, "a", {"f": "ö"})
+        self.assertEqual((self.s3.tags(BUCKET, "a"), self.s3.head(BUCKET, "a")["etag"]), ({"f": "ö"}, etag))
+        self.s3.request("PUT", BUCKET, "b", headers={"x-amz-copy-source": f"/{BUCKET}/a"})
+        self.assertEqual(self.s3.tags(BUCKET, "b"), {"f": "ö"})
+        self.s3.put(BUCKET, "a", b"2")
+        self.assertEqual(self.s3.tags(BUCKET, "a"), {})
+        self.assertNotIn("x-amz-tagging-count", self.s3.head(BUCKET, "a"))
+        for text in ("a=1&a=2", "=1", "a=%3C", "&".join(f"{n}=" for n in range(11)), "a=%FF", "a" * 129 + "="):
+            with self.assertRaises(S3Error, msg=text):
+                self.s3.put(BUCKET, "c", b"", {"x-amz-tagging": text})
+        self.assertEqual(self.little.violations(), [])
+        self.s3.put(BUCKET, "a", b"3", {"x-amz-tagging": "a=1+2"})
+        self.assertIn("a plus in x-amz-tagging", [v["violation"] for v in self.little.violations()])
+        self.little.control("abilities", read_tags=False, set_tags=False)
+        self.refused("AccessDenied", "GET", BUCKET, "a", query={"tagging": ""})
+        self.refused("AccessDenied", "PUT", BUCKET, "a", headers={"x-amz-tagging": "a=1"})
+
     def test_sloppiness_is_noted(self):
         self.s3.put(BUCKET, "a", b"x", {"content-type": "application/x-www-form-urlencoded"})
         self.s3.request("GET", BUCKET, query={"list-type": "2"})

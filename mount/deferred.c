@@ -1,0 +1,348 @@
+#include "mount/deferred.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/json.h"
+#include "mount/words.h"
+
+extern char **environ;
+
+static void free_words(char **words)
+{
+    for (size_t i = 0; words && words[i]; i++)
+        free(words[i]);
+    free(words);
+}
+
+void deferred_release(struct deferred *deferred)
+{
+    secret_unref(deferred->literal);
+    free(deferred->name);
+    free_words(deferred->words);
+    free(deferred->where);
+    *deferred = (struct deferred){0};
+}
+
+static size_t count_words(char **words)
+{
+    size_t count = 0;
+    while (words && words[count])
+        count++;
+    return count;
+}
+
+void deferred_copy(struct deferred *to, const struct deferred *from)
+{
+    size_t count = count_words(from->words);
+    *to = (struct deferred){.kind = from->kind};
+    to->literal = from->literal ? secret_ref(from->literal) : NULL;
+    to->name = from->name ? xstrdup(from->name) : NULL;
+    to->where = from->where ? xstrdup(from->where) : NULL;
+    if (from->words)
+        to->words = xcalloc(count + 1, sizeof *to->words);
+    for (size_t i = 0; i < count; i++)
+        to->words[i] = xstrdup(from->words[i]);
+}
+
+static bool equal_words(char **a, char **b)
+{
+    size_t count = count_words(a);
+    if (count != count_words(b))
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(a[i], b[i]) != 0)
+            return false;
+    return true;
+}
+
+bool deferred_equal(const struct deferred *a, const struct deferred *b)
+{
+    if (a->kind != b->kind)
+        return false;
+    switch (a->kind) {
+    case DEFERRED_NONE:
+        return true;
+    case DEFERRED_LITERAL:
+        return secret_length(a->literal) == secret_length(b->literal) &&
+               strcmp(secret_reveal(a->literal), secret_reveal(b->literal)) == 0;
+    case DEFERRED_COMMAND:
+        return equal_words(a->words, b->words);
+    default:
+        return strcmp(a->name, b->name) == 0;
+    }
+}
+
+/* ---- What stands there. ---- */
+
+static void begin_words(const struct deferred *deferred, const char *field, struct buf *why)
+{
+    words_next(why);
+    buf_printf(why, "%s%s%s: ", deferred->where ? deferred->where : "", deferred->where ? ": " : "", field);
+}
+
+static int resolve_env(const struct deferred *deferred, const char *field, struct secret **ret_secret,
+                       struct buf *why)
+{
+    const char *value = getenv(deferred->name);
+    if (value && *value) {
+        *ret_secret = secret_new(value, strlen(value));
+        return 0;
+    }
+    begin_words(deferred, field, why);
+    buf_printf(why, "the environment variable %s is %s; set it, or name another source", deferred->name,
+               value ? "empty" : "not set");
+    return -ENOKEY;
+}
+
+/* Reads to the end, or to one byte beyond the most that is allowed; the deadline is clock_ms(). */
+static int read_all(int fd, int64_t deadline_ms, char *room, size_t *ret_length)
+{
+    size_t length = 0;
+    for (;;) {
+        struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+        int64_t left_ms = deadline_ms - clock_ms();
+        int ready = left_ms > 0 ? poll(&poll_fd, 1, (int)left_ms) : 0;
+        if (ready == 0)
+            return -ETIMEDOUT;
+        ssize_t some = ready < 0 ? -1 : read(fd, room + length, DEFERRED_BYTES_MAX + 1 - length);
+        if (some < 0 && (errno == EINTR || errno == EAGAIN))
+            continue;
+        if (some < 0)
+            return -errno;
+        length += (size_t)some;
+        if (some == 0 || length > DEFERRED_BYTES_MAX) {
+            *ret_length = length;
+            return length > DEFERRED_BYTES_MAX ? -EFBIG : 0;
+        }
+    }
+}
+
+static bool is_space(char c)
+{
+    return c == ' ' || c == '\t' || c == '\n' || c == '\r';
+}
+
+/* One line, without the space around it. */
+static int take_line(const char *text, size_t length, struct secret **ret_secret)
+{
+    while (length > 0 && is_space(text[length - 1]))
+        length--;
+    while (length > 0 && is_space(*text)) {
+        text++;
+        length--;
+    }
+    if (length == 0)
+        return -ENOKEY;
+    if (memchr(text, '\n', length) || memchr(text, 0, length))
+        return -EBADMSG;
+    *ret_secret = secret_new(text, length);
+    return 0;
+}
+
+/* Ours, or root's, and open to nobody else. */
+static int open_private(const char *path, int *ret_fd)
+{
+    struct stat status;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | O_NOFOLLOW);
+    if (fd < 0)
+        return -errno;
+    int rc = fstat(fd, &status) < 0 ? -errno : 0;
+    if (rc == 0 && !S_ISREG(status.st_mode))
+        rc = -EINVAL;
+    else if (rc == 0 && ((status.st_mode & 077) || (status.st_uid != geteuid() && status.st_uid != 0)))
+        rc = -EPERM;
+    if (rc < 0)
+        close(fd);
+    else
+        *ret_fd = fd;
+    return rc;
+}
+
+static int read_file(const char *path, struct secret **ret_secret)
+{
+    int fd = -1;
+    int rc = open_private(path, &fd);
+    if (rc < 0)
+        return rc;
+    size_t length = 0;
+    char *room = xmalloc(DEFERRED_BYTES_MAX + 1);
+    rc = read_all(fd, clock_ms() + DEFERRED_COMMAND_MS, room, &length);
+    if (rc == 0)
+        rc = take_line(room, length, ret_secret);
+    secret_wipe(room, DEFERRED_BYTES_MAX + 1);
+    free(room);
+    close(fd);
+    return rc;
+}
+
+static int resolve_file(const struct deferred *deferred, const char *field, struct secret **ret_secret,
+                        struct buf *why)
+{
+    int rc = read_file(deferred->name, ret_secret);
+    if (rc == 0)
+        return 0;
+    begin_words(deferred, field, why);
+    if (rc == -EPERM)
+        buf_printf(why, "%s is open to others, or another user's; chmod 600, and chown it to who runs this",
+                   deferred->name);
+    else if (rc == -ENOKEY)
+        buf_printf(why, "%s is empty", deferred->name);
+    else if (rc == -EBADMSG)
+        buf_printf(why, "%s holds more than one line", deferred->name);
+    else if (rc == -ELOOP)
+        buf_printf(why, "%s is a symlink; name the file itself", deferred->name);
+    else
+        buf_printf(why, "%s cannot be read: %s", deferred->name, err_text(rc));
+    return rc;
+}
+
+/* ---- A command. ---- */
+
+static int start_command(char **words, int output, pid_t *ret_pid)
+{
+    posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attributes;
+    sigset_t none;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+    posix_spawn_file_actions_adddup2(&actions, output, 1);
+    posix_spawnattr_init(&attributes);
+    sigemptyset(&none);
+    posix_spawnattr_setsigmask(&attributes, &none);
+    posix_spawnattr_setpgroup(&attributes, 0); /* so that all that it starts can be ended with it */
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP);
+    int rc = -posix_spawnp(ret_pid, words[0], &actions, &attributes, words, environ);
+    posix_spawnattr_destroy(&attributes);
+    posix_spawn_file_actions_destroy(&actions);
+    return rc;
+}
+
+/* It has closed its output: it ends, or is ended, by the deadline. */
+static int await_command(pid_t pid, int64_t deadline_ms, int *ret_status)
+{
+    while (waitpid(pid, ret_status, WNOHANG) == 0) {
+        if (clock_ms() >= deadline_ms) {
+            kill(-pid, SIGKILL);
+            waitpid(pid, ret_status, 0);
+            return -ETIMEDOUT;
+        }
+        usleep(2000);
+    }
+    return 0;
+}
+
+static int run_command(char **words, char *room, size_t *ret_length, int *ret_status)
+{
+    int ends[2];
+    pid_t pid;
+    int64_t deadline_ms = clock_ms() + DEFERRED_COMMAND_MS;
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return -errno;
+    int rc = start_command(words, ends[1], &pid);
+    close(ends[1]);
+    if (rc == 0) {
+        rc = read_all(ends[0], deadline_ms, room, ret_length);
+        if (rc < 0)
+            kill(-pid, SIGKILL);
+        int end_rc = await_command(pid, deadline_ms, ret_status);
+        rc = rc < 0 ? rc : end_rc;
+    }
+    close(ends[0]);
+    return rc;
+}
+
+/* AWS's credential_process has names of its own. */
+static const char *name_in_json(const char *field)
+{
+    static const char *const names[][2] = {
+        {"access_key", "AccessKeyId"}, {"secret_key", "SecretAccessKey"}, {"session_token", "SessionToken"}};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(field, names[i][0]) == 0)
+            return names[i][1];
+    return field;
+}
+
+static int take_json(const char *text, size_t length, const char *field, struct secret **ret_secret)
+{
+    struct json *json = NULL;
+    int rc = json_parse(text, length, &json, NULL);
+    const char *value = rc == 0 ? json_get_string(json, name_in_json(field)) : NULL;
+    if (rc == 0 && (!value || !*value))
+        rc = -ENOKEY;
+    if (rc == 0)
+        *ret_secret = secret_new(value, strlen(value));
+    json_free(json);
+    return rc;
+}
+
+static void say_of_command(const struct deferred *deferred, const char *field, int rc, int status,
+                           struct buf *why)
+{
+    begin_words(deferred, field, why);
+    buf_printf(why, "the command '%s' ", deferred->words[0]);
+    if (rc == -ETIMEDOUT)
+        buf_printf(why, "did not end within %d s", DEFERRED_COMMAND_MS / 1000);
+    else if (rc == -ENOENT)
+        buf_add_string(why, "was not found; name it with its whole path");
+    else if (status && WIFEXITED(status))
+        buf_printf(why, "ended with status %d", WEXITSTATUS(status));
+    else if (status && WIFSIGNALED(status))
+        buf_printf(why, "was ended by signal %d", WTERMSIG(status));
+    else if (rc == -ENOKEY)
+        buf_printf(why, "printed no %s", field);
+    else if (rc == -EBADMSG)
+        buf_add_string(why, "printed neither one line nor the JSON of credential_process");
+    else
+        buf_printf(why, "cannot be used: %s", err_text(rc));
+}
+
+static int resolve_command(const struct deferred *deferred, const char *field, struct secret **ret_secret,
+                           struct buf *why)
+{
+    char *room = xmalloc(DEFERRED_BYTES_MAX + 1);
+    size_t length = 0;
+    int status = 0;
+    int rc = run_command(deferred->words, room, &length, &status);
+    if (rc == 0 && status != 0)
+        rc = -EIO;
+    else if (rc == 0 && memchr(room, '{', length) == room)
+        rc = take_json(room, length, field, ret_secret);
+    else if (rc == 0)
+        rc = take_line(room, length, ret_secret);
+    secret_wipe(room, DEFERRED_BYTES_MAX + 1);
+    free(room);
+    if (rc < 0)
+        say_of_command(deferred, field, rc, status, why);
+    return rc;
+}
+
+int deferred_resolve(const struct deferred *deferred, const char *field, struct secret **ret_secret,
+                     struct buf *why)
+{
+    switch (deferred->kind) {
+    case DEFERRED_LITERAL:
+        *ret_secret = secret_ref(deferred->literal);
+        return 0;
+    case DEFERRED_ENV:
+        return resolve_env(deferred, field, ret_secret, why);
+    case DEFERRED_FILE:
+        return resolve_file(deferred, field, ret_secret, why);
+    case DEFERRED_COMMAND:
+        return resolve_command(deferred, field, ret_secret, why);
+    default:
+        begin_words(deferred, field, why);
+        buf_add_string(why, "it is not given");
+        return -ENOKEY;
+    }
+}
