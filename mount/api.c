@@ -367,7 +367,7 @@ static int64_t choose_delay_ms(int tries)
 
 static bool is_answer(const struct http_call *call, const struct api_request *request)
 {
-    if (call->end == HTTP_ANSWERED && request->accept == API_ANY && call->status / 100 == 4 &&
+    if (call->end == HTTP_ANSWERED && request->accept == API_ANY && call->status / 100 != 2 && call->status < 500 &&
         call->status != 429)
         return true;
     return call->end == HTTP_ANSWERED &&
