@@ -9,6 +9,8 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "mount/control.h"
+#include "mount/geesefs.h"
+#include "mount/helper.h"
 #include "mount/option.h"
 #include "mount/pool_words.h"
 #include "mount/words.h"
@@ -285,6 +287,12 @@ static int refuse_command(const char *word)
 
 int command_main(int count, char **words)
 {
+    const char *name = count > 0 ? words[0] : "skyvol", *slash = strrchr(name, '/');
+    name = slash ? slash + 1 : name;
+    if (strcmp(name, "mount.skyvol") == 0 || strcmp(name, "mount.fuse.skyvol") == 0)
+        return helper_main(count, words);
+    if (strcmp(name, "geesefs") == 0)
+        return geesefs_main(count, words);
     if (count < 2) {
         print_overview(stderr);
         return 2;

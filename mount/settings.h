@@ -20,7 +20,7 @@ struct settings {
     int64_t uid, gid, file_mode, dir_mode, umask;
     int64_t threads, uploads, connections, loops;
     bool read_only, allow_other, allow_root, allow_http, no_sign_request, nonempty, foreground, debug_fuse,
-        immutable;
+        immutable, background, no_exec;
 };
 
 void settings_release(struct settings *settings);
