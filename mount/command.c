@@ -88,6 +88,13 @@ static const struct command {
      "and the exit "
      "status is 1.\n",
      pool_words_help},
+    {"whoami", command_whoami, "skyvol whoami [-o OPTION[=VALUE],...] [--json]",
+     "which keys a mount would use, and why",
+     "Says which source won, and of each one before it why it had none. Options as of `skyvol mount`: "
+     "profile=, "
+     "credentials_file=.\n"
+     "No key is printed.\n",
+     NULL},
     {"plan", command_plan, "skyvol plan [-c FILE] [--pool NAME] [--format json|sh]",
      "what up would do, for another machine",
      "json: mounts, links, secrets apart, and a bootstrap script without them. sh: one script that does all "
