@@ -66,6 +66,25 @@ static const struct command {
      "FILE is a path below DIR, a mount or a cache directory. It is again what the bucket "
      "holds, or\n"
      "nothing: what was written here is lost. Asks before it does so; --yes: without asking.\n"},
+    {"prepare", command_prepare, "skyvol prepare [-c FILE] [--pool NAME] [--json]",
+     "make what machines need to reach the volumes of a pool",
+     "At the provider of the pool (aws, gcp, hyperstack, runpod), for the volumes that have no storage of "
+     "their own: a role with its "
+     "policy and\n"
+     "instance profile (aws, instance_profile_arn = \"auto\"), an HMAC key (gcp), an access key and missing "
+     "writable buckets "
+     "(hyperstack).\n"
+     "What is made is remembered in a file of this user (--state FILE puts it elsewhere) before it is used; "
+     "run again it is used again.\n"
+     "Also: --provider NAME, --volume bucket=B,mount=/data,... in the place of a file.\n"},
+    {"teardown", command_teardown, "skyvol teardown [-c FILE] [--pool NAME] [--json]",
+     "delete what skyvol prepare made",
+     "Also what a prepare made that was killed. Can be repeated; what could not be deleted is named, stays "
+     "remembered, and the exit "
+     "status is 1.\n"
+     "Buckets stay: they hold your data. Take the volumes away first (skyvol down): keys that are deleted "
+     "end every mount that uses "
+     "them.\n"},
 };
 
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))

@@ -18,6 +18,8 @@ int command_status(int count, char **words);
 int command_flush(int count, char **words);
 int command_discard(int count, char **words);
 int command_refresh(int count, char **words);
+int command_prepare(int count, char **words);
+int command_teardown(int count, char **words);
 
 /* A connection to the daemon of the target; -errno, and it has been said why and what to do. */
 int command_connect(const struct target *target, int *ret_socket, pid_t *ret_pid);
