@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import urllib.request
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 import fakes  # noqa: E402
@@ -479,6 +480,61 @@ class Aws(Desk):
 
     def test_every_call_fails_once(self):
         self.ladder(lambda: fakes.Aws(dict(self.buckets)), self.point)
+
+
+class Moto(Desk):
+    """The same on moto, somebody else's reading of IAM and STS: the server of its own, whose state other tools see."""
+
+    def setUp(self):
+        super().setUp()
+        self.fake = fakes.Fake()  # HEAD of buckets only
+        self.addCleanup(self.fake.close)
+        self.fake.handle = lambda request: fakes.Aws.handle_head(self.fake, request)
+        self.fake.buckets = {"my-data": "eu-west-1", "my-out": "us-west-2"}
+        port = harness.free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        log = open(self.work / "moto.log", "wb")
+        self.addCleanup(log.close)
+        self.moto = subprocess.Popen([harness.find_python(), "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log,
+                                     stdin=subprocess.DEVNULL, preexec_fn=harness.die_with_parent)
+        self.addCleanup(self.moto.wait)
+        self.addCleanup(self.moto.kill)
+        harness.wait_until(self.answers, seconds=60, what="moto")
+        self.environment |= {"AWS_ENDPOINT_URL_IAM": self.url, "AWS_ENDPOINT_URL_STS": self.url, "AWS_ENDPOINT_URL_S3": self.fake.url,
+                             "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_EC2_METADATA_DISABLED": "true"}
+        self.pool("aws", [("my-data", "/data", False), ("my-out", "/out", True)], '[providers.aws]\ninstance_profile_arn = "auto"\n')
+
+    def answers(self):
+        try:
+            urllib.request.urlopen(self.url + "/moto-api/data.json", timeout=1).close()
+            return True
+        except OSError:
+            return False
+
+    def look(self):
+        """All that its IAM holds of ours: roles, their policies, profiles with their roles."""
+        script = "import boto3, json; iam = boto3.client('iam', region_name='us-east-1', endpoint_url='%s');" % self.url + \
+            "roles = [r['RoleName'] for r in iam.list_roles()['Roles'] if r['RoleName'].startswith('skyvol')];" \
+            "print(json.dumps({'roles': {r: {p: iam.get_role_policy(RoleName=r, PolicyName=p)['PolicyDocument'] for p in " \
+            "iam.list_role_policies(RoleName=r)['PolicyNames']} for r in roles}, 'profiles': {p['InstanceProfileName']: " \
+            "[r['RoleName'] for r in p['Roles']] for p in iam.list_instance_profiles()['InstanceProfiles']}}))"
+        environment = self.environment | {"AWS_EC2_METADATA_DISABLED": "true"}
+        done = subprocess.run([harness.find_python(), "-c", script], env=environment, capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return json.loads(done.stdout)
+
+    def test_what_is_made_is_what_boto3_sees_and_teardown_leaves_nothing(self):
+        self.good("prepare")
+        held = self.look()
+        name, = held["roles"]
+        self.assertEqual(held["profiles"], {name: [name]})
+        document = held["roles"][name]["skyvol-volumes"]
+        self.assertIn("arn:aws:s3:::my-out/*", [resource for row in document["Statement"] for resource in row["Resource"]])
+        self.good("prepare")
+        self.assertEqual(self.look(), held)
+        self.good("teardown")
+        self.assertEqual(self.look(), {"roles": {}, "profiles": {}})
+        self.assertFalse(self.state.exists())
 
 
 class StateFile(Desk):
