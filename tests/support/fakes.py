@@ -10,6 +10,7 @@ and body of every request, answers with the documented shapes, and counts what i
 """
 
 import base64
+import contextlib
 import datetime
 import hashlib
 import hmac
@@ -101,6 +102,7 @@ class Fake:
         self.calls, self.faults = [], []
         self.fault = None  # (calls from now on, what)
         self.victim = None
+        self.hang, self.released = None, threading.Event()  # requests of this method wait until it is set, and are then carried out
         self.seconds = 0  # its clock, ahead of ours
         fake = self
 
@@ -113,6 +115,9 @@ class Fake:
             def answer(self):
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
                 request = Request(self, body)
+                if fake.hang == request.method:
+                    fake.calls.append(f"{request.method} {request.target}")
+                    fake.released.wait(60)
                 try:
                     with fake.lock:
                         reply = fake.serve(request)
@@ -129,7 +134,8 @@ class Fake:
                 self.send_header("Content-Length", str(len(reply.body)))
                 self.end_headers()
                 if self.command != "HEAD":
-                    self.wfile.write(reply.body)
+                    with contextlib.suppress(ConnectionError):  # who asked has gone
+                        self.wfile.write(reply.body)
 
             do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = answer
 

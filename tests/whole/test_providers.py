@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -289,6 +290,22 @@ class Hyperstack(Desk):
         self.bad("teardown", "was not deleted", "403", str(self.state))
         self.assertTrue(self.state.exists())
         del self.fake.handle
+        self.good("teardown")
+        self.assertEqual(self.fake.left(), [])
+
+    def test_ctrl_c_ends_it_soon_and_what_was_made_is_found(self):
+        self.fake.hang = "POST"
+        process = self.start("prepare")
+        harness.wait_until(lambda: any(call.startswith("POST") for call in self.fake.calls), what="the request for a key")
+        process.send_signal(signal.SIGINT)
+        err = process.communicate(timeout=10)[1]
+        self.assertEqual(process.returncode, 1)
+        self.assertIn("interrupted", err)
+        self.assertIn("skyvol teardown", err)
+        self.fake.hang = None
+        self.fake.released.set()
+        harness.wait_until(self.fake.left, what="the key that nobody heard of")
+        self.fake.seconds += 30
         self.good("teardown")
         self.assertEqual(self.fake.left(), [])
 
