@@ -52,6 +52,14 @@ void digest_md5_pieces(const struct iovec *pieces, size_t count, uint8_t out[MD5
     digest_pieces(md5, pieces, count, out);
 }
 
+void digest_sha1(const void *bytes, size_t length, uint8_t out[SHA1_BYTES])
+{
+    unsigned size = SHA1_BYTES;
+    int done = EVP_Digest(bytes, length, out, &size, EVP_sha1(), NULL);
+    assert(done == 1);
+    (void)done;
+}
+
 void digest_sha256(const void *bytes, size_t length, uint8_t out[SHA256_BYTES])
 {
     struct iovec piece = {.iov_base = (void *)(uintptr_t)bytes, .iov_len = length};

@@ -24,7 +24,7 @@ struct fs;
 struct fs_config {
     const char *mount_point; /* absolute; what is seen there is not looked at: that is the caller's */
     const char *source;      /* "bucket:prefix", for /proc/mounts */
-    bool read_only;
+    bool read_only, no_exec;
     bool allow_other; /* brings default_permissions, which is always set */
     bool allow_root;
     bool immutable;          /* ... and nothing changes, ever: the kernel opens by itself (implied.h) */

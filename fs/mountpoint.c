@@ -111,7 +111,8 @@ static int mount_directly(const struct fs_config *config, int *ret_fd, struct bu
                getuid(), getgid());
     if (config->allow_other || config->allow_root)
         buf_add_string(&options, ",allow_other");
-    unsigned long flags = MS_NOSUID | MS_NODEV | (config->read_only ? MS_RDONLY : 0);
+    unsigned long flags =
+        MS_NOSUID | MS_NODEV | (config->read_only ? MS_RDONLY : 0) | (config->no_exec ? MS_NOEXEC : 0);
     if (mount(config->source, config->mount_point, "fuse.skyvol", flags, options.bytes) != 0) {
         int rc = -errno;
         close(fd);
@@ -212,6 +213,8 @@ static void add_helper_options(const struct fs_config *config, struct buf *optio
     buf_add_string(options, config->read_only ? "ro" : "rw");
     buf_add_string(options, ",nosuid,nodev,default_permissions,subtype=skyvol,fsname=");
     add_option_value(options, config->source);
+    if (config->no_exec)
+        buf_add_string(options, ",noexec");
     if (config->allow_other || config->allow_root)
         buf_add_string(options, ",allow_other");
 }

@@ -9,7 +9,10 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "mount/control.h"
+#include "mount/geesefs.h"
+#include "mount/helper.h"
 #include "mount/option.h"
+#include "mount/pool_words.h"
 #include "mount/words.h"
 
 static const struct command {
@@ -18,6 +21,7 @@ static const struct command {
     const char *usage;
     const char *summary;
     const char *more;
+    const char *shared; /* more, that several commands have in common; NULL: none */
 } commands[] = {
     {"mount", command_mount, "skyvol mount SOURCE DIR [-f] [-o OPTION[=VALUE],...]",
      "show a bucket as a directory",
@@ -27,7 +31,8 @@ static const struct command {
      "kill -USR2 PID (see skyvol status) toggles its log between log_level and debug.\n"
      "An option is taken from -o, else from the environment (SKYVOL_NAME), else from the [mount] table of "
      "the file\n"
-     "that config= or SKYVOL_CONFIG names, else of ~/.config/skyvol/config.toml and /etc/skyvol.toml.\n"},
+     "that config= or SKYVOL_CONFIG names, else of ~/.config/skyvol/config.toml and /etc/skyvol.toml.\n",
+     NULL},
     {"umount", command_umount, "skyvol umount DIR [--wait]",
      "take the directory away; its daemon sends what is unsent",
      "Returns when DIR is free; what is still unsent goes on being uploaded, also after a reboot at the next "
@@ -35,13 +40,15 @@ static const struct command {
      "--wait waits for that too, also when DIR was unmounted before. Exits 1 when the server refuses "
      "something, and\n"
      "prints why, where it is kept, and what can be done: with --wait as soon as nothing else is on its "
-     "way.\n"},
+     "way.\n",
+     NULL},
     {"status", command_status, "skyvol status DIR|--all [--json]",
      "what a mount does, holds and could not send",
      "DIR is a mount, or a cache directory, also one that is being flushed. --all: all mounts of this user, "
      "daemons that "
      "still send,\n"
-     "and the cache directories with unsent changes that nobody mounts, wherever cache_dir= put them.\n"},
+     "and the cache directories with unsent changes that nobody mounts, wherever cache_dir= put them.\n",
+     NULL},
     {"flush", command_flush, "skyvol flush DIR|FILE...",
      "send what is unsent and wait until it is in the bucket",
      "Of a mount, of anything below one, or of a cache directory without a mount: one that is mounted "
@@ -55,17 +62,50 @@ static const struct command {
      "busy "
      "is waited\n"
      "for; for scripts: timeout 300 skyvol flush DIR. Ctrl-C ends the waiting, not the sending of a "
-     "mount.\n"},
+     "mount.\n",
+     NULL},
     {"refresh", command_refresh, "skyvol refresh DIR [PATH]", "forget what is remembered of the bucket",
      "All that the mount and the kernel know of PATH and below (without it: of all) is forgotten, also on "
      "the "
      "disk; who\n"
      "looks next sees what is in the bucket. Without it that takes attr_ttl at most. What is unsent "
-     "stays.\n"},
+     "stays.\n",
+     NULL},
     {"discard", command_discard, "skyvol discard DIR FILE [--yes]", "give up the unsent changes of one file",
      "FILE is a path below DIR, a mount or a cache directory. It is again what the bucket "
      "holds, or\n"
-     "nothing: what was written here is lost. Asks before it does so; --yes: without asking.\n"},
+     "nothing: what was written here is lost. Asks before it does so; --yes: without asking.\n",
+     NULL},
+    {"up", command_up, "skyvol up [-c FILE] [--pool NAME]",
+     "mount and link all volumes of a configuration here",
+     "All of them stand when it returns 0; when it fails it has undone what it made. It may be run again: "
+     "what stands "
+     "stays.\n",
+     pool_words_help},
+    {"down", command_down, "skyvol down [-c FILE] [--pool NAME]",
+     "undo up: unlink, send what is unsent, unmount",
+     "Touches nothing that up did not make. A mount that is busy, or whose data the server refuses, stays, "
+     "and the exit "
+     "status is 1.\n",
+     pool_words_help},
+    {"whoami", command_whoami, "skyvol whoami [-o OPTION[=VALUE],...] [--json]",
+     "which keys a mount would use, and why",
+     "Says which source won, and of each one before it why it had none. Options as of `skyvol mount`: "
+     "profile=, "
+     "credentials_file=.\n"
+     "No key is printed.\n",
+     NULL},
+    {"plan", command_plan, "skyvol plan [-c FILE] [--pool NAME] [--format json|sh]",
+     "what up would do, for another machine",
+     "json: mounts, links, secrets apart, and a bootstrap script without them. sh: one script that does all "
+     "of it on a "
+     "worker, with\n"
+     "its secrets: pipe it into `sh`, keep it out of logs. The same input gives the same bytes. --package "
+     "PATH|URL "
+     "--sha256 HASH:\n"
+     "the script installs skyvol where it is missing. --explain: only the network calls that the plan needs "
+     "are said.\n",
+     pool_words_help},
     {"prepare", command_prepare, "skyvol prepare [-c FILE] [--pool NAME] [--json]",
      "make what machines need to reach the volumes of a pool",
      "At the provider of the pool (aws, gcp, hyperstack, runpod), for the volumes that have no storage of "
@@ -75,8 +115,8 @@ static const struct command {
      "writable buckets "
      "(hyperstack).\n"
      "What is made is remembered in a file of this user (--state FILE puts it elsewhere) before it is used; "
-     "run again it is used again.\n"
-     "Also: --provider NAME, --volume bucket=B,mount=/data,... in the place of a file.\n"},
+     "run again it is used again.\n",
+     pool_words_help},
     {"teardown", command_teardown, "skyvol teardown [-c FILE] [--pool NAME] [--json]",
      "delete what skyvol prepare made",
      "Also what a prepare made that was killed. Can be repeated; what could not be deleted is named, stays "
@@ -84,7 +124,8 @@ static const struct command {
      "status is 1.\n"
      "Buckets stay: they hold your data. Take the volumes away first (skyvol down): keys that are deleted "
      "end every mount that uses "
-     "them.\n"},
+     "them.\n",
+     pool_words_help},
 };
 
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
@@ -99,7 +140,8 @@ static void print_overview(FILE *out)
 
 static void print_help(const struct command *command)
 {
-    printf("usage: %s\n\n%s%s", command->usage, command->more, *command->more ? "\n" : "");
+    printf("usage: %s\n\n%s%s%s", command->usage, command->more, command->shared ? command->shared : "",
+           *command->more ? "\n" : "");
     if (command->run != command_mount)
         return;
     BUF_SCOPED options = BUF_INIT;
@@ -272,6 +314,12 @@ static int refuse_command(const char *word)
 
 int command_main(int count, char **words)
 {
+    const char *name = count > 0 ? words[0] : "skyvol", *slash = strrchr(name, '/');
+    name = slash ? slash + 1 : name;
+    if (strcmp(name, "mount.skyvol") == 0 || strcmp(name, "mount.fuse.skyvol") == 0)
+        return helper_main(count, words);
+    if (strcmp(name, "geesefs") == 0)
+        return geesefs_main(count, words);
     if (count < 2) {
         print_overview(stderr);
         return 2;

@@ -18,6 +18,10 @@ int command_status(int count, char **words);
 int command_flush(int count, char **words);
 int command_discard(int count, char **words);
 int command_refresh(int count, char **words);
+int command_whoami(int count, char **words);
+int command_plan(int count, char **words);
+int command_up(int count, char **words);
+int command_down(int count, char **words);
 int command_prepare(int count, char **words);
 int command_teardown(int count, char **words);
 

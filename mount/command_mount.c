@@ -1,29 +1,29 @@
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/err.h"
 
 #include "mount/command.h"
 #include "mount/daemon.h"
+#include "mount/mount_words.h"
 #include "mount/option.h"
 #include "mount/place.h"
 #include "mount/session.h"
 #include "mount/source.h"
 #include "mount/words.h"
 
-struct words {
-    const char *source, *directory;
-    struct buf options; /* all -o, joined by commas */
-    bool foreground;
-};
-
-static void join_option(struct words *said, const char *list)
+void mount_words_join(struct mount_words *said, const char *list)
 {
     if (said->options.length)
         buf_add_char(&said->options, ',');
     buf_add_string(&said->options, list);
 }
 
-static int read_words(int count, char **words, struct words *ret_said)
+static int read_words(int count, char **words, struct mount_words *ret_said)
 {
     bool plain = false;
     for (int i = 1; i < count; i++) {
@@ -35,9 +35,9 @@ static int read_words(int count, char **words, struct words *ret_said)
         else if (!plain && strcmp(word, "-o") == 0) {
             if (++i == count)
                 return command_usage("mount", "-o needs options after it");
-            join_option(ret_said, words[i]);
+            mount_words_join(ret_said, words[i]);
         } else if (!plain && strncmp(word, "-o", 2) == 0)
-            join_option(ret_said, word + 2);
+            mount_words_join(ret_said, word + 2);
         else if (!plain && word[0] == '-' && word[1])
             return command_usage("mount", "there is no flag '%s'; options are given with -o", word);
         else if (!ret_said->source)
@@ -56,7 +56,7 @@ static int read_words(int count, char **words, struct words *ret_said)
 
 /* Options by rising weight, so that a later one overwrites an earlier one. -o is read twice: its config= names the file,
  * else SKYVOL_CONFIG does. */
-static int read_settings(struct settings *settings, const struct words *said, struct buf *why)
+static int read_settings(struct settings *settings, const struct mount_words *said, struct buf *why)
 {
     option_defaults(settings);
     int rc = option_parse_list(settings, said->options.bytes, why);
@@ -77,7 +77,7 @@ static int read_settings(struct settings *settings, const struct words *said, st
     return rc < 0 ? rc : option_check(settings, why);
 }
 
-static int prepare(struct settings *settings, const struct words *said, struct buf *why)
+static int prepare(struct settings *settings, const struct mount_words *said, struct buf *why)
 {
     int rc = read_settings(settings, said, why);
     if (rc < 0)
@@ -90,25 +90,52 @@ static int prepare(struct settings *settings, const struct words *said, struct b
     return rc < 0 ? rc : place_prepare(settings->mount_point, settings->nonempty, why);
 }
 
+/* What the daemon's parent does. */
+static int start(struct settings *settings)
+{
+    struct daemon daemon;
+    if (daemon_start(&daemon, settings) < 0) {
+        words_complain("no process can be started: out of memory, or too many processes");
+        return 1;
+    }
+    return session_run(settings, &daemon);
+}
+
+int command_mount_said(const struct mount_words *said)
+{
+    struct settings settings = {0};
+    BUF_SCOPED why = BUF_INIT;
+    int status = 1;
+    if (prepare(&settings, said, &why) < 0)
+        words_complain(why.bytes);
+    else
+        status = said->check_only ? 0 : start(&settings);
+    settings_release(&settings);
+    return status;
+}
+
+int command_mount_apart(const struct mount_words *said)
+{
+    int status = 0;
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0)
+        exit(command_mount_said(said));
+    if (child < 0) {
+        words_say("no process can be started: %s", err_text(-errno));
+        return 1;
+    }
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+        ;
+    return !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+}
+
 int command_mount(int count, char **words)
 {
-    struct words said = {.options = BUF_INIT};
+    struct mount_words said = {.options = BUF_INIT};
     int status = read_words(count, words, &said);
-    if (status == 0) {
-        struct settings settings = {0};
-        BUF_SCOPED why = BUF_INIT;
-        struct daemon daemon;
-        if (prepare(&settings, &said, &why) < 0) {
-            words_complain(why.bytes);
-            status = 1;
-        } else if (daemon_start(&daemon, &settings) < 0) {
-            words_complain("no process can be started: out of memory, or too many processes");
-            status = 1;
-        } else {
-            status = session_run(&settings, &daemon);
-        }
-        settings_release(&settings);
-    }
+    if (status == 0)
+        status = command_mount_said(&said);
     buf_release(&said.options);
     return status;
 }

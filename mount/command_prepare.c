@@ -2,19 +2,21 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/err.h"
 #include "mount/command.h"
 #include "mount/interrupt.h"
-#include "mount/pool.h"
+#include "mount/pool_words.h"
 #include "mount/words.h"
 
 enum action { PREPARE, TEARDOWN };
 
 struct work {
     enum action action;
-    struct pool pool;
+    struct pool_words said;
+    bool json;
     struct configuration configuration;
     struct json *done; /* of --json */
 };
@@ -23,7 +25,7 @@ struct work {
 static void tell(void *context, const char *what, const char *kind, const char *id)
 {
     struct work *work = context;
-    if (!work->pool.json) {
+    if (!work->json) {
         words_line(stdout, "%-8s %s %s", what, kind, id);
         fflush(stdout);
         return;
@@ -112,25 +114,28 @@ static void say_end(const struct work *work)
 
 /* ---- The commands. ---- */
 
-static int work_on(struct work *work, int count, char **words)
+static int read_words(int count, char **words, struct work *work)
+{
+    for (int i = 1; i < count; i++) {
+        int taken = pool_words_take(&work->said, words[0], count, words, &i);
+        if (taken == 2)
+            return 2;
+        if (!taken && strcmp(words[i], "--json") != 0)
+            return command_usage(words[0], "there is no flag '%s'", words[i]);
+        work->json = work->json || !taken;
+    }
+    return 0;
+}
+
+static int work_on(struct work *work)
 {
     BUF_SCOPED why = BUF_INIT;
-    int code = pool_take_all(&work->pool, count, words);
-    if (code)
-        return code;
-    int rc = configuration_read(&work->pool.request, &work->configuration, &why);
-    if (rc < 0) {
-        words_complain(why.length ? why.bytes : err_text(rc));
-        return 1;
-    }
-    if (work->configuration.warnings.length)
-        words_complain(work->configuration.warnings.bytes);
-    rc = run_adapter(work, &why);
-    if (work->pool.json)
+    int rc = run_adapter(work, &why);
+    if (work->json)
         print_json(work, rc, &why);
     if (rc < 0)
         say_failure(work, rc, &why);
-    else if (!work->pool.json)
+    else if (!work->json)
         say_end(work);
     configuration_release(&work->configuration);
     return rc < 0 ? 1 : 0;
@@ -139,8 +144,12 @@ static int work_on(struct work *work, int count, char **words)
 static int run(enum action action, int count, char **words)
 {
     struct work work = {.action = action, .done = json_array_new()};
-    int code = work_on(&work, count, words);
-    pool_release(&work.pool);
+    int code = read_words(count, words, &work);
+    if (!code)
+        code = pool_words_read(&work.said, &work.configuration);
+    if (!code)
+        code = work_on(&work);
+    pool_words_release(&work.said);
     json_free(work.done);
     return code;
 }

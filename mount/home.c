@@ -180,8 +180,8 @@ static void recall_each(void *context, const char *name, const char *value)
 
 int home_recall(const char *path, struct settings *ret_settings, struct buf *why)
 {
-    static const char *const texts[] = {"endpoint", "region", "profile", "ca_bundle",
-                                        "proxy",    "log",    "config"};
+    static const char *const texts[] = {"endpoint",  "region", "profile", "credentials_file",
+                                        "ca_bundle", "proxy",  "log",     "config"};
     struct json *memo = NULL;
     *ret_settings = (struct settings){0};
     option_defaults(ret_settings);

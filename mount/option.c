@@ -71,6 +71,8 @@ static const struct option options[] = {
     {"region", TEXT, AT(region), NULL, 0, 0, NULL, false, "signing region (discovered when not given)"},
     {"profile", TEXT, AT(profile), NULL, 0, 0, NULL, false,
      "profile of ~/.aws/credentials and ~/.aws/config"},
+    {"credentials_file", PATH, AT(credentials_file), NULL, 0, 0, NULL, false,
+     "file with keys in the form of ~/.aws/credentials, 0600 (that one when not given)"},
     {"no_sign_request", SWITCH, AT(no_sign_request), "no", 0, 0, NULL, false,
      "anonymous access to a public bucket"},
     {"style", CHOICE, AT(style), "auto", 0, 0, styles, false, "bucket in the path or in the host name"},
@@ -116,6 +118,9 @@ static const struct option options[] = {
     {"umask", OCTAL, AT(umask), "0000", 0, 0777, NULL, false, "bits that file_mode and dir_mode lose"},
     {"allow_other", SWITCH, AT(allow_other), "no", 0, 0, NULL, false, "other users may use the mount"},
     {"allow_root", SWITCH, AT(allow_root), "no", 0, 0, NULL, false, "root may use the mount of a user"},
+    {"noexec", SWITCH, AT(no_exec), "no", 0, 0, NULL, false, "no program runs from the mount"},
+    {"bg", SWITCH, AT(background), "no", 0, 0, NULL, false,
+     "mount also where the server cannot be reached yet, from what is known and unsent"},
     {"nonempty", SWITCH, AT(nonempty), "no", 0, 0, NULL, false, "mount over a directory that is not empty"},
     {"ca_bundle", PATH, AT(ca_bundle), NULL, 0, 0, NULL, false,
      "file of CA certificates (the system's when not given)"},
@@ -145,10 +150,10 @@ static const struct option options[] = {
 /* Known to mount(8), systemd and fstab, without meaning for us; and those that every mount of ours has
  * anyway. */
 static const char *const passed_over[] = {
-    "defaults", "_netdev", "nofail",  "auto",     "noauto",     "user",
-    "users",    "nouser",  "owner",   "group",    "nosuid",     "nodev",
-    "async",    "exec",    "noatime", "relatime", "nodiratime", "default_permissions",
-    "bg",       "comment"};
+    "defaults", "_netdev",     "nofail",   "auto",     "noauto",     "user",
+    "users",    "nouser",      "owner",    "group",    "nosuid",     "nodev",
+    "async",    "exec",        "noatime",  "relatime", "nodiratime", "default_permissions",
+    "silent",   "strictatime", "diratime", "lazytime", "comment"};
 
 static const char *const secrets[] = {"access_key",
                                       "secret_key",
@@ -417,6 +422,13 @@ int option_set(struct settings *settings, const char *name, const char *value, c
     return 0;
 }
 
+bool option_is_known(const char *name)
+{
+    return find_option(name) || strncmp(name, "x-", 2) == 0 ||
+           stands_in(name, passed_over, sizeof(passed_over) / sizeof(*passed_over)) ||
+           stands_in(name, secrets, sizeof(secrets) / sizeof(*secrets));
+}
+
 static int set_pair(struct settings *settings, const char *pair, struct buf *why)
 {
     const char *equals = strchr(pair, '=');
@@ -634,10 +646,11 @@ void option_help(struct buf *out)
 
 void settings_release(struct settings *settings)
 {
-    char **strings[] = {&settings->bucket,      &settings->prefix,     &settings->source,
-                        &settings->mount_point, &settings->endpoint,   &settings->region,
-                        &settings->profile,     &settings->ca_bundle,  &settings->proxy,
-                        &settings->cache_dir,   &settings->log_target, &settings->config};
+    char **strings[] = {&settings->bucket,      &settings->prefix,           &settings->source,
+                        &settings->mount_point, &settings->endpoint,         &settings->region,
+                        &settings->profile,     &settings->credentials_file, &settings->ca_bundle,
+                        &settings->proxy,       &settings->cache_dir,        &settings->log_target,
+                        &settings->config};
     for (size_t i = 0; i < sizeof(strings) / sizeof(strings[0]); i++)
         free_string(strings[i]);
 }

@@ -20,6 +20,8 @@ void option_defaults(struct settings *settings);
 int option_parse_list(struct settings *settings, const char *list, struct buf *why);
 int option_set(struct settings *settings, const char *name, const char *value, const char *where,
                struct buf *why);
+/* It has a meaning, is passed over, or is refused for what it is. */
+bool option_is_known(const char *name);
 /* Empty counts as not set. A SKYVOL_NAME that is nearly an option is refused, another is left alone. */
 int option_from_environment(struct settings *settings, struct buf *why);
 /* The [mount] table of the TOML file `path`; with path NULL: /etc/skyvol.toml and

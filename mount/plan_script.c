@@ -249,7 +249,8 @@ static void write_script(const struct plan *plan, const struct plan_package *pac
                          struct buf *out)
 {
     buf_add_string(out, "#!/bin/sh\n# Written by skyvol " SKYVOL_VERSION
-                        ". It may be run again: what is done is left as it is.\n");
+                        ". It may be run again: what is done is left as it is.\n"
+                        "# shellcheck disable=SC2016 # what stands in single quotes is meant as it stands\n");
     buf_add_string(out, prelude);
     buf_add_string(out, linking);
     if (plan->mount_count) {

@@ -9,7 +9,8 @@
 #include "mount/words.h"
 
 /* First contact must end, with a message, within 10 seconds. */
-#define FIRST_CONTACT_MS 8000
+#define FIRST_CONTACT_MS    8000
+#define FIRST_CONTACT_BG_MS 3000 /* at boot others wait for it */
 
 void rooms_init(struct rooms *rooms, struct settings *settings)
 {
@@ -21,7 +22,8 @@ void rooms_init(struct rooms *rooms, struct settings *settings)
 static int find_credentials(struct rooms *rooms, struct buf *why)
 {
     struct settings *settings = rooms->settings;
-    struct credentials_config source = {.profile = settings->profile};
+    struct credentials_config source = {.profile = settings->profile,
+                                        .credentials_file = settings->credentials_file};
     rooms->credentials = credentials_new(&source);
     struct keys *keys = NULL;
     int rc = credentials_get(rooms->credentials, &keys, why);
@@ -60,13 +62,25 @@ int rooms_open_store(struct rooms *rooms, struct buf *why)
 /* Keys scoped to a prefix may do no more than list below it: that is what is asked. */
 int rooms_prove_access(struct rooms *rooms, struct waiter *waiter, struct buf *why)
 {
-    struct store_call call = {
-        .op = STORE_LIST, .prefix = rooms->settings->prefix, .max_keys = 1, .patience_ms = FIRST_CONTACT_MS};
+    struct store_call call = {.op = STORE_LIST,
+                              .prefix = rooms->settings->prefix,
+                              .max_keys = 1,
+                              .patience_ms =
+                                  rooms->settings->background ? FIRST_CONTACT_BG_MS : FIRST_CONTACT_MS};
     int rc = store_wait(rooms->store, &call, waiter);
+    bool silent = call.error.http_status == 0 || call.error.http_status >= 500;
     if (rc == -EINTR)
         buf_add_string(why, "stopped by a signal before anything was mounted");
     else if (rc < 0)
         diagnosis_access(rooms->settings, rc, &call.error, why);
+    if (rc < 0 && rc != -EINTR && rc != -ENOKEY && silent && rooms->settings->background) {
+        words_next(&rooms->warnings);
+        buf_printf(&rooms->warnings,
+                   "%s; mounted all the same (bg): what is known and unsent is here, and it is tried again",
+                   why->bytes);
+        buf_reset(why);
+        rc = 0;
+    }
     store_call_release(&call);
     return rc;
 }

@@ -215,6 +215,7 @@ static int mount_now(struct session *session, struct buf *why)
         .mount_point = settings->mount_point,
         .source = settings->source,
         .read_only = settings->read_only,
+        .no_exec = settings->no_exec,
         .allow_other = settings->allow_other,
         .allow_root = settings->allow_root,
         .immutable = settings->immutable,

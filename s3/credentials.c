@@ -4,6 +4,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,10 +15,13 @@
 #include "base/err.h"
 #include "base/lock.h"
 #include "base/log.h"
-#include "s3/ini.h"
+#include "base/waiter.h"
+#include "s3/source.h"
 
-/* Keys with an end are read again when so little is left; botocore's mandatory window. */
-#define REFRESH_BEFORE_NS (10ll * 60 * 1000000000)
+/* Keys with an end are read again when so little is left, behind where somebody has to be asked; botocore's advisory window. */
+#define REFRESH_BEFORE_NS (15ll * 60 * 1000000000)
+/* ... and then are waited for: requests that run on would be refused. */
+#define LAST_NS (30ll * 1000000000)
 /* ... but not more often than that, when the sources go on giving the same. */
 #define REFRESH_EVERY_MS 30000
 /* ... and after a refusal not more often than that: behind it may stand many calls at once, and a right that is missing. */
@@ -83,12 +87,16 @@ struct credentials {
     char *directory; /* where relative paths start; NULL: it has no name */
     struct keys *explicit_keys;
     struct credentials_ask ask; /* keys NULL: nobody */
-    int references; /* atomic */
+    int references;             /* atomic */
 
-    struct lock lock; /* held while the (small, local) files are read: one thread reads, others wait */
+    struct lock lock;
     /* Under lock. */
     struct keys *keys; /* NULL: not read yet */
     char *source;      /* what `keys` came from, in words */
+    char *tried;       /* why what was looked at before had none */
+    bool slow;         /* whoever gave them was asked over a network, or is a process */
+    bool searching;    /* a thread looks for keys */
+    struct gate found; /* it has ended */
     int64_t read_ms;
     int64_t refused_due_ms; /* before it a refusal reads nothing */
 };
@@ -112,6 +120,7 @@ struct credentials *credentials_new(const struct credentials_config *config)
     credentials->directory = get_current_dir_name();
     credentials->references = 1;
     lock_init(&credentials->lock, LOCK_LEAF, "credentials");
+    gate_init(&credentials->found);
     return credentials;
 }
 
@@ -136,6 +145,8 @@ void credentials_unref(struct credentials *credentials)
     free((char *)credentials->ask.words);
     keys_unref(credentials->keys);
     free(credentials->source);
+    free(credentials->tried);
+    gate_release(&credentials->found);
     lock_release(&credentials->lock);
     free(credentials);
 }
@@ -318,42 +329,14 @@ static char *name_config_section(const struct ini *ini, const char *profile)
 
 /* ---- The sources. ---- */
 
-struct found {
-    struct keys *keys;
-    char *source;
-};
-
-/* What goes into headers: graphic ASCII, nothing else. The value itself is never named. */
-static bool is_printable(const char *text)
-{
-    for (; *text; text++)
-        if (*text <= ' ' || *text > '~')
-            return false;
-    return true;
-}
-
-static int make_keys(const char *access_key, const char *secret_key, const char *token, int64_t expires_ns,
-                     struct found *ret_found, struct buf *why)
-{
-    if (!access_key || !secret_key) {
-        buf_printf(why, "%s: the %s is missing", ret_found->source, access_key ? "secret key" : "access key");
-        return -ENOKEY;
-    }
-    if (!is_printable(access_key) || !is_printable(secret_key) || (token && !is_printable(token))) {
-        buf_printf(why, "%s: a key or token holds spaces or control characters", ret_found->source);
-        return -ENOKEY;
-    }
-    ret_found->keys = keys_new(access_key, secret_key, token, expires_ns);
-    return 1;
-}
-
-/* Each source gives 1: found; 0: it has none, `why` says so; -errno: stop here. Half a pair stops: another identity
- * must not be taken in silence. */
+/* Half a pair stops the search: another identity must not be taken in silence. */
 static int look_into_environment(const struct credentials *credentials, struct found *ret_found,
                                  struct buf *why)
 {
-    if (credentials->profile) {
-        buf_printf(why, "environment: not asked, because profile %s was chosen", credentials->profile);
+    if (credentials->profile || credentials->credentials_file) {
+        buf_printf(why, "environment: not asked, because %s %s was chosen",
+                   credentials->profile ? "profile" : "the file",
+                   credentials->profile ? credentials->profile : credentials->credentials_file);
         return 0;
     }
     const char *access_key = read_environment("AWS_ACCESS_KEY_ID");
@@ -370,19 +353,8 @@ static int look_into_environment(const struct credentials *credentials, struct f
         buf_add_string(why, "environment: AWS_CREDENTIAL_EXPIRATION is no ISO 8601 time");
         return -ENOKEY;
     }
-    return make_keys(access_key, secret_key, token ? token : read_environment("AWS_SECURITY_TOKEN"),
-                     expires_ns, ret_found, why);
-}
-
-/* Sources that the profile names and that are not built yet: better said than silently passed over. */
-static const char *find_unsupported(const struct ini *ini, const char *section)
-{
-    static const char *const names[] = {"role_arn",      "credential_process", "sso_session",
-                                        "sso_start_url", "login_session",      "web_identity_token_file"};
-    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
-        if (ini_get(ini, section, names[i]))
-            return names[i];
-    return NULL;
+    return source_keys(access_key, secret_key, token ? token : read_environment("AWS_SECURITY_TOKEN"),
+                       expires_ns, ret_found, why);
 }
 
 static int look_into_section(const struct file *file, const char *section, const char *profile,
@@ -396,18 +368,15 @@ static int look_into_section(const struct file *file, const char *section, const
     const char *access_key = ini_get(file->ini, section, "aws_access_key_id");
     const char *secret_key = ini_get(file->ini, section, "aws_secret_access_key");
     if (!access_key && !secret_key) {
-        const char *unsupported = find_unsupported(file->ini, section);
         buf_printf(why, "%s: [%s] has no aws_access_key_id", file->path, section);
-        if (unsupported)
-            buf_printf(why, " (%s is set there, which skyvol does not know yet)", unsupported);
         return 0;
     }
     ret_found->source = xprintf("profile %s of %s", profile, file->path);
     if (!file->private)
         return refuse_file(file->path, "holds keys and is open to others",
                            "move them to ~/.aws/credentials, or run chmod 600 on it", why);
-    return make_keys(access_key, secret_key, ini_get(file->ini, section, "aws_session_token"), INT64_MAX,
-                     ret_found, why);
+    return source_keys(access_key, secret_key, ini_get(file->ini, section, "aws_session_token"), INT64_MAX,
+                       ret_found, why);
 }
 
 static int look_into_credentials_file(const struct credentials *credentials, struct found *ret_found,
@@ -440,6 +409,7 @@ static int look_into_explicit(const struct credentials *credentials, struct foun
 {
     if (credentials->ask.keys) {
         int rc = credentials->ask.keys(credentials->ask.context, &ret_found->keys, why);
+        ret_found->slow = true;
         if (rc == 0)
             ret_found->source = xstrdup(credentials->ask.words);
         return rc < 0 ? rc : 1;
@@ -451,68 +421,186 @@ static int look_into_explicit(const struct credentials *credentials, struct foun
     return 1;
 }
 
-/* The chain. More sources (web identity, containers, IMDS, processes) join as rows. */
-static int find_keys(const struct credentials *credentials, struct found *ret_found, struct buf *why)
+/* ---- The chain. ---- */
+
+/* One that looks into our own files and variables, or one that asks somebody (source.h). */
+struct row {
+    int (*quick)(const struct credentials *credentials, struct found *ret_found, struct buf *why);
+    source_look *slow;
+};
+
+/* The order of botocore. */
+static const struct row rows[] = {
+    {look_into_explicit, NULL}, {look_into_environment, NULL},
+    {NULL, source_role},        {NULL, source_web_identity},
+    {NULL, source_sso},         {look_into_credentials_file, NULL},
+    {NULL, source_process},     {look_into_config_file, NULL},
+    {NULL, source_container},   {NULL, source_instance},
+};
+
+struct looking {
+    struct file keys, config;
+    struct source_view view;
+    bool ready;
+};
+
+/* The files are read when the first source wants them: what is wrong with them is said by the sources that need keys from them. */
+static const struct source_view *look_at_files(const struct credentials *credentials, struct looking *looking)
 {
-    static int (*const sources[])(const struct credentials *, struct found *, struct buf *) = {
-        look_into_explicit, look_into_environment, look_into_credentials_file, look_into_config_file};
-    BUF_SCOPED tried = BUF_INIT;
+    BUF_SCOPED why = BUF_INIT;
+    if (looking->ready)
+        return &looking->view;
+    looking->ready = true;
+    read_credentials_file(credentials, &looking->keys, &why);
+    read_config_file(credentials, &looking->config, &why);
+    looking->view = (struct source_view){.profile = name_profile(credentials),
+                                         .chosen = profile_was_chosen(credentials),
+                                         .keys = looking->keys.ini,
+                                         .config = looking->config.ini,
+                                         .config_private = looking->config.private};
+    const char *region = read_environment("AWS_REGION");
+    region = region ? region : read_environment("AWS_DEFAULT_REGION");
+    looking->view.region = region ? region : source_setting(&looking->view, looking->view.profile, "region");
+    return &looking->view;
+}
+
+static int look(const struct credentials *credentials, const struct row *row, struct looking *looking,
+                struct found *ret_found, struct buf *why)
+{
+    /* A file that was named is who we are: nobody else is asked. */
+    bool of_machine = row->slow == source_container || row->slow == source_instance;
+    if (of_machine && credentials->credentials_file)
+        return 0;
+    return row->quick ? row->quick(credentials, ret_found, why)
+                      : row->slow(look_at_files(credentials, looking), ret_found, why);
+}
+
+static void add_tried(struct buf *tried, const struct buf *words)
+{
+    if (words->length)
+        buf_printf(tried, "%s%s", tried->length ? "; " : "", words->bytes);
+}
+
+/* `tried`: why each source before the one that had keys had none. */
+static int find_keys(const struct credentials *credentials, struct found *ret_found, struct buf *tried,
+                     struct buf *why)
+{
+    struct looking looking = {0};
+    int rc = 0;
     *ret_found = (struct found){0};
-    for (size_t i = 0; i < sizeof(sources) / sizeof(*sources); i++) {
+    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows) && rc == 0; i++) {
         BUF_SCOPED words = BUF_INIT;
-        int rc = sources[i](credentials, ret_found, &words);
-        if (rc > 0)
-            return 0;
-        if (rc < 0) {
-            buf_add(why, words.bytes, words.length);
-            free(ret_found->source);
-            ret_found->source = NULL;
-            return rc;
-        }
-        if (words.length)
-            buf_printf(&tried, "%s%s", tried.length ? "; " : "", words.bytes);
+        rc = look(credentials, &rows[i], &looking, ret_found, &words);
+        add_tried(rc < 0 ? why : tried, &words);
     }
-    buf_printf(why, "no keys%s%s: %s", profile_was_chosen(credentials) ? " for profile " : "",
-               profile_was_chosen(credentials) ? name_profile(credentials) : "", tried.bytes);
-    return -ENOKEY;
+    release_file(&looking.keys);
+    release_file(&looking.config);
+    if (rc > 0)
+        return 0;
+    free(ret_found->source);
+    ret_found->source = NULL;
+    if (rc == 0)
+        buf_printf(why, "no keys%s%s: %s", profile_was_chosen(credentials) ? " for profile " : "",
+                   profile_was_chosen(credentials) ? name_profile(credentials) : "", tried->bytes);
+    return rc < 0 ? rc : -ENOKEY;
 }
 
 /* ---- The door. ---- */
 
-/* 1: other keys than before are in force; 0: the same; -errno: none were found, and the old ones stay. */
-static int read_again_locked(struct credentials *credentials, struct buf *why)
+/* 1: other keys than before are in force; 0: the same. Takes what was found. */
+static int adopt_locked(struct credentials *credentials, struct found *found, struct buf *tried)
 {
-    struct found found;
-    credentials->read_ms = clock_ms();
-    int rc = find_keys(credentials, &found, why);
-    if (rc < 0)
-        return rc;
     free(credentials->source);
-    credentials->source = found.source;
-    if (credentials->keys && credentials->keys->expires_ns == found.keys->expires_ns &&
-        keys_are_equal(credentials->keys, found.keys)) {
-        keys_unref(found.keys); /* the old object stays: signing keys are remembered by it */
+    free(credentials->tried);
+    credentials->source = found->source;
+    credentials->tried = buf_take(tried);
+    credentials->slow = found->slow;
+    if (credentials->keys && credentials->keys->expires_ns == found->keys->expires_ns &&
+        keys_are_equal(credentials->keys, found->keys)) {
+        keys_unref(found->keys); /* the old object stays: signing keys are remembered by it */
         return 0;
     }
     keys_unref(credentials->keys);
-    credentials->keys = found.keys;
+    credentials->keys = found->keys;
     return 1;
+}
+
+/* One thread looks, without the lock; others go on with the keys that they have. -errno: none were found, and the old ones stay. */
+static int read_again_locked(struct credentials *credentials, struct buf *why)
+{
+    struct found found;
+    BUF_SCOPED tried = BUF_INIT;
+    credentials->searching = true;
+    credentials->read_ms = clock_ms();
+    lock_drop(&credentials->lock);
+    int rc = find_keys(credentials, &found, &tried, why);
+    lock_take(&credentials->lock);
+    credentials->searching = false;
+    gate_open(&credentials->found);
+    return rc < 0 ? rc : adopt_locked(credentials, &found, &tried);
+}
+
+static bool ends_within_locked(const struct credentials *credentials, int64_t ns)
+{
+    int64_t expires_ns = credentials->keys->expires_ns;
+    return expires_ns != INT64_MAX && clock_wall_ns() > expires_ns - ns;
 }
 
 static bool refresh_is_due_locked(const struct credentials *credentials)
 {
     if (!credentials->keys)
         return true;
-    int64_t expires_ns = credentials->keys->expires_ns;
-    return expires_ns != INT64_MAX && clock_wall_ns() > expires_ns - REFRESH_BEFORE_NS &&
+    return ends_within_locked(credentials, REFRESH_BEFORE_NS) &&
            clock_ms() >= credentials->read_ms + REFRESH_EVERY_MS;
+}
+
+static void *refresh(void *context)
+{
+    struct credentials *credentials = context;
+    BUF_SCOPED why = BUF_INIT;
+    lock_take(&credentials->lock);
+    int rc = read_again_locked(credentials, &why);
+    lock_drop(&credentials->lock);
+    if (rc < 0)
+        log_warn("credentials: they end soon and could not be renewed, tried again in %d s: %s",
+                 REFRESH_EVERY_MS / 1000, why.bytes);
+    credentials_unref(credentials);
+    return NULL;
+}
+
+/* Requests do not wait for keys that are only due: a thread of its own asks for them. False: there is no thread. */
+static bool refresh_behind_locked(struct credentials *credentials)
+{
+    pthread_t thread;
+    credentials->searching = true;
+    if (pthread_create(&thread, NULL, refresh, credentials_ref(credentials)) == 0) {
+        pthread_detach(thread);
+        return true;
+    }
+    credentials->searching = false;
+    credentials_unref(credentials);
+    return false;
+}
+
+/* There are keys, or nobody looks for them. */
+static void await_first_locked(struct credentials *credentials)
+{
+    WAITER_SCOPED(waiter);
+    while (!credentials->keys && credentials->searching)
+        gate_wait_locked(&credentials->found, &credentials->lock, &waiter, CLOCK_NEVER);
 }
 
 int credentials_get(struct credentials *credentials, struct keys **ret_keys, struct buf *why)
 {
     BUF_SCOPED words = BUF_INIT;
     LOCK_SCOPED(&credentials->lock);
-    int rc = refresh_is_due_locked(credentials) ? read_again_locked(credentials, &words) : 0;
+    int rc = 0;
+    await_first_locked(credentials);
+    if (!credentials->searching && refresh_is_due_locked(credentials)) {
+        bool good = credentials->keys && !ends_within_locked(credentials, LAST_NS);
+        if (!credentials->slow || !good || !refresh_behind_locked(credentials))
+            rc = read_again_locked(credentials, &words);
+    }
     if (rc < 0 && !credentials->keys) {
         if (why)
             buf_add(why, words.bytes, words.length);
@@ -530,7 +618,7 @@ int credentials_refused(struct credentials *credentials, const struct keys *refu
         LOCK_SCOPED(&credentials->lock);
         if (credentials->keys && refused && !keys_are_equal(credentials->keys, refused))
             return 1; /* another thread has read them meanwhile */
-        if (clock_ms() < credentials->refused_due_ms)
+        if (credentials->searching || clock_ms() < credentials->refused_due_ms)
             return 0;
         credentials->refused_due_ms = clock_ms() + REFUSED_EVERY_MS;
         rc = read_again_locked(credentials, &why);
@@ -540,6 +628,12 @@ int credentials_refused(struct credentials *credentials, const struct keys *refu
     if (rc < 0)
         log_warn("credentials: refused by the server, and reading them again failed: %s", why.bytes);
     return rc > 0;
+}
+
+void credentials_tried(struct credentials *credentials, struct buf *out)
+{
+    LOCK_SCOPED(&credentials->lock);
+    buf_add_string(out, credentials->tried ? credentials->tried : "");
 }
 
 void credentials_describe(struct credentials *credentials, struct buf *out)

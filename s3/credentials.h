@@ -1,9 +1,10 @@
 /* credentials: the door to keys: who we are for the endpoint, from where, and what to do when refused.
  *
- *      chain: explicit -> environment -> profile in ~/.aws/credentials and config (more sources join here)
+ *      chain: what the caller gives -> the order of source.h
  *
  * A struct keys is immutable and counted; a signer holds the one that it signed with, so that "refused" can say which.
- * Threads: any; a refresh is done by one thread while others wait for it.
+ * Threads: any; a refresh is done by one thread at a time, ahead of the end of the keys, while others go on with those that they have. Where
+ * somebody has to be asked for them it has a thread of its own.
  */
 #ifndef S3_CREDENTIALS_H
 #define S3_CREDENTIALS_H
@@ -55,6 +56,8 @@ void credentials_unref(struct credentials *credentials);
 int credentials_get(struct credentials *credentials, struct keys **ret_keys, struct buf *why);
 /* The server refused these keys: the sources are read again, at most every 5 s. 1: there are other keys now; 0: the same. */
 int credentials_refused(struct credentials *credentials, const struct keys *refused);
+/* Why each source before that one had no keys, "; " between them. */
+void credentials_tried(struct credentials *credentials, struct buf *out);
 /* "environment AWS_ACCESS_KEY_ID", "profile default of /home/u/.aws/credentials". */
 void credentials_describe(struct credentials *credentials, struct buf *out);
 /* region, endpoint_url and the like of the chosen profile; NULL when not set. Malloc'ed. */

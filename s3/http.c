@@ -34,7 +34,7 @@ int http_new(const struct http_config *config, struct http **ret_http, struct bu
 
     lock_init(&http->lock, LOCK_POOL, "http"); /* below a store's own: it cancels under that */
     http->ca_bundle = copy_or_null(config->ca_bundle);
-    http->proxy = copy_or_null(config->proxy);
+    http->proxy = config->proxy ? xstrdup(config->proxy) : NULL;
     if (!getenv("http_proxy"))
         http->http_proxy = copy_or_null(getenv("HTTP_PROXY"));
     http->insecure_tls = config->insecure_tls;

@@ -27,7 +27,7 @@ struct http_config {
     int loops;             /* 1 or 2; 0: by the number of processors */
     int connections_max;   /* in all; 0: 64 */
     const char *ca_bundle; /* NULL: the system's */
-    const char *proxy;     /* NULL: HTTPS_PROXY, HTTP_PROXY, NO_PROXY; then never for loopback addresses */
+    const char *proxy;     /* "": none; NULL: HTTPS_PROXY, HTTP_PROXY, NO_PROXY; then never for loopback addresses */
     bool insecure_tls;
     bool libcurl; /* for all calls, also those that connections of our own could carry (http_connection.h) */
 };

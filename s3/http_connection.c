@@ -395,7 +395,7 @@ static bool is_proxied(const struct http *http, const char *url)
 {
     static const char *const variables[] = {"http_proxy", "all_proxy", "ALL_PROXY"};
     if (http->proxy)
-        return true;
+        return *http->proxy;
     if (http_url_is_loopback(url))
         return false;
     for (size_t i = 0; i < sizeof variables / sizeof *variables; i++)

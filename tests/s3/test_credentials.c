@@ -23,6 +23,7 @@ static void begin(void)
     };
     for (size_t i = 0; i < sizeof(variables) / sizeof(*variables); i++)
         unsetenv(variables[i]);
+    setenv("AWS_EC2_METADATA_DISABLED", "true", 1); /* of the machine that runs the tests */
     strcpy(home, "/tmp/skyvol-credentials-XXXXXX");
     cr_assert(mkdtemp(home));
     setenv("HOME", home, 1);
@@ -154,7 +155,7 @@ Test(credentials, every_source_that_was_tried_is_named)
     expect_refusal((struct credentials_config){.profile = "prod"}, -ENOKEY,
                    "because profile prod was chosen");
     put_file("config", 0600, "[profile prod]\nrole_arn = arn:x\n");
-    expect_refusal((struct credentials_config){.profile = "prod"}, -ENOKEY, "role_arn");
+    expect_refusal((struct credentials_config){.profile = "prod"}, -EINVAL, "role_arn");
 }
 
 Test(credentials, half_a_pair_stops_the_search)
@@ -286,7 +287,7 @@ Test(credentials, keys_that_end_soon_are_read_again)
     cr_assert_eq(credentials_get(credentials, &first, NULL), 0);
     setenv("AWS_ACCESS_KEY_ID", "F", 1);
     setenv("AWS_CREDENTIAL_EXPIRATION", "2013-05-24T02:00:00Z", 1);
-    clock_fake_advance(49 * 60 * 1000);
+    clock_fake_advance(44 * 60 * 1000);
     cr_assert_eq(credentials_get(credentials, &same, NULL), 0);
     cr_expect_eq(same, first);
     clock_fake_advance(2 * 60 * 1000);

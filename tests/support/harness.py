@@ -59,6 +59,7 @@ def clean_environment(keys=True):
     """The caller's, without anything that would choose other keys or options."""
     environment = {name: value for name, value in os.environ.items()
                    if not name.startswith(("AWS_", "SKYVOL_")) and name.lower() not in ("http_proxy", "https_proxy")}
+    environment["AWS_EC2_METADATA_DISABLED"] = "true"  # of the machine that runs the tests
     if keys:
         environment |= {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
     return environment

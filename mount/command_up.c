@@ -1,0 +1,95 @@
+#include <unistd.h>
+
+#include "mount/command.h"
+#include "mount/pool_words.h"
+#include "mount/provided.h"
+#include "mount/raised.h"
+#include "mount/words.h"
+
+static int read_words(const char *name, int count, char **words, struct pool_words *ret_said)
+{
+    for (int i = 1; i < count; i++) {
+        int taken = pool_words_take(ret_said, name, count, words, &i);
+        if (taken == 2)
+            return 2;
+        if (!taken)
+            return command_usage(name, "there is no flag '%s'", words[i]);
+    }
+    return 0;
+}
+
+static int raise_plan(const struct configuration *configuration, const struct plan *plan)
+{
+    struct raised raised = {.plan = plan};
+    BUF_SCOPED why = BUF_INIT;
+    STRING_SCOPED *path = xprintf("%s.up", configuration->state);
+    if (state_open(path, "up", configuration->pool, &raised.state, &why) < 0) {
+        words_complain(why.bytes);
+        return 1;
+    }
+    int status = raised_up(&raised);
+    state_close(raised.state);
+    return status;
+}
+
+static int up(const struct configuration *configuration)
+{
+    struct provision provision;
+    struct plan plan = {0};
+    BUF_SCOPED why = BUF_INIT;
+    WAITER_SCOPED(waiter);
+    STRING_SCOPED *keys = xprintf("%s.keys", configuration->state);
+    const struct plan_request request = {
+        .configuration = configuration, .provision = &provision, .keys = keys, .shared = geteuid() == 0};
+    int rc = provided_supply(configuration, &waiter, false, &provision, &why);
+    if (rc == 0)
+        rc = plan_make(&request, &plan, &why);
+    words_complain(why.bytes);
+    for (size_t i = 0; rc == 0 && plan.notes && plan.notes[i]; i++)
+        words_line(stdout, "%s", plan.notes[i]);
+    int status = rc < 0 ? 1 : raise_plan(configuration, &plan);
+    plan_release(&plan);
+    provision_release(&provision);
+    return status;
+}
+
+static int run(const char *name, int count, char **words,
+               int (*act)(const struct configuration *configuration))
+{
+    struct pool_words said = {0};
+    struct configuration configuration = {0};
+    int status = read_words(name, count, words, &said);
+    if (status == 0)
+        status = pool_words_read(&said, &configuration);
+    if (status == 0)
+        status = act(&configuration);
+    configuration_release(&configuration);
+    pool_words_release(&said);
+    return status;
+}
+
+int command_up(int count, char **words)
+{
+    return run("up", count, words, up);
+}
+
+static int down(const struct configuration *configuration)
+{
+    struct state *state;
+    BUF_SCOPED why = BUF_INIT;
+    STRING_SCOPED *path = xprintf("%s.up", configuration->state);
+    if (state_open(path, "up", configuration->pool, &state, &why) < 0) {
+        words_complain(why.bytes);
+        return 1;
+    }
+    if (state_count(state) == 0)
+        words_line(stdout, "nothing of %s is up", configuration->pool);
+    int status = raised_down(state, 0);
+    state_close(state);
+    return status;
+}
+
+int command_down(int count, char **words)
+{
+    return run("down", count, words, down);
+}

@@ -1,0 +1,394 @@
+#include "mount/geesefs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "mount/option.h"
+#include "mount/place.h"
+#include "mount/source.h"
+#include "mount/words.h"
+
+/* ---- The table. ---- */
+
+enum meaning {
+    OPTION,   /* the value of an option of ours */
+    WORDS,    /* options of ours, as they stand in `option`; takes no value */
+    MEGABYTE, /* a size in MB */
+    KEYS_FILE,
+    LOG_FILE,
+    OPTIONS, /* -o */
+    TUNES,   /* a switch without a meaning here */
+    TUNES_BY /* the same with a value */
+};
+
+struct flag {
+    const char *name;
+    enum meaning meaning;
+    const char *option;
+};
+
+static const struct flag flags[] = {
+    {"endpoint", OPTION, "endpoint"},
+    {"region", OPTION, "region"},
+    {"profile", OPTION, "profile"},
+    {"shared-config", KEYS_FILE, NULL},
+    {"subdomain", WORDS, "style=virtual"},
+    {"stat-cache-ttl", OPTION, "attr_ttl"},
+    {"memory-limit", MEGABYTE, "memory"},
+    {"cache", OPTION, "cache_dir"},
+    {"file-mode", OPTION, "file_mode"},
+    {"dir-mode", OPTION, "dir_mode"},
+    {"uid", OPTION, "uid"},
+    {"gid", OPTION, "gid"},
+    {"log-file", LOG_FILE, NULL},
+    {"debug", WORDS, "log_level=debug"},
+    {"debug_main", WORDS, "log_level=debug"},
+    {"debug_s3", WORDS, "log_level=debug"},
+    {"debug_fuse", WORDS, "debug_fuse"},
+    {"fsync-on-close", WORDS, "durability=sync"},
+    {"max-flushers", OPTION, "uploads"},
+    {"o", OPTIONS, NULL},
+    /* The default chain, IMDSv2 in it; never v1. */
+    {"iam", TUNES, NULL},
+    {"iam-flavor", TUNES_BY, NULL},
+    {"iam-header", TUNES_BY, NULL},
+    {"iam-url", TUNES_BY, NULL},
+    /* Always so here. */
+    {"enable-perms", TUNES, NULL},
+    {"enable-mtime", TUNES, NULL},
+    {"enable-specials", TUNES, NULL},
+    {"use-content-type", TUNES, NULL},
+    {"no-checksum", TUNES, NULL},
+    {"ignore-fsync", TUNES, NULL},
+    {"list-type", TUNES_BY, NULL},
+    {"http-timeout", TUNES_BY, NULL},
+    {"retry-interval", TUNES_BY, NULL},
+    {"read-retry-interval", TUNES_BY, NULL},
+    {"read-retry-mul", TUNES_BY, NULL},
+    {"read-retry-max-interval", TUNES_BY, NULL},
+    {"read-retry-attempts", TUNES_BY, NULL},
+    {"max-parallel-parts", TUNES_BY, NULL},
+    {"max-parallel-copy", TUNES_BY, NULL},
+    {"part-sizes", TUNES_BY, NULL},
+    {"max-merge-copy", TUNES_BY, NULL},
+    {"single-part", TUNES_BY, NULL},
+    {"read-ahead", TUNES_BY, NULL},
+    {"read-ahead-small", TUNES_BY, NULL},
+    {"read-ahead-large", TUNES_BY, NULL},
+    {"read-ahead-parallel", TUNES_BY, NULL},
+    {"small-read-count", TUNES_BY, NULL},
+    {"small-read-cutoff", TUNES_BY, NULL},
+    {"large-read-cutoff", TUNES_BY, NULL},
+    {"read-merge", TUNES_BY, NULL},
+    {"max-disk-cache-fd", TUNES_BY, NULL},
+    {"cache-popular-threshold", TUNES_BY, NULL},
+    {"cache-max-hits", TUNES_BY, NULL},
+    {"cache-age-interval", TUNES_BY, NULL},
+    {"cache-age-decrement", TUNES_BY, NULL},
+    {"cache-to-disk-hits", TUNES_BY, NULL},
+    {"gc-interval", TUNES_BY, NULL},
+    {"entry-limit", TUNES_BY, NULL},
+    {"cheap", TUNES, NULL},
+    {"no-implicit-dir", TUNES, NULL},
+    {"no-dir-object", TUNES, NULL},
+    {"no-preload-dir", TUNES, NULL},
+    {"drop-patch-conflicts", TUNES, NULL},
+    {"no-specials", TUNES, NULL},
+    {"use-enomem", TUNES, NULL},
+    {"print-stats", TUNES_BY, NULL},
+    {"statfs-cache-ttl", TUNES_BY, NULL},
+    {"symlink-attr", TUNES_BY, NULL},
+    {"mtime-attr", TUNES_BY, NULL},
+    {"uid-attr", TUNES_BY, NULL},
+    {"gid-attr", TUNES_BY, NULL},
+    {"mode-attr", TUNES_BY, NULL},
+    {"rdev-attr", TUNES_BY, NULL},
+    {"refresh-attr", TUNES_BY, NULL},
+    {"refresh-filename", TUNES_BY, NULL},
+    {"flush-filename", TUNES_BY, NULL},
+    {"multipart-age", TUNES_BY, NULL},
+    {"multipart-copy-threshold", TUNES_BY, NULL},
+    {"fuse-read-ahead-kb", TUNES_BY, NULL},
+    {"pprof", TUNES_BY, NULL},
+};
+
+#define FLAG_COUNT (sizeof flags / sizeof *flags)
+
+static const struct flag *find_flag(const char *name)
+{
+    for (size_t i = 0; i < FLAG_COUNT; i++)
+        if (strcmp(flags[i].name, name) == 0)
+            return &flags[i];
+    return NULL;
+}
+
+/* ---- The words. ---- */
+
+void geesefs_words_release(struct geesefs_words *said)
+{
+    if (said->mount.options.bytes)
+        buf_release(&said->mount.options);
+    if (said->tuning.bytes)
+        buf_release(&said->tuning);
+}
+
+static void add_option(struct buf *options, const char *name, const char *value)
+{
+    buf_printf(options, "%s%s=", options->length ? "," : "", name);
+    for (; *value; value++) {
+        if (*value == ',' || *value == '\\')
+            buf_add_char(options, '\\');
+        buf_add_char(options, *value);
+    }
+}
+
+/* Below 48 MB nothing of ours would run: then that. */
+static int add_megabytes(struct buf *options, const char *name, const char *value, struct buf *why)
+{
+    char *end;
+    long megabytes = strtol(value, &end, 10);
+    if (*end || end == value || megabytes < 0 || megabytes > 1 << 20) {
+        buf_printf(why, "--memory-limit: '%s' is no number of MB", value);
+        return -EINVAL;
+    }
+    STRING_SCOPED *size = xprintf("%ldM", megabytes < 48 ? 48 : megabytes);
+    add_option(options, name, size);
+    return 0;
+}
+
+static int apply(struct geesefs_words *said, const struct flag *flag, const char *value, struct buf *why)
+{
+    switch (flag->meaning) {
+    case OPTION:
+        add_option(&said->mount.options, flag->option, value);
+        return 0;
+    case WORDS:
+        mount_words_join(&said->mount, flag->option);
+        return 0;
+    case MEGABYTE:
+        return add_megabytes(&said->mount.options, flag->option, value, why);
+    case KEYS_FILE:
+        said->keys_file = value;
+        add_option(&said->mount.options, "credentials_file", value);
+        return 0;
+    case LOG_FILE:
+        said->log_file = value;
+        add_option(&said->mount.options, "log", value);
+        return 0;
+    case OPTIONS:
+        mount_words_join(&said->mount, value);
+        return 0;
+    default:
+        buf_printf(&said->tuning, "%s--%s", said->tuning.length ? ", " : "", flag->name);
+        return 0;
+    }
+}
+
+static bool takes_value(const struct flag *flag)
+{
+    return flag->meaning != WORDS && flag->meaning != TUNES;
+}
+
+static int refuse_flag(const char *word, const char *name, struct buf *why)
+{
+    const char *names[FLAG_COUNT];
+    for (size_t i = 0; i < FLAG_COUNT; i++)
+        names[i] = flags[i].name;
+    const char *nearest = option_nearest(name, names, FLAG_COUNT);
+    buf_printf(why, "the flag '%s' of geesefs has no meaning here%s%s%s", word,
+               nearest ? "; did you mean '--" : "", nearest ? nearest : "", nearest ? "'?" : "");
+    return -EINVAL;
+}
+
+/* "--name value", "--name=value", and the same with one dash, as Go's readers of flags take them. */
+static int take_flag(struct geesefs_words *said, int count, char **words, int *at, struct buf *why)
+{
+    const char *word = words[*at], *from = word + strspn(word, "-"), *equals = strchr(from, '=');
+    STRING_SCOPED *name = equals ? xstrndup(from, (size_t)(equals - from)) : xstrdup(from);
+    if (strcmp(name, "f") == 0) {
+        said->mount.foreground = true;
+        return 0;
+    }
+    if (strcmp(name, "h") == 0 || strcmp(name, "help") == 0 || strcmp(name, "v") == 0 ||
+        strcmp(name, "version") == 0) {
+        said->help = name[0] == 'h';
+        said->version = name[0] == 'v';
+        return 0;
+    }
+    const struct flag *flag = find_flag(name);
+    if (!flag)
+        return refuse_flag(word, name, why);
+    if (!takes_value(flag)) {
+        bool off = equals && strcmp(equals + 1, "false") == 0;
+        return off ? 0 : apply(said, flag, NULL, why);
+    }
+    if (!equals && ++*at == count) {
+        buf_printf(why, "%s needs a value after it", word);
+        return -EINVAL;
+    }
+    return apply(said, flag, equals ? equals + 1 : words[*at], why);
+}
+
+int geesefs_read(int count, char **words, struct geesefs_words *ret_said, struct buf *why)
+{
+    *ret_said = (struct geesefs_words){.mount = {.options = BUF_INIT}, .tuning = BUF_INIT};
+    mount_words_join(&ret_said->mount, "style=path");
+    for (int i = 1; i < count; i++) {
+        int rc = 0;
+        if (words[i][0] == '-' && words[i][1])
+            rc = take_flag(ret_said, count, words, &i, why);
+        else if (!ret_said->mount.source)
+            ret_said->mount.source = words[i];
+        else if (!ret_said->mount.directory)
+            ret_said->mount.directory = words[i];
+        else {
+            buf_printf(why, "'%s' is one word too many: geesefs [flags] BUCKET[:PREFIX] DIR", words[i]);
+            rc = -EINVAL;
+        }
+        if (rc < 0)
+            return rc;
+    }
+    if (ret_said->mount.directory || ret_said->help || ret_said->version)
+        return 0;
+    buf_add_string(why, ret_said->mount.source
+                            ? "the directory is missing: geesefs [flags] BUCKET[:PREFIX] DIR"
+                            : "the bucket is missing: geesefs [flags] BUCKET[:PREFIX] DIR");
+    return -EINVAL;
+}
+
+/* ---- The mount. ---- */
+
+/* The same bucket and prefix, however they are written. */
+static bool is_same_source(const char *a, const char *b)
+{
+    char *buckets[2] = {0}, *prefixes[2] = {0};
+    BUF_SCOPED why = BUF_INIT;
+    bool same = source_parse(a, &buckets[0], &prefixes[0], &why) == 0 &&
+                source_parse(b, &buckets[1], &prefixes[1], &why) == 0 &&
+                strcmp(buckets[0], buckets[1]) == 0 && strcmp(prefixes[0], prefixes[1]) == 0;
+    for (int i = 0; i < 2; i++) {
+        free(buckets[i]);
+        free(prefixes[i]);
+    }
+    return same;
+}
+
+static bool stands_already(const struct geesefs_words *said)
+{
+    struct place_mount there = {0};
+    STRING_SCOPED *place = NULL;
+    BUF_SCOPED why = BUF_INIT;
+    if (place_resolve(said->mount.directory, &place, &why) < 0)
+        return false;
+    bool stands = place_look(place, &there) == PLACE_ALIVE && there.type &&
+                  strcmp(there.type, "fuse.skyvol") == 0 && is_same_source(there.source, said->mount.source);
+    place_mount_release(&there);
+    return stands;
+}
+
+/* Scripts write it as their umask has it; here a file with keys is nobody else's. */
+static void close_keys_file(const char *path)
+{
+    struct stat status;
+    if (!path || stat(path, &status) < 0 || status.st_uid != geteuid() || !(status.st_mode & 077))
+        return;
+    if (chmod(path, status.st_mode & 0700) == 0)
+        words_say("%s holds keys and was open to others: it is 0%o from here on", path,
+                  (unsigned)(status.st_mode & 0700));
+}
+
+static void write_log(const struct geesefs_words *said, const char *bytes, size_t length)
+{
+    int fd = said->log_file ? open(said->log_file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0644)
+                            : -1;
+    if (fd < 0)
+        return;
+    (void)!write(fd, bytes, length);
+    close(fd);
+}
+
+/* What the child says on stderr, there and, when it fails, in the log file as well. */
+static int pass_on(const struct geesefs_words *said, int from, pid_t child)
+{
+    char room[4096];
+    int status = 0;
+    ssize_t length;
+    BUF_SCOPED all = BUF_INIT;
+    while ((length = read(from, room, sizeof room)) > 0 || (length < 0 && errno == EINTR)) {
+        if (length < 0)
+            continue;
+        (void)!write(STDERR_FILENO, room, (size_t)length);
+        buf_add(&all, room, (size_t)length);
+    }
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+        ;
+    bool failed = !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+    if (failed)
+        write_log(said, all.bytes, all.length);
+    return failed;
+}
+
+static int mount_by_child(const struct geesefs_words *said)
+{
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) < 0) {
+        words_say("no pipe can be made: %s", err_text(-errno));
+        return 1;
+    }
+    pid_t child = fork();
+    if (child == 0) {
+        dup2(ends[1], STDERR_FILENO);
+        close(ends[0]);
+        close(ends[1]);
+        exit(command_mount_said(&said->mount));
+    }
+    close(ends[1]);
+    if (child < 0)
+        words_say("no process can be started: %s", err_text(-errno));
+    int status = child < 0 ? 1 : pass_on(said, ends[0], child);
+    close(ends[0]);
+    return status;
+}
+
+static int run(const struct geesefs_words *said)
+{
+    if (stands_already(said)) {
+        words_say("%s is mounted at %s already", said->mount.source, said->mount.directory);
+        return 0;
+    }
+    close_keys_file(said->keys_file);
+    if (said->tuning.length) {
+        BUF_SCOPED line = BUF_INIT;
+        buf_printf(&line, "skyvol: flags of geesefs without a counterpart here, passed over: %s\n",
+                   said->tuning.bytes);
+        write_log(said, line.bytes, line.length);
+    }
+    return said->mount.foreground ? command_mount_said(&said->mount) : mount_by_child(said);
+}
+
+int geesefs_main(int count, char **words)
+{
+    struct geesefs_words said;
+    BUF_SCOPED why = BUF_INIT;
+    int status = 2;
+    if (geesefs_read(count, words, &said, &why) < 0) {
+        words_complain(why.bytes);
+    } else if (said.help || said.version) {
+        puts(said.version ? "geesefs command line of skyvol " SKYVOL_VERSION
+                          : "usage: geesefs [flags] BUCKET[:PREFIX] DIR\n\nThis is skyvol, which takes the "
+                            "flags of geesefs.\n"
+                            "Its own command line: skyvol mount --help");
+        status = 0;
+    } else {
+        status = run(&said);
+    }
+    geesefs_words_release(&said);
+    return status;
+}

@@ -1,0 +1,328 @@
+#include "mount/raised.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "mount/words.h"
+
+/* ---- What is remembered. ---- */
+
+struct state_thing *raised_find(const struct state *state, const char *kind, const char *path)
+{
+    for (size_t i = 0; i < state_count(state); i++) {
+        struct state_thing *thing = state_at(state, i);
+        const char *known = state_fact(thing, "path");
+        if (strcmp(thing->kind, kind) == 0 && known && strcmp(known, path) == 0)
+            return thing;
+    }
+    return NULL;
+}
+
+int raised_intend(struct raised *raised, const char *kind, const char *path, const char *target,
+                  struct state_thing **ret_thing)
+{
+    struct state_thing *known = raised_find(raised->state, kind, path);
+    BUF_SCOPED why = BUF_INIT;
+    struct json *facts = json_object_new();
+    json_set_string(facts, "path", path);
+    if (target)
+        json_set_string(facts, "target", target);
+    if (known && (!target || strcmp(state_fact(known, "target"), target) == 0)) {
+        json_free(facts);
+        *ret_thing = known;
+        return 0;
+    }
+    /* A link that leads elsewhere from here on: the old thing gives way. */
+    int rc = known ? state_forget(raised->state, known, &why) : 0;
+    if (rc == 0 && known && raised->before)
+        raised->before--;
+    if (rc == 0)
+        rc = state_intend(raised->state, kind, &facts, ret_thing, &why);
+    json_free(facts);
+    words_complain(why.bytes);
+    return rc;
+}
+
+int raised_made(struct raised *raised, struct state_thing *thing)
+{
+    BUF_SCOPED why = BUF_INIT;
+    int rc = thing->made ? 0 : state_made(raised->state, thing, state_fact(thing, "path"), NULL, &why);
+    words_complain(why.bytes);
+    return rc;
+}
+
+/* ---- Secrets. ---- */
+
+static int write_secret(const char *path, const struct secret *content)
+{
+    STRING_SCOPED *fresh = xprintf("%s.new", path);
+    unlink(fresh);
+    int fd = open(fresh, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return -errno;
+    const char *at = secret_reveal(content);
+    size_t left = secret_length(content);
+    int rc = 0;
+    while (rc == 0 && left > 0) {
+        ssize_t some = write(fd, at, left);
+        if (some < 0 && errno != EINTR)
+            rc = -errno;
+        at += some > 0 ? some : 0;
+        left -= some > 0 ? (size_t)some : 0;
+    }
+    if (rc == 0 && fsync(fd) < 0)
+        rc = -errno;
+    close(fd);
+    if (rc == 0 && rename(fresh, path) < 0)
+        rc = -errno;
+    if (rc < 0)
+        unlink(fresh);
+    return rc;
+}
+
+static int raise_secrets(struct raised *raised)
+{
+    for (size_t i = 0; i < raised->plan->secret_count; i++) {
+        const struct plan_secret *secret = &raised->plan->secrets[i];
+        struct state_thing *thing;
+        STRING_SCOPED *directory =
+            xstrndup(secret->path, (size_t)(strrchr(secret->path, '/') - secret->path));
+        int rc = raised_directories(raised, directory);
+        if (rc == 0)
+            rc = raised_intend(raised, "secret", secret->path, NULL, &thing);
+        if (rc == 0 && (rc = write_secret(secret->path, secret->content)) < 0)
+            words_say("%s cannot be written: %s", secret->path, err_text(rc));
+        if (rc == 0)
+            rc = raised_made(raised, thing);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+/* ---- Links, and what they lead through. ---- */
+
+/* False: the host cannot; nothing is left of it. */
+static bool bind_read_only(const char *from, const char *to)
+{
+    if (mount(from, to, NULL, MS_BIND, NULL) < 0)
+        return false;
+    if (mount(NULL, to, NULL, MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV, NULL) == 0)
+        return true;
+    umount2(to, MNT_DETACH);
+    return false;
+}
+
+static bool is_mount_point(const char *path)
+{
+    struct stat here, above;
+    STRING_SCOPED *parent = xprintf("%s/..", path);
+    return stat(path, &here) == 0 && stat(parent, &above) == 0 && here.st_dev != above.st_dev;
+}
+
+/* 1: bound; 0: it cannot be. */
+static int raise_bind(struct raised *raised, const struct plan_link *link)
+{
+    struct state_thing *thing;
+    struct state_thing *known = raised_find(raised->state, "bind", link->bind);
+    if (known && known->made && is_mount_point(link->bind))
+        return 1;
+    int rc = geteuid() == 0 ? raised_directories(raised, link->bind) : -EPERM;
+    if (rc == -EPERM)
+        return 0;
+    if (rc == 0)
+        rc = raised_intend(raised, "bind", link->bind, link->target, &thing);
+    if (rc < 0)
+        return rc;
+    if (!bind_read_only(link->target, link->bind))
+        return 0; /* the thing stays remembered: undoing it finds nothing to undo */
+    rc = raised_made(raised, thing);
+    return rc < 0 ? rc : 1;
+}
+
+/* The directory of the prefix, on a writable mount. */
+static int raise_prefix(const struct plan *plan, const struct plan_link *link)
+{
+    struct stat status;
+    bool writable = link->mount_index == SIZE_MAX || !plan->mounts[link->mount_index].read_only;
+    if (!*link->prefix || stat(link->target, &status) == 0)
+        return 0;
+    if (!writable) {
+        words_line(stdout, "%s is not there yet: %s dangles until it is", link->target, link->mount);
+        return 0;
+    }
+    STRING_SCOPED *path = xstrdup(link->target);
+    for (char *slash = path + strlen(link->target) - strlen(link->prefix) + 1;; slash++) {
+        slash = strchr(slash, '/');
+        if (slash)
+            *slash = 0;
+        if (mkdir(path, 0777) < 0 && errno != EEXIST) {
+            words_say("%s cannot be made in the bucket: %s", path, err_text(-errno));
+            return -EIO;
+        }
+        if (!slash)
+            return 0;
+        *slash = '/';
+    }
+}
+
+static int raise_link(struct raised *raised, const struct plan_link *link)
+{
+    int rc = raise_prefix(raised->plan, link);
+    const char *target = link->target;
+    if (rc == 0 && link->bind) {
+        rc = raise_bind(raised, link);
+        if (rc == 0)
+            words_line(stdout, "%s: read_only cannot be enforced here: it needs root and bind mounts",
+                       link->mount);
+        target = rc > 0 ? link->bind : target;
+    }
+    return rc < 0 ? rc : raised_link(raised, link->mount, target);
+}
+
+/* ---- Up. ---- */
+
+static volatile sig_atomic_t stopped;
+
+static void stop(int signal_number)
+{
+    stopped = signal_number;
+}
+
+static void hear_signals(void)
+{
+    struct sigaction action = {.sa_handler = stop};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGHUP, &action, NULL);
+}
+
+static int raise_native(const struct plan *plan)
+{
+    if (!plan->native_base || is_mount_point(plan->native_base))
+        return 0;
+    words_say("%s is no mount point: the volume was not attached to this machine, and what is written there "
+              "would be lost "
+              "with it",
+              plan->native_base);
+    return -ENOENT;
+}
+
+static int raise_all(struct raised *raised)
+{
+    int rc = raise_native(raised->plan);
+    if (rc == 0)
+        rc = raise_secrets(raised);
+    if (rc == 0)
+        rc = raised_mounts(raised);
+    for (size_t i = 0; rc == 0 && !stopped && i < raised->plan->link_count; i++)
+        rc = raise_link(raised, &raised->plan->links[i]);
+    if (rc == 0 && stopped) {
+        words_say("stopped by a signal");
+        rc = -EINTR;
+    }
+    return rc;
+}
+
+int raised_up(struct raised *raised)
+{
+    raised->before = state_count(raised->state);
+    hear_signals();
+    int rc = raise_all(raised);
+    if (rc == 0)
+        return 0;
+    if (state_count(raised->state) > raised->before)
+        words_say("undoing what this run made");
+    raised_down(raised->state, raised->before);
+    return 1;
+}
+
+/* ---- Down. ---- */
+
+static int lower_link(const struct state_thing *thing, const char *path)
+{
+    char found[4096];
+    const char *target = state_fact(thing, "target");
+    ssize_t length = readlink(path, found, sizeof found - 1);
+    found[length > 0 ? length : 0] = 0;
+    if (length < 0 && (errno == ENOENT || errno == ENOTDIR))
+        return 0;
+    if (length < 0 || !target || strcmp(found, target) != 0) {
+        words_line(stdout, "%s is not the link that up made any more: it stays as it is", path);
+        return 0;
+    }
+    if (unlink(path) < 0) {
+        words_say("%s cannot be removed: %s", path, err_text(-errno));
+        return -EIO;
+    }
+    words_line(stdout, "removed %s", path);
+    return 0;
+}
+
+static int lower_bind(const char *path)
+{
+    if (!is_mount_point(path) || umount2(path, UMOUNT_NOFOLLOW) == 0 || errno == EINVAL || errno == ENOENT)
+        return 0;
+    words_say("%s cannot be unmounted: %s; find who uses it with: fuser -vm %s", path, err_text(-errno),
+              path);
+    return -EBUSY;
+}
+
+static int lower_secret(const char *path)
+{
+    if (unlink(path) == 0 || errno == ENOENT)
+        return 0;
+    words_say("%s holds keys and cannot be removed: %s; remove it by hand", path, err_text(-errno));
+    return -EIO;
+}
+
+/* Others may have put something there: then it is theirs. */
+static int lower_directory(const char *path)
+{
+    (void)!rmdir(path);
+    return 0;
+}
+
+static int lower(const struct state_thing *thing)
+{
+    const char *path = state_fact(thing, "path");
+    if (!path)
+        return 0;
+    if (strcmp(thing->kind, "link") == 0)
+        return lower_link(thing, path);
+    if (strcmp(thing->kind, "bind") == 0)
+        return lower_bind(path);
+    if (strcmp(thing->kind, "mount") == 0)
+        return raised_unmount(path);
+    if (strcmp(thing->kind, "secret") == 0)
+        return lower_secret(path);
+    return lower_directory(path);
+}
+
+/* What stands on one that stays stays too: a mount needs its secret. */
+static bool is_needed(const struct state_thing *thing, bool kept)
+{
+    return kept && (strcmp(thing->kind, "secret") == 0 || strcmp(thing->kind, "directory") == 0);
+}
+
+int raised_down(struct state *state, size_t keep)
+{
+    bool kept = false;
+    BUF_SCOPED why = BUF_INIT;
+    for (size_t i = state_count(state); i-- > keep;) {
+        struct state_thing *thing = state_at(state, i);
+        if (is_needed(thing, kept))
+            continue;
+        if (lower(thing) < 0 || state_forget(state, thing, &why) < 0)
+            kept = true;
+    }
+    words_complain(why.bytes);
+    return kept;
+}

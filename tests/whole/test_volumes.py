@@ -1,0 +1,350 @@
+"""Volumes as their users have them: a TOML file, `skyvol up`, programs that read and write, `skyvol down`; and the same by the script of
+`skyvol plan` in a root of its own."""
+
+import json
+import os
+import pathlib
+import shutil
+import stat
+import subprocess
+import sys
+import textwrap
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+import harness
+from harness import ACCESS_KEY, SECRET_KEY, SKYVOL, clean_environment, mounted_at
+
+SHELLS = (["dash"], ["busybox", "sh"], ["bash", "--posix"])
+
+
+class Volumes(harness.Workshop):
+    def setUp(self):
+        super().setUp()
+        self.base = self.work / "base"
+        self.state = self.work / "state" / "pool"
+        self.home = self.work / "home"
+        self.home.mkdir()
+        self.environment = clean_environment(keys=False) | {
+            "HOME": str(self.home), "KEY": ACCESS_KEY, "SECRET": SECRET_KEY, "XDG_STATE_HOME": str(self.work / "xdg")}
+        self.addCleanup(self.clear)
+
+    def clear(self):
+        """Whatever a failed test left."""
+        self.skyvol("down", check=False)
+        for line in reversed(pathlib.Path("/proc/self/mounts").read_text().splitlines()):
+            place = line.split()[1]
+            if place.startswith(str(self.work)):
+                subprocess.run(["umount", "-l", place], check=False)
+
+    def storage(self):
+        return (f'{{ endpoint = "{self.minio.endpoint}", path_style = true, region = "us-east-1", '
+                'access_key = { env = "KEY" }, secret_key = { env = "SECRET" } }')
+
+    def write(self, *volumes, head=""):
+        """Each volume: a dict of TOML values, "storage" added unless it is there."""
+        text = head or '[pool]\nnodes = 2\n'
+        for volume in volumes:
+            volume = {"storage": self.storage(), **volume}
+            text += "\n[[pool.volumes]]\n"
+            for name, value in volume.items():
+                plain = isinstance(value, str) and not value.startswith("{")
+                text += f"{name} = {json.dumps(value) if plain or isinstance(value, bool) else value}\n"
+        self.file = self.work / "skyward.toml"
+        self.file.write_text(text)
+        self.file.chmod(0o600)
+        return self.file
+
+    def skyvol(self, command, *words, check=True, shell=None):
+        run = subprocess.run([SKYVOL, command, "-c", str(self.work / "skyward.toml"), "--base", str(self.base),
+                              "--state", str(self.state), *words],
+                             env=self.environment, capture_output=True, text=True, timeout=120)
+        if check:
+            self.assertEqual(run.returncode, 0, run.stderr + run.stdout)
+        return run
+
+    def nothing_is_left(self):
+        self.assertNotIn(str(self.work), pathlib.Path("/proc/self/mounts").read_text())
+        self.assertEqual([p for p in (self.base, self.work / "data", self.work / "out") if os.path.lexists(p)], [])
+        self.assertEqual([p.name for p in self.state.parent.iterdir() if not p.name.endswith(".lock")]
+                         if self.state.parent.exists() else [], [])
+
+
+class Up(Volumes):
+    def test_what_is_written_appears_where_it_was_wanted_and_down_leaves_nothing(self):
+        self.s3.put(self.bucket, self.key("train/a.txt"), b"a")
+        self.write({"bucket": self.bucket, "mount": f"{self.work}/data", "prefix": f"{self.prefix}/train"},
+                   {"bucket": self.bucket, "mount": f"{self.work}/out/here", "prefix": f"/{self.prefix}//out/",
+                    "read_only": False})
+        self.skyvol("up")
+        self.assertEqual((self.work / "data/a.txt").read_text(), "a")
+        (self.work / "out/here/model").write_bytes(b"weights")
+        self.assertEqual(self.s3.get(self.bucket, self.key("out/model")), b"weights", "a close waits for the bucket")
+        with self.assertRaises(OSError) as refused:
+            (self.work / "data/b.txt").write_text("b")
+        self.assertEqual(refused.exception.errno, 30, "a read-only volume on a writable mount")
+        self.assertEqual(len([l for l in pathlib.Path("/proc/self/mounts").read_text().splitlines()
+                              if "fuse.skyvol" in l and f"{self.base}/{self.bucket} " in l]), 1, "one mount for both")
+        self.assertNotIn(SECRET_KEY, "".join(pathlib.Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+                                             for pid in os.listdir("/proc") if pid.isdigit()
+                                             and os.path.exists(f"/proc/{pid}/cmdline")))
+        self.skyvol("up")
+        self.skyvol("down")
+        self.nothing_is_left()
+        self.skyvol("down")
+
+    def test_volumes_need_no_file(self):
+        self.s3.put(self.bucket, self.key("a"), b"1")
+        words = ["--volume", f"bucket={self.bucket},mount={self.work}/data,prefix={self.prefix},rw,endpoint={self.minio.endpoint},"
+                 "path_style=yes"]
+        environment = self.environment | {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
+        for command in ("up", "down"):
+            run = subprocess.run([SKYVOL, command, *words, "--base", self.base, "--state", self.state], cwd=self.work,
+                                 env=environment, capture_output=True, text=True, timeout=60)
+            self.assertEqual(run.returncode, 0, run.stderr)
+            if command == "up":
+                self.assertEqual((self.work / "data/a").read_text(), "1")
+        self.nothing_is_left()
+
+    def test_one_that_fails_undoes_what_it_made(self):
+        self.write({"bucket": self.bucket, "mount": f"{self.work}/data"},
+                   {"bucket": "is-not-there", "mount": f"{self.work}/out"})
+        run = self.skyvol("up", check=False)
+        self.assertEqual(run.returncode, 1)
+        self.assertIn("is-not-there", run.stderr)
+        self.nothing_is_left()
+
+    def test_what_stands_in_the_way_is_named_and_not_touched(self):
+        (self.work / "data").mkdir()
+        (self.work / "data/mine").write_text("mine")
+        self.write({"bucket": self.bucket, "mount": f"{self.work}/data"})
+        run = self.skyvol("up", check=False)
+        self.assertEqual(run.returncode, 1)
+        self.assertIn(f"{self.work}/data is a directory that is not empty", run.stderr)
+        self.assertEqual((self.work / "data/mine").read_text(), "mine")
+        self.assertFalse(mounted_at(self.base / self.bucket))
+        shutil.rmtree(self.work / "data")
+        (self.work / "data").mkdir()
+        self.skyvol("up")
+        self.assertTrue((self.work / "data").is_symlink(), "an empty directory gives way")
+        (self.work / "data").unlink()
+        (self.work / "data").symlink_to("/elsewhere")
+        run = self.skyvol("down")
+        self.assertIn("is not the link that up made", run.stdout)
+        self.assertEqual(os.readlink(self.work / "data"), "/elsewhere")
+        (self.work / "data").unlink()
+        self.nothing_is_left()
+
+    def test_a_mount_that_is_busy_stays_and_goes_later(self):
+        self.write({"bucket": self.bucket, "mount": f"{self.work}/data", "prefix": self.prefix, "read_only": False})
+        self.skyvol("up")
+        with open(self.work / "data/open", "w"):
+            run = self.skyvol("down", check=False)
+            self.assertEqual(run.returncode, 1)
+            self.assertTrue(mounted_at(self.base / self.bucket))
+        self.skyvol("down")
+        self.nothing_is_left()
+
+    def test_after_a_kill_up_mounts_again(self):
+        self.write({"bucket": self.bucket, "mount": f"{self.work}/data", "prefix": self.prefix, "read_only": False,
+                    "options": "durability=writeback,log=" + str(self.work / "log")})
+        self.skyvol("up")
+        pid = json.loads(subprocess.run([SKYVOL, "status", self.base / self.bucket, "--json"], env=self.environment,
+                                        capture_output=True, text=True).stdout)["pid"]
+        parent = int(pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")")[1].split()[1])
+        os.kill(parent, 9)
+        os.kill(pid, 9)
+        harness.wait_until(lambda: not os.path.exists(f"/proc/{pid}"), what="its end")
+        self.skyvol("up")
+        (self.work / "data/x").write_text("x")
+        self.skyvol("down")
+        self.assertEqual(self.s3.get(self.bucket, self.key("x")), b"x")
+        self.nothing_is_left()
+
+
+class Plan(Volumes):
+    def plan(self, *words):
+        return json.loads(self.skyvol("plan", *words).stdout)
+
+    def test_one_mount_for_each_bucket_of_an_endpoint_and_credentials(self):
+        other = self.storage().replace("127.0.0.1", "localhost")
+        anonymous = f'{{ endpoint = "{self.minio.endpoint}", no_sign_request = true }}'
+        self.write({"bucket": "my-data", "mount": "/train", "prefix": "train/"},
+                   {"bucket": "my-data", "mount": "/val", "prefix": "val"},
+                   {"bucket": "my-data", "mount": "/output", "prefix": "results/", "read_only": False},
+                   {"bucket": "my-data", "mount": "/other", "storage": other},
+                   {"bucket": "my-data", "mount": "/public", "storage": anonymous})
+        plan = self.plan()
+        host = self.minio.endpoint.split("//")[1]
+        self.assertEqual([m["dir"] for m in plan["mounts"]],
+                         [f"{self.base}/my-data", f"{self.base}/my-data@{host.replace('127.0.0.1', 'localhost')}",
+                          f"{self.base}/my-data@{host}"])
+        self.assertEqual([m["read_only"] for m in plan["mounts"]], [False, True, True])
+        self.assertIn("durability=sync", plan["mounts"][0]["options"])
+        self.assertEqual([(l["mount"], l["target"]) for l in plan["links"]][:3],
+                         [("/train", f"{self.base}/my-data/train"), ("/val", f"{self.base}/my-data/val"),
+                          ("/output", f"{self.base}/my-data/results")])
+        self.assertTrue(any("read-write" in note for note in plan["notes"]))
+
+    def test_secrets_stand_apart_and_the_same_input_gives_the_same_bytes(self):
+        self.write({"bucket": self.bucket, "mount": "/data"})
+        first, second = self.skyvol("plan").stdout, self.skyvol("plan").stdout
+        self.assertEqual(first, second)
+        plan = json.loads(first)
+        self.assertNotIn(SECRET_KEY, plan["bootstrap"])
+        self.assertEqual([s["mode"] for s in plan["secrets"]], ["0600"])
+        self.assertIn(SECRET_KEY, plan["secrets"][0]["content"])
+        self.assertEqual(plan["mounts"][0]["credentials"], plan["secrets"][0]["path"])
+        del plan["secrets"]
+        self.assertNotIn(SECRET_KEY, json.dumps(plan))
+        self.assertIn("no network call", self.skyvol("plan", "--explain").stdout)
+
+    def test_what_is_wrong_is_all_said_at_once_with_file_and_line(self):
+        text = textwrap.dedent("""\
+            [pool]
+            provider = "nobody"
+            [[pool.volumes]]
+            bucket = "b"
+            mount = "data"
+            colour = "red"
+            storage = "missing"
+            [[pool.volumes]]
+            bucket = "bucket-two"
+            mount = "/tmp/"
+            [[pool.volumes]]
+            bucket = "bucket-three"
+            mount = "/data/../etc"
+            prefix = "a/../b"
+            read_only = "yes"
+            """)
+        (self.work / "skyward.toml").write_text(text)
+        run = self.skyvol("plan", check=False)
+        self.assertEqual(run.returncode, 1)
+        for words in ("a volume has no 'colour'", "[storage.missing]",
+                      "mount must be absolute path, got 'data'", "mount cannot be a system path: '/tmp/'", "'/data/../etc'",
+                      "prefix 'a/../b'", "read_only: must be true or false", "provider 'nobody' mounts no volumes", "bucket-two"):
+            self.assertIn(words, run.stderr)
+        self.assertIn("skyward.toml:3", run.stderr)
+
+    def test_nothing_at_all_names_the_paths_tried(self):
+        run = subprocess.run([SKYVOL, "plan"], cwd=self.work, env=self.environment, capture_output=True, text=True)
+        self.assertEqual(run.returncode, 1)
+        self.assertIn(f"{self.home}/.skyward/defaults.toml", run.stderr)
+        self.assertIn("skyward.toml", run.stderr)
+
+    def test_the_second_file_goes_over_the_first(self):
+        (self.home / ".skyward").mkdir()
+        (self.home / ".skyward/defaults.toml").write_text(textwrap.dedent(f"""\
+            [pools.a]
+            nodes = 3
+            image = {{ python = "3.12" }}
+            volumes = [{{ bucket = "first-bucket", mount = "/one", storage = "s" }}]
+            [pools.b]
+            volumes = [{{ bucket = "other-bucket", mount = "/two", storage = "s" }}]
+            [storage.s]
+            preset = "minio"
+            endpoint = "http://127.0.0.1:1"
+            """))
+        (self.work / "skyward.toml").write_text('[storage.s]\nendpoint = "http://127.0.0.1:2"\n')
+        run = subprocess.run([SKYVOL, "plan", "--pool", "b"], cwd=self.work, env=self.environment, capture_output=True, text=True)
+        self.assertEqual(run.returncode, 0, run.stderr)
+        plan = json.loads(run.stdout)
+        self.assertEqual([(m["bucket"], m["endpoint"], m["path_style"]) for m in plan["mounts"]],
+                         [("other-bucket", "http://127.0.0.1:2", True)])
+        run = subprocess.run([SKYVOL, "plan"], cwd=self.work, env=self.environment, capture_output=True, text=True)
+        self.assertIn("--pool NAME", run.stderr)
+
+
+class Script(Volumes):
+    """In a root of its own, an overlay of this one, so that /data and /checkpoints are anybody's."""
+
+    def in_a_root(self, script, shell, *, path="/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"):
+        root = self.work / "root"
+        for part in ("upper", "work", "merged", "disk"):
+            (root / part).mkdir(parents=True, exist_ok=True)
+        setting = textwrap.dedent(f"""\
+            set -eu
+            mount --make-rprivate /
+            mount -t tmpfs none {root}/disk
+            mkdir {root}/disk/upper {root}/disk/work
+            mount -t overlay -o lowerdir=/,upperdir={root}/disk/upper,workdir={root}/disk/work none {root}/merged
+            for part in dev proc sys; do mount --rbind /$part {root}/merged/$part; done
+            mount --bind {self.work} {root}/merged{self.work}
+            mount -t tmpfs none {root}/merged/run
+            mount -t tmpfs none {root}/merged/var/lib
+            cp {SKYVOL} {root}/merged/usr/local/bin/skyvol
+            exec chroot {root}/merged {' '.join(shell)} {self.work}/inside.sh
+            """)
+        (self.work / "inside.sh").write_text(script)
+        return subprocess.run(["unshare", "-m", "sh", "-c", setting], env=self.environment | {"PATH": path},
+                              capture_output=True, text=True, timeout=120)
+
+    def test_the_pages_example_in_three_shells_run_twice(self):
+        self.s3.put(self.bucket, self.key("imagenet/a"), b"a")
+        self.write({"bucket": self.bucket, "mount": "/data", "prefix": f"{self.prefix}/imagenet/", "read_only": True},
+                   {"bucket": self.bucket, "mount": "/checkpoints", "prefix": f"{self.prefix}/it's $HOME `x`", "read_only": False})
+        (self.work / "plan.sh").write_text(subprocess.run(
+            [SKYVOL, "plan", "-c", self.file, "--format", "sh"], env=self.environment, capture_output=True, text=True,
+            check=True).stdout)
+        subprocess.run(["shellcheck", "-s", "sh", self.work / "plan.sh"], check=True)
+        for shell in SHELLS:
+            with self.subTest(shell=shell):
+                run = self.in_a_root(textwrap.dedent(f"""\
+                    set -eu
+                    {' '.join(shell)} {self.work}/plan.sh
+                    {' '.join(shell)} {self.work}/plan.sh > {self.work}/second
+                    test "$(cat /data/a)" = a
+                    echo {shell[0]} > /checkpoints/model
+                    if echo b > /data/b 2>/dev/null; then echo "a read-only volume was written" >&2; exit 1; fi
+                    test "$(grep -c fuse.skyvol /proc/self/mounts)" = 2 # the mount, and the read-only bind of it
+                    stat -c %a /etc/skyvol/keys/* | grep -qx 600
+                    umount /mnt/skyvol/.read-only/data
+                    skyvol umount --wait /mnt/skyvol/{self.bucket}
+                    """), shell)
+                self.assertEqual(run.returncode, 0, run.stderr + run.stdout)
+                self.assertNotIn(SECRET_KEY, run.stderr + run.stdout)
+                self.assertEqual(self.s3.get(self.bucket, self.key("it's $HOME `x`/model")), f"{shell[0]}\n".encode())
+                self.assertIn("(it was there)", (self.work / "second").read_text())
+
+    def test_where_skyvol_is_missing_it_is_installed_or_the_remedy_is_named(self):
+        self.s3.put(self.bucket, self.key("a"), b"a")
+        self.write({"bucket": self.bucket, "mount": "/data", "prefix": self.prefix})
+        package = self.work / "package"
+        shutil.copy(SKYVOL, package)
+        digest = subprocess.run(["sha256sum", package], capture_output=True, text=True, check=True).stdout.split()[0]
+        plans = {"without": [], "wrong": ["--package", package, "--sha256", "0" * 64],
+                 "with": ["--package", package, "--sha256", digest]}
+        for name, words in plans.items():
+            (self.work / name).write_text(subprocess.run(
+                [SKYVOL, "plan", "-c", self.file, "--format", "sh", *words], env=self.environment, capture_output=True,
+                text=True, check=True).stdout)
+        run = self.in_a_root(textwrap.dedent(f"""\
+            rm -f /usr/local/bin/skyvol
+            sh {self.work}/without && exit 1
+            sh {self.work}/wrong && exit 1
+            test ! -e /usr/local/bin/skyvol || exit 1
+            sh {self.work}/with || exit 1
+            test -d /data/. && skyvol umount --wait /mnt/skyvol/{self.bucket}
+            """), ["dash"])
+        self.assertEqual(run.returncode, 0, run.stderr + run.stdout)
+        self.assertIn("--package", run.stderr)
+        self.assertIn("SHA-256", run.stderr)
+
+    def test_links_never_go_into_what_stands_there(self):
+        self.write({"bucket": self.bucket, "mount": "/data", "prefix": self.prefix})
+        (self.work / "plan.sh").write_text(self.skyvol("plan", "--format", "sh", "--base", "/mnt/skyvol").stdout)
+        run = self.in_a_root(textwrap.dedent(f"""\
+            mkdir -p /data/full
+            sh {self.work}/plan.sh && exit 1
+            rmdir /data/full
+            ln -s /usr /data-old && rmdir /data && mv /data-old /data
+            sh {self.work}/plan.sh || exit 1
+            test ! -L /usr/{self.bucket} && test -L /data || exit 1
+            case $(readlink /data) in /mnt/skyvol/*) ;; *) exit 1 ;; esac
+            skyvol umount --wait /mnt/skyvol/{self.bucket}
+            """), ["dash"])
+        self.assertEqual(run.returncode, 0, run.stderr + run.stdout)
+        self.assertIn("/data is a directory that is not empty", run.stderr)
+
+
+if __name__ == "__main__":
+    harness.main()
