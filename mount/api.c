@@ -199,6 +199,15 @@ static void fill_call(struct api *api, struct attempt *attempt, const struct api
     call->owner = attempt;
 }
 
+/* api_new() has made one of the same kind. */
+static struct http *open_line(const struct api *api)
+{
+    struct http_config line = {.loops = 1, .connections_max = 1, .proxy = api->metadata ? "" : NULL};
+    struct http *http = NULL;
+    BUF_SCOPED why = BUF_INIT;
+    return http_new(&line, &http, &why) == 0 ? http : api->http;
+}
+
 /* -EINTR, or 0: it has ended, in whatever way. */
 static int run_attempt(struct api *api, struct attempt *attempt, const struct api_request *request)
 {
@@ -207,13 +216,17 @@ static int run_attempt(struct api *api, struct attempt *attempt, const struct ap
     fill_call(api, attempt, request);
     if (waiter_interrupted(api->waiter))
         return -EINTR;
-    http_start(api->http, &attempt->call);
+    /* On a kept connection that was found dead a request goes out twice, and the first may have been heard. */
+    struct http *http = request->once ? open_line(api) : api->http;
+    http_start(http, &attempt->call);
     int rc = await_end(attempt, api->waiter);
     if (rc < 0) {
         WAITER_SCOPED(patient);
-        http_cancel(api->http, &attempt->call);
+        http_cancel(http, &attempt->call);
         await_end(attempt, &patient);
     }
+    if (http != api->http)
+        http_free(http);
     return rc;
 }
 
@@ -333,7 +346,7 @@ static bool may_repeat(const struct api *api, const struct http_call *call, cons
     if (api->metadata || call->end == HTTP_TLS || call->end == HTTP_TOO_BIG || call->end == HTTP_BROKEN ||
         call->end == HTTP_CANCELED)
         return false;
-    if (request->once && (was_perhaps_done(call) || call->sends > 1))
+    if (request->once && was_perhaps_done(call))
         return false;
     return call->end != HTTP_ANSWERED || call->status == 429 || call->status >= 500;
 }
@@ -367,8 +380,8 @@ static int64_t choose_delay_ms(int tries)
 
 static bool is_answer(const struct http_call *call, const struct api_request *request)
 {
-    if (call->end == HTTP_ANSWERED && request->accept == API_ANY && call->status / 100 != 2 && call->status < 500 &&
-        call->status != 429)
+    if (call->end == HTTP_ANSWERED && request->accept == API_ANY && call->status / 100 != 2 &&
+        call->status < 500 && call->status != 429)
         return true;
     return call->end == HTTP_ANSWERED &&
            (call->status / 100 == 2 || (request->accept && call->status == request->accept));

@@ -50,10 +50,11 @@ struct api_request {
     char *const *lines; /* more of the head, signed (s3/signed.h), NULL at the end; NULL: none */
     const char *content_type, *body;
     const struct secret *secret_body; /* in the place of the body */
-    bool once;                        /* it makes something each time it is carried out */
-    bool plain;                       /* the answer is text, not JSON */
-    int accept;                       /* a status beside 2xx that is an answer: 404; 0: none; API_ANY */
-    const char *wanted;               /* a header of the answer; NULL: none */
+    bool
+        once; /* it makes something each time it is carried out: a connection of its own, which nobody sends again on */
+    bool plain;         /* the answer is text, not JSON */
+    int accept;         /* a status beside 2xx that is an answer: 404; 0: none; API_ANY */
+    const char *wanted; /* a header of the answer; NULL: none */
 };
 
 struct api_answer {

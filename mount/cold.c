@@ -1,74 +1,17 @@
 #include "mount/cold.h"
 
-#include <pthread.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "mount/interrupt.h"
 #include "mount/mute_store.h"
 
 #define CLAIM_MS 2000 /* for one who has let the home go and not yet its claim */
 
-/* The process's own, as signals are. */
-static atomic_bool interrupted;
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-static struct waiter *waiting; /* under mutex: of the one that is open; NULL: none */
-
-static void fill_signals(sigset_t *set)
-{
-    sigemptyset(set);
-    sigaddset(set, SIGTERM);
-    sigaddset(set, SIGINT);
-    sigaddset(set, SIGHUP);
-}
-
-/* Until the end of the process, which ends with the command. */
-static void *wait_for_signals(void *context)
-{
-    sigset_t set;
-    int number;
-    (void)context;
-    fill_signals(&set);
-    while (sigwait(&set, &number) == 0) {
-        if (atomic_exchange(&interrupted, true))
-            _exit(1);
-        pthread_mutex_lock(&mutex);
-        if (waiting)
-            waiter_interrupt(waiting);
-        pthread_mutex_unlock(&mutex);
-    }
-    return NULL;
-}
-
-/* Before the rooms' threads, so that all of them leave the signals to this one. */
-static void start_signals(void)
-{
-    sigset_t set;
-    pthread_t thread;
-    fill_signals(&set);
-    pthread_sigmask(SIG_BLOCK, &set, NULL);
-    signal(SIGPIPE, SIG_IGN);
-    if (pthread_create(&thread, NULL, wait_for_signals, NULL) == 0)
-        pthread_detach(thread);
-    else
-        pthread_sigmask(SIG_UNBLOCK, &set, NULL);
-}
-
-static void watch_signals(struct waiter *waiter)
-{
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, start_signals);
-    pthread_mutex_lock(&mutex);
-    waiting = waiter;
-    if (waiter && cold_interrupted())
-        waiter_interrupt(waiter);
-    pthread_mutex_unlock(&mutex);
-}
-
 bool cold_interrupted(void)
 {
-    return atomic_load(&interrupted);
+    return interrupt_seen();
 }
 
 /* ---- Who else wants it. ---- */
@@ -115,7 +58,7 @@ int cold_open(const char *cache_dir, enum cold_kind kind, struct cold *cold, str
         return rc;
     log_set_level(LOG_LEVEL_ERROR); /* what is parked is named by the command */
     cold->settings.read_only = false;
-    watch_signals(&cold->waiter);
+    interrupt_watch(&cold->waiter);
     rc = rooms_open_store(&cold->rooms, why);
     if (rc == 0 && kind == COLD_SENDS)
         rc = rooms_prove_access(&cold->rooms, &cold->waiter, why);
@@ -133,7 +76,7 @@ int cold_open(const char *cache_dir, enum cold_kind kind, struct cold *cold, str
 /* As the end of a mount: the claim goes after the home, the connections of those who wait last of all. */
 void cold_close(struct cold *cold)
 {
-    watch_signals(NULL);
+    interrupt_watch(NULL);
     control_finish(cold->control, NULL);
     rooms_close(&cold->rooms);
     claim_release(&cold->claim);

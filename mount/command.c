@@ -131,6 +131,26 @@ static const struct command {
      "the script installs skyvol where it is missing. --explain: only the network calls that the plan needs "
      "are said.\n",
      pool_words_help},
+    {"prepare", command_prepare, "skyvol prepare [-c FILE] [--pool NAME] [--json]",
+     "make what machines need to reach the volumes of a pool",
+     "At the provider of the pool (aws, gcp, hyperstack, runpod), for the volumes that have no storage of "
+     "their own: a role with its "
+     "policy and\n"
+     "instance profile (aws, instance_profile_arn = \"auto\"), an HMAC key (gcp), an access key and missing "
+     "writable buckets "
+     "(hyperstack).\n"
+     "What is made is remembered in a file of this user (--state FILE puts it elsewhere) before it is used; "
+     "run again it is used again.\n",
+     pool_words_help},
+    {"teardown", command_teardown, "skyvol teardown [-c FILE] [--pool NAME] [--json]",
+     "delete what skyvol prepare made",
+     "Also what a prepare made that was killed. Can be repeated; what could not be deleted is named, stays "
+     "remembered, and the exit "
+     "status is 1.\n"
+     "Buckets stay: they hold your data. Take the volumes away first (skyvol down): keys that are deleted "
+     "end every mount that uses "
+     "them.\n",
+     pool_words_help},
 };
 
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))

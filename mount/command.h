@@ -27,6 +27,8 @@ int command_whoami(int count, char **words);
 int command_plan(int count, char **words);
 int command_up(int count, char **words);
 int command_down(int count, char **words);
+int command_prepare(int count, char **words);
+int command_teardown(int count, char **words);
 
 /* A connection to the daemon of the target; -errno, and it has been said why and what to do. */
 int command_connect(const struct target *target, int *ret_socket, pid_t *ret_pid);

@@ -315,7 +315,7 @@ static int ask_gcloud(const char *const *words, struct secret **ret_secret, stru
     char *copy[6] = {0};
     for (size_t i = 0; words[i] && i < 5; i++)
         copy[i] = (char *)(uintptr_t)words[i];
-    struct deferred command = {.kind = DEFERRED_COMMAND, .words = copy};
+    struct deferred command = {.kind = DEFERRED_COMMAND, .words = copy, .where = copy[0]};
     return deferred_resolve(&command, "access_token", ret_secret, why);
 }
 

@@ -49,6 +49,8 @@ static int list_one(struct store *store, const struct reach *reach, struct store
 
 static int say(const struct reach *reach, const struct store_error *error, int rc, struct buf *why)
 {
+    if (rc != -EINTR && error->http_status == 404 && strcmp(error->code, "NoSuchBucket") == 0)
+        rc = -ENOENT;
     if (rc == -EINTR) {
         buf_add_string(why, "interrupted");
         return rc;

@@ -234,7 +234,7 @@ static int prepare_sleep(struct loop *loop)
     if (!list_empty(&loop->active) || !list_empty(&loop->waiting_small) || !list_empty(&loop->waiting_bulk))
         due_ms = earlier(due_ms, loop->sweep_due_ms);
     LOCK_SCOPED(&loop->http->lock);
-    if (!list_empty(&loop->starts) || !list_empty(&loop->cancels))
+    if (!list_empty(&loop->starts) || !list_empty(&loop->cancels) || loop->stopping) /* told while it was awake */
         return 0;
     if (!list_empty(&loop->timers))
         due_ms = earlier(due_ms, container_of(loop->timers.next, struct http_timer, link)->due_ms);

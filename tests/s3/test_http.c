@@ -786,3 +786,20 @@ Test(http, a_refused_first_address_does_not_hide_the_second)
     trial_release(&trial);
     wire_free(wire);
 }
+
+/* The loop is told to stop at any moment of its first turn. */
+Test(http, one_that_is_freed_at_once_ends)
+{
+    for (int i = 0; i < 20000; i++) {
+        struct http_config config = {.loops = 1};
+        struct http *brief;
+        BUF_SCOPED why = BUF_INIT;
+        cr_assert_eq(http_new(&config, &brief, &why), 0, "%s", why.bytes);
+        struct timespec start, now; /* 0 ... 100 us later, by the nanosecond: a sleep is too coarse */
+        clock_gettime(CLOCK_MONOTONIC, &start);
+        do
+            clock_gettime(CLOCK_MONOTONIC, &now);
+        while ((now.tv_sec - start.tv_sec) * 1000000000L + now.tv_nsec - start.tv_nsec < i % 100 * 1000L);
+        http_free(brief);
+    }
+}

@@ -5,8 +5,8 @@
             mount = self.mount()                     bucket "test" of a MinIO that the class shares, mounted, in self.place
             ...                                      unmounted and checked after the test
 
-SKYVOL names the binary; SKYVOL_MINIO, PATH or the cache folder the server; SKYVOL_PYTHON or the cache folder a Python with numpy and
-duckdb. What is missing fails loudly.
+SKYVOL names the binary; SKYVOL_MINIO, PATH or the cache folder the server; SKYVOL_PYTHON or the cache folder a Python with numpy,
+duckdb and moto. What is missing fails loudly.
 """
 
 import atexit
@@ -47,12 +47,12 @@ def find_minio():
 
 
 def find_python():
-    """One that has numpy and duckdb, which the distribution's may lack."""
+    """One that has numpy, duckdb and moto, which the distribution's may lack."""
     kept = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "skyvol/python/bin/python"
     for name in (os.environ.get("SKYVOL_PYTHON"), str(kept), sys.executable):
-        if name and subprocess.run([name, "-c", "import numpy, duckdb"], capture_output=True).returncode == 0:
+        if name and subprocess.run([name, "-c", "import numpy, duckdb, moto.server"], capture_output=True).returncode == 0:
             return name
-    raise RuntimeError("there is no Python with numpy and duckdb: run ./test, which installs them, or name one in SKYVOL_PYTHON")
+    raise RuntimeError("there is no Python with numpy, duckdb and moto: run ./test, which installs them, or name one in SKYVOL_PYTHON")
 
 
 def clean_environment(keys=True):

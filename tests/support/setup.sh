@@ -4,7 +4,7 @@
 # setup_build PRESET [TARGET...]   configures and builds build/PRESET
 # setup_clang              installs clang and its sanitizers
 # setup_minio              sets SKYVOL_MINIO to a MinIO server, building it once where there is none
-# setup_python             sets SKYVOL_PYTHON to a Python with numpy and duckdb, taken once from PyPI where there is none
+# setup_python             sets SKYVOL_PYTHON to a Python with numpy, duckdb and moto, taken once from PyPI where there is none
 
 setup_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 setup_cache=${XDG_CACHE_HOME:-$HOME/.cache}/skyvol
@@ -13,7 +13,7 @@ setup_minio_version=v0.0.0-20260212201848-7aac2a2c5b7c
 setup_build_packages=(gcc g++ cmake ninja-build pkg-config libfuse3-dev fuse3 libcurl4-openssl-dev libssl-dev
     libxml2-dev libjansson-dev libsystemd-dev uthash-dev liblmdb-dev libtomlplusplus-dev ca-certificates)
 setup_test_packages=(libcriterion-dev python3 python3-venv git s3fs rclone attr acl rsync make vim-tiny busybox shellcheck libasan8 libubsan1 libtsan2)
-setup_python_packages=(numpy==2.2.6 duckdb==1.3.2)
+setup_python_packages=(numpy==2.2.6 duckdb==1.3.2 'moto[server]==5.2.5')
 
 setup_say() {
     printf '%s\n' "$*" >&2
@@ -129,14 +129,14 @@ setup_minio() {
     rmdir "$kept/new"
 }
 
-# DuckDB is no package of Debian's: both in a virtual environment beside MinIO.
+# DuckDB and moto (an AWS for tests) are no packages of Debian's: all in a virtual environment beside MinIO.
 setup_python() {
     local kept=$setup_cache/python
     [ -n "${SKYVOL_PYTHON:-}" ] || SKYVOL_PYTHON=$kept/bin/python
     export SKYVOL_PYTHON
-    ! "$SKYVOL_PYTHON" -c 'import numpy, duckdb' 2>/dev/null || return 0
-    [ "$SKYVOL_PYTHON" = "$kept/bin/python" ] || setup_fail "SKYVOL_PYTHON=$SKYVOL_PYTHON has no numpy and duckdb"
-    setup_say "Taking numpy and duckdb from PyPI into $kept, once"
+    ! "$SKYVOL_PYTHON" -c 'import numpy, duckdb, moto.server' 2>/dev/null || return 0
+    [ "$SKYVOL_PYTHON" = "$kept/bin/python" ] || setup_fail "SKYVOL_PYTHON=$SKYVOL_PYTHON has no numpy, duckdb and moto[server]"
+    setup_say "Taking numpy, duckdb and moto from PyPI into $kept, once"
     python3 -m venv "$kept" && "$kept/bin/pip" install -q "${setup_python_packages[@]}" >&2 ||
-        setup_fail "numpy and duckdb could not be installed from PyPI; name a Python that has them in SKYVOL_PYTHON"
+        setup_fail "numpy, duckdb and moto could not be installed from PyPI; name a Python that has them in SKYVOL_PYTHON"
 }

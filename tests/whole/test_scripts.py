@@ -76,7 +76,7 @@ class TestScripts(unittest.TestCase):
         done = subprocess.run(["bash", "-euc", f". {harness.ROOT}/tests/support/setup.sh; setup_python"], env=environment,
                               capture_output=True, text=True, timeout=60)
         self.assertEqual(done.returncode, 1)
-        self.assertIn("SKYVOL_PYTHON=/bin/false has no numpy and duckdb", done.stderr)
+        self.assertIn("SKYVOL_PYTHON=/bin/false has no numpy, duckdb and moto[server]", done.stderr)
 
 
 if __name__ == "__main__":
