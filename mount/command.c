@@ -120,6 +120,13 @@ static const struct command {
      "credentials_file=.\n"
      "No key is printed.\n",
      NULL},
+    {"check", command_check, "skyvol check [-c FILE] [--pool NAME] [--read-only] [--json]",
+     "try all volumes of a configuration",
+     "Each endpoint is reached and listed; where a volume is writable an object is written and removed (not "
+     "with "
+     "--read-only), and it is\n"
+     "said whether a lifecycle rule removes abandoned uploads. Exit status 1 when something does not work.\n",
+     pool_words_help},
     {"plan", command_plan, "skyvol plan [-c FILE] [--pool NAME] [--format json|sh]",
      "what up would do, for another machine",
      "json: mounts, links, secrets apart, and a bootstrap script without them. sh: one script that does all "

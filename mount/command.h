@@ -23,6 +23,7 @@ int command_download(int count, char **words);
 int command_ls(int count, char **words);
 int command_exists(int count, char **words);
 int command_rm(int count, char **words);
+int command_check(int count, char **words);
 int command_whoami(int count, char **words);
 int command_plan(int count, char **words);
 int command_up(int count, char **words);
