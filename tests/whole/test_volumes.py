@@ -279,7 +279,7 @@ class Check(Volumes):
 
 
 class Script(Volumes):
-    """In a root of its own, an overlay of this one, so that /data and /checkpoints are anybody's."""
+    """In a root of its own, an overlay of this one, so that /data and /checkpoints are anybody's; what runs there ends with the script."""
 
     def in_a_root(self, script, shell, *, path="/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"):
         root = self.work / "root"
@@ -291,7 +291,8 @@ class Script(Volumes):
             mount -t tmpfs none {root}/disk
             mkdir {root}/disk/upper {root}/disk/work
             mount -t overlay -o lowerdir=/,upperdir={root}/disk/upper,workdir={root}/disk/work none {root}/merged
-            for part in dev proc sys; do mount --rbind /$part {root}/merged/$part; done
+            for part in dev sys; do mount --rbind /$part {root}/merged/$part; done
+            mount -t proc none {root}/merged/proc
             mount --bind {self.work} {root}/merged{self.work}
             mount -t tmpfs none {root}/merged/run
             mount -t tmpfs none {root}/merged/var/lib
@@ -299,7 +300,7 @@ class Script(Volumes):
             exec chroot {root}/merged {' '.join(shell)} {self.work}/inside.sh
             """)
         (self.work / "inside.sh").write_text(script)
-        return subprocess.run(["unshare", "-m", "sh", "-c", setting], env=self.environment | {"PATH": path},
+        return subprocess.run(["unshare", "-mpf", "--kill-child", "sh", "-c", setting], env=self.environment | {"PATH": path},
                               capture_output=True, text=True, timeout=120)
 
     def test_the_pages_example_in_three_shells_run_twice(self):
