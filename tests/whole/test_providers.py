@@ -71,6 +71,23 @@ class Desk(unittest.TestCase):
             lines.append(f'[[pool.volumes]]\nbucket = "{bucket}"\nmount = "{mount}"\nread_only = {"false" if writes else "true"}\n')
         self.text = "\n".join(lines) + more
 
+    def plan(self):
+        """The plan as JSON; it says the same when it is asked again, and its script holds no secret."""
+        (self.work / "skyward.toml").write_text(self.text)
+        told = []
+        for _ in range(2):
+            done = subprocess.run([harness.SKYVOL, "plan", "-c", str(self.work / "skyward.toml"), "--state", str(self.state)],
+                                  env=self.environment, capture_output=True, text=True, timeout=60)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            told.append(done.stdout)
+        self.assertEqual(told[0], told[1])
+        plan = json.loads(told[0])
+        for secret in plan["secrets"]:
+            for line in secret["content"].splitlines():
+                if "secret" in line:
+                    self.assertNotIn(line.partition("=")[2].strip(), plan["bootstrap"])
+        return plan
+
     def no_secret(self, done, *secrets):
         for secret in secrets:
             self.assertNotIn(secret, done.stdout + done.stderr)
@@ -158,6 +175,15 @@ class RunPod(Desk):
         self.good("teardown")
         self.assertEqual(len(self.fake.calls), 1)
 
+    def test_the_plan_pins_the_pod_to_its_volume(self):
+        plan = self.plan()
+        self.assertEqual(plan["deploy_hints"], {"networkVolumeId": "agv6w2qcg7", "volumeMountPath": "/workspace", "cloudType": "SECURE",
+                                                "dataCenterId": "EU-RO-1", "dataCenterIds": ["EU-RO-1"]})
+        self.assertNotIn("dataCenterIds", plan["deploy_forms"]["graphql"])
+        self.assertNotIn("dataCenterId", plan["deploy_forms"]["rest"])
+        self.assertIn("mountpoint -q '/workspace'", plan["bootstrap"])
+        self.assertEqual((plan["mounts"], plan["secrets"]), ([], []))
+
     def test_the_key_of_the_command_line_tool_is_found(self):
         del self.environment["RUNPOD_API_KEY"]
         self.bad("prepare", "RUNPOD_API_KEY", ".runpod/config.toml")
@@ -225,6 +251,15 @@ class Hyperstack(Desk):
         self.assertEqual(self.fake.left(), [])
         self.assertFalse(self.state.exists())
         self.assertEqual(self.fake.buckets, {"my-data": "ours", "my-out": "made"})
+        self.good("teardown")
+
+    def test_the_plan_has_the_key_apart(self):
+        self.good("prepare")
+        key = self.fake.keys[self.fake.left()[0]]
+        plan = self.plan()
+        self.assertEqual({mount["endpoint"] for mount in plan["mounts"]}, {self.fake.url})
+        self.assertTrue(any(key["access_key"] in secret["content"] and key["secret_key"] in secret["content"] for secret in plan["secrets"]))
+        self.assertNotIn(key["secret_key"], plan["bootstrap"])
         self.good("teardown")
 
     def test_a_missing_bucket_that_is_only_read_is_not_made(self):
@@ -462,6 +497,16 @@ class Aws(Desk):
         self.good("teardown")
         self.assertEqual(self.fake.left(), [])
         self.assertFalse(self.state.exists())
+        self.good("teardown")
+
+    def test_the_plan_knows_the_regions_and_no_key(self):
+        self.good("prepare")
+        calls = len(self.fake.calls)
+        plan = self.plan()
+        self.assertEqual(len(self.fake.calls), calls)
+        self.assertEqual({mount["bucket"]: mount["region"] for mount in plan["mounts"]}, {"my-data": "eu-west-1", "my-out": "us-west-2"})
+        self.assertEqual(plan["secrets"], [])
+        self.assertTrue(any("instance-profile/skyvol-" in note for note in plan["notes"]))
         self.good("teardown")
 
     def test_an_instance_profile_that_is_given_is_used_as_it_is(self):
