@@ -440,6 +440,8 @@ class Google(Desk):
         other.handle = lambda request: fakes.Reply(200, {"access_token": "x", "token_type": "Bearer"})
         self.environment["GCE_METADATA_HOST"] = other.url.removeprefix("http://")
         self.bad("prepare", "Metadata-Flavor")
+        other.handle = lambda request: fakes.Reply(200, {"access_token": "x", "token_type": "Bearer"}, headers=[("Metadata-Flavor", "Other")])
+        self.bad("prepare", "Metadata-Flavor")
         self.environment["GCE_METADATA_HOST"] = "metadata.example.com"
         self.bad("prepare", "GCE_METADATA_HOST", "unencrypted")
 
