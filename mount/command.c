@@ -13,6 +13,7 @@
 #include "mount/helper.h"
 #include "mount/option.h"
 #include "mount/pool_words.h"
+#include "mount/storage_words.h"
 #include "mount/words.h"
 
 static const struct command {
@@ -88,6 +89,30 @@ static const struct command {
      "and the exit "
      "status is 1.\n",
      pool_words_help},
+    {"upload", command_upload, "skyvol upload BUCKET LOCAL... [--key K] [--json]",
+     "files and directories into a bucket",
+     "A file's key is its name, or K. The keys of a directory begin with its own name, or with K/. Links are "
+     "followed; what is "
+     "no file is\n"
+     "named, and the exit status is 1. Large files go up by parts, several at once; Ctrl-C aborts them.\n",
+     storage_words_help},
+    {"download", command_download, "skyvol download BUCKET KEY LOCAL [--recursive] [--json]",
+     "objects into files",
+     "The file appears whole, under its name, when all of it is here; what has come of it stays when it is "
+     "stopped, and the next "
+     "run goes\n"
+     "on. --recursive: all below KEY/ into the directory LOCAL; keys that would lead out of it are named and "
+     "left.\n",
+     storage_words_help},
+    {"ls", command_ls, "skyvol ls BUCKET [--prefix P] [-l] [--json]", "the keys of a bucket",
+     "-l: size, time and ETag with each. --json: an object in each line.\n", storage_words_help},
+    {"exists", command_exists, "skyvol exists BUCKET KEY [--json]", "is there such an object?",
+     "Exit status 0: yes; 1: no; 2: it could not be told, and why is said.\n", storage_words_help},
+    {"rm", command_rm, "skyvol rm BUCKET KEY... [--recursive] [--dry-run]", "remove objects",
+     "--recursive: all below KEY/, nothing that only begins alike. --dry-run: only says what would go.\n"
+     "skyvol rm BUCKET --uploads [--older-than 7d] [--prefix P] aborts multipart uploads that nobody "
+     "completed.\n",
+     storage_words_help},
     {"whoami", command_whoami, "skyvol whoami [-o OPTION[=VALUE],...] [--json]",
      "which keys a mount would use, and why",
      "Says which source won, and of each one before it why it had none. Options as of `skyvol mount`: "
@@ -95,6 +120,13 @@ static const struct command {
      "credentials_file=.\n"
      "No key is printed.\n",
      NULL},
+    {"check", command_check, "skyvol check [-c FILE] [--pool NAME] [--read-only] [--json]",
+     "try all volumes of a configuration",
+     "Each endpoint is reached and listed; where a volume is writable an object is written and removed (not "
+     "with "
+     "--read-only), and it is\n"
+     "said whether a lifecycle rule removes abandoned uploads. Exit status 1 when something does not work.\n",
+     pool_words_help},
     {"plan", command_plan, "skyvol plan [-c FILE] [--pool NAME] [--format json|sh]",
      "what up would do, for another machine",
      "json: mounts, links, secrets apart, and a bootstrap script without them. sh: one script that does all "

@@ -282,6 +282,8 @@ static void add_mount(struct maker *maker, const struct group *group)
                                .endpoint = xstrdup(group->endpoint),
                                .region = group->region ? xstrdup(group->region) : NULL,
                                .path_style = group->path_style,
+                               .storage = group->storage,
+                               .supply = group->supply,
                                .read_only = !group->writable,
                                .dir = choose_dir(plan, group)};
     BUF_SCOPED options = BUF_INIT;

@@ -22,7 +22,9 @@
 struct plan_mount {
     char *bucket, *endpoint, *region, *dir; /* region NULL: discovered */
     bool path_style, read_only;
-    char *options;     /* as -o takes them, all that it needs */
+    char *options;                 /* as -o takes them, all that it needs */
+    const struct storage *storage; /* what it was made from: this, or */
+    const struct supply *supply;
     char *credentials; /* "role" and "chain": the worker's own; "none"; else the path of its secret */
 };
 
@@ -46,7 +48,7 @@ struct plan_package {
 
 struct plan_request {
     const struct configuration *configuration;
-    const struct provision *provision; /* NULL: every volume has a storage */
+    const struct provision *provision; /* NULL, or empty: every volume has a storage */
     const char *keys;                  /* the directory of secrets on the worker */
     bool shared;                       /* allow_other: root mounts for whoever works there */
 };

@@ -667,10 +667,29 @@ static char *find_setting(const struct ini *credentials_ini, const struct ini *c
     return value ? xstrdup(value) : NULL;
 }
 
+/* The field's variables go before its files. */
+static const char *find_variable(const char *name)
+{
+    const char *ignored = read_environment("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS");
+    const char *value = NULL;
+    if (strcmp(name, "region") == 0) {
+        value = read_environment("AWS_REGION");
+        return value ? value : read_environment("AWS_DEFAULT_REGION");
+    }
+    if (strcmp(name, "endpoint_url") == 0 && !(ignored && strcmp(ignored, "true") == 0)) {
+        value = read_environment("AWS_ENDPOINT_URL_S3");
+        value = value ? value : read_environment("AWS_ENDPOINT_URL");
+    }
+    return value;
+}
+
 char *credentials_setting(struct credentials *credentials, const char *name)
 {
     BUF_SCOPED why = BUF_INIT;
     struct file with_keys, config;
+    const char *said = find_variable(name);
+    if (said)
+        return xstrdup(said);
     /* What is wrong with a file that holds keys, credentials_get() says; here it only has no settings to give. */
     read_credentials_file(credentials, &with_keys, &why);
     buf_reset(&why);

@@ -12,7 +12,7 @@ setup_minio_version=v0.0.0-20260212201848-7aac2a2c5b7c
 
 setup_build_packages=(gcc g++ cmake ninja-build pkg-config libfuse3-dev fuse3 libcurl4-openssl-dev libssl-dev
     libxml2-dev libjansson-dev libsystemd-dev uthash-dev liblmdb-dev libtomlplusplus-dev ca-certificates)
-setup_test_packages=(libcriterion-dev python3 python3-venv git s3fs rclone attr acl rsync make vim-tiny libasan8 libubsan1 libtsan2)
+setup_test_packages=(libcriterion-dev python3 python3-venv git s3fs rclone attr acl rsync make vim-tiny busybox shellcheck libasan8 libubsan1 libtsan2)
 setup_python_packages=(numpy==2.2.6 duckdb==1.3.2 'moto[server]==5.2.5')
 
 setup_say() {

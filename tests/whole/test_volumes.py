@@ -254,6 +254,30 @@ class Plan(Volumes):
         self.assertIn("--pool NAME", run.stderr)
 
 
+class Check(Volumes):
+    def test_what_works_and_what_does_not_is_said_for_each(self):
+        self.s3.put(self.bucket, self.key("a"), b"")
+        self.write({"bucket": self.bucket, "mount": "/data", "prefix": self.prefix},
+                   {"bucket": self.bucket, "mount": "/out", "prefix": f"{self.prefix}/out", "read_only": False})
+        run = self.skyvol("check")
+        self.assertIn(f"listed below '{self.prefix}/'", run.stdout)
+        self.assertIn(f"wrote and removed an object below '{self.prefix}/out/'", run.stdout)
+        self.assertIn("no lifecycle rule", run.stdout)
+        self.assertEqual(self.keys(), ["a"])
+        self.assertNotIn("wrote", self.skyvol("check", "--read-only").stdout)
+        findings = json.loads(self.skyvol("check", "--json").stdout)["findings"]
+        self.assertEqual({f["grade"] for f in findings}, {"ok", "warn"})
+        self.environment["SECRET"] = "wrong"
+        run = self.skyvol("check", check=False)
+        self.assertEqual(run.returncode, 1)
+        self.assertIn("fail", run.stdout)
+        self.assertIn("AWS_SECRET_ACCESS_KEY", run.stdout)
+        del self.environment["SECRET"]
+        run = self.skyvol("check", check=False)
+        self.assertEqual(run.returncode, 1)
+        self.assertIn("the environment variable SECRET is not set", run.stderr)
+
+
 class Script(Volumes):
     """In a root of its own, an overlay of this one, so that /data and /checkpoints are anybody's."""
 

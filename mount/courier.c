@@ -1,0 +1,259 @@
+#include "mount/courier.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/json.h"
+#include "mount/progress.h"
+#include "mount/words.h"
+
+#define TICK_MS     100
+#define WINDOW_MAX  ((uint64_t)256 << 20)
+#define EXIT_SIGNAL 130
+
+static volatile sig_atomic_t signalled;
+
+static void hear_signal(int number)
+{
+    signalled = number;
+}
+
+static void hear_signals(void)
+{
+    struct sigaction action = {.sa_handler = hear_signal};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGHUP, &action, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+int courier_begin(struct courier *courier, const char *command, const struct storage *storage,
+                  const char *bucket, bool json)
+{
+    BUF_SCOPED why = BUF_INIT;
+    *courier = (struct courier){.command = command, .bucket = bucket, .json = json, .done = BUF_INIT};
+    lock_init(&courier->lock, LOCK_LEAF, "courier");
+    for (int i = 0; i < COURIER_CREW; i++)
+        waiter_init(&courier->waiters[i]);
+    hear_signals();
+    if (storage_open(storage, bucket, &courier->store, &why) == 0)
+        return 0;
+    words_complain(why.bytes);
+    atomic_fetch_add(&courier->failures, 1);
+    courier_end(courier);
+    return 1;
+}
+
+int courier_end(struct courier *courier)
+{
+    bool stopped = atomic_load(&courier->stopped);
+    unsigned failures = atomic_load(&courier->failures);
+    if (courier->json && courier->store)
+        printf("{\"done\": [%s], \"failures\": %u}\n", courier->done.bytes, failures);
+    if (stopped)
+        words_say("stopped by a signal: what was done stays, run it again to go on");
+    store_free(courier->store);
+    for (int i = 0; i < COURIER_CREW; i++)
+        waiter_release(&courier->waiters[i]);
+    lock_release(&courier->lock);
+    buf_release(&courier->done);
+    bool unwritten = fflush(stdout) != 0;
+    return stopped ? EXIT_SIGNAL : failures || unwritten;
+}
+
+/* ---- What is said. ---- */
+
+void courier_fail(struct courier *courier, const char *name, const char *format, ...)
+{
+    BUF_SCOPED words = BUF_INIT;
+    va_list list;
+    va_start(list, format);
+    buf_vprintf(&words, format, list);
+    va_end(list);
+    LOCK_SCOPED(&courier->lock);
+    atomic_fetch_add(&courier->failures, 1);
+    words_say("%s: %s", name, words.bytes);
+}
+
+void courier_fail_call(struct courier *courier, const char *name, const char *what,
+                       const struct store_call *call, int rc)
+{
+    BUF_SCOPED words = BUF_INIT;
+    if (rc == -EINTR)
+        return; /* said once, at the end */
+    store_error_print(&call->error, rc, &words);
+    courier_fail(courier, name, "%s: %s", what, words.bytes);
+}
+
+void courier_tell(struct courier *courier, const char *what, const char *from, const char *to, uint64_t size)
+{
+    LOCK_SCOPED(&courier->lock);
+    if (!courier->json) {
+        words_line(stdout, "%s %s -> %s", what, from, to);
+        return;
+    }
+    struct json *one = json_object_new();
+    BUF_SCOPED text = BUF_INIT;
+    json_set_string(one, "from", from);
+    json_set_string(one, "to", to);
+    json_set_integer(one, "size", (int64_t)size);
+    json_print(one, &text, false);
+    json_free(one);
+    buf_printf(&courier->done, "%s%s", courier->done.length ? ", " : "", text.bytes);
+}
+
+/* ---- The crew. ---- */
+
+struct crew {
+    struct courier *courier;
+    courier_act *act;
+    void *context;
+    size_t count;
+    atomic_size_t next;
+    atomic_int working;
+};
+
+struct hand {
+    struct crew *crew;
+    struct waiter *waiter;
+    pthread_t thread;
+};
+
+static void *work(void *context)
+{
+    struct hand *hand = context;
+    struct crew *crew = hand->crew;
+    size_t index;
+    while (!atomic_load(&crew->courier->stopped) && (index = atomic_fetch_add(&crew->next, 1)) < crew->count)
+        crew->act(crew->courier, hand->waiter, crew->context, index);
+    atomic_fetch_sub(&crew->working, 1);
+    return NULL;
+}
+
+static void stop(struct courier *courier)
+{
+    atomic_store(&courier->stopped, true);
+    for (int i = 0; i < COURIER_CREW; i++)
+        waiter_interrupt(&courier->waiters[i]);
+}
+
+static void draw(struct courier *courier, struct progress *progress)
+{
+    BUF_SCOPED line = BUF_INIT;
+    int64_t files = (int64_t)(atomic_load(&courier->files) - atomic_load(&courier->files_done));
+    int64_t done = (int64_t)atomic_load(&courier->bytes_done), all = (int64_t)atomic_load(&courier->bytes);
+    progress_look(progress, clock_ms(), files, all - done, done, 0);
+    progress_print(progress, files, all - done, true, &line);
+    LOCK_SCOPED(&courier->lock);
+    fprintf(stderr, "\r\x1b[K%s", line.bytes);
+    fflush(stderr);
+    progress->drawn = true;
+}
+
+/* Until all have ended: draws, and hears signals. */
+static void watch(struct crew *crew)
+{
+    struct courier *courier = crew->courier;
+    struct progress progress;
+    bool draws = isatty(STDERR_FILENO) && !courier->quiet;
+    progress_init(&progress, courier->bucket, draws);
+    for (int tick = 0; atomic_load(&crew->working) > 0; tick++) {
+        usleep(tick < 20 ? 1000 : TICK_MS * 1000);
+        if (signalled && !atomic_load(&courier->stopped))
+            stop(courier);
+        if (draws && tick >= 20 && atomic_load(&courier->bytes))
+            draw(courier, &progress);
+    }
+    if (progress.drawn)
+        fputs("\r\x1b[K", stderr);
+}
+
+void courier_each(struct courier *courier, size_t count, size_t most, courier_act *act, void *context)
+{
+    struct crew crew = {.courier = courier, .act = act, .context = context, .count = count};
+    struct hand hands[COURIER_CREW];
+    size_t size = most > 0 && most < COURIER_CREW ? most : COURIER_CREW, started = 0;
+    size = count < size ? count : size;
+    for (; started < size; started++) {
+        hands[started] = (struct hand){.crew = &crew, .waiter = &courier->waiters[started]};
+        atomic_fetch_add(&crew.working, 1);
+        if (pthread_create(&hands[started].thread, NULL, work, &hands[started]) != 0) {
+            atomic_fetch_sub(&crew.working, 1);
+            break;
+        }
+    }
+    if (!started && count)
+        courier_fail(courier, courier->command, "no thread can be started: too many processes, or no memory");
+    watch(&crew);
+    for (size_t i = 0; i < started; i++)
+        pthread_join(hands[i].thread, NULL);
+}
+
+int courier_call(struct courier *courier, struct store_call *call, struct waiter *waiter)
+{
+    if (atomic_load(&courier->stopped))
+        return -EINTR;
+    call->patience_ms = COURIER_PATIENCE_MS;
+    return store_wait(courier->store, call, waiter);
+}
+
+uint64_t courier_part(uint64_t size)
+{
+    uint64_t part = COURIER_PART;
+    while (size / part >= STORE_PARTS_MAX)
+        part *= 2;
+    return part;
+}
+
+size_t courier_crew(uint64_t part)
+{
+    uint64_t crew = WINDOW_MAX / part;
+    return crew < 1 ? 1 : crew > COURIER_CREW ? COURIER_CREW : (size_t)crew;
+}
+
+/* ---- Listings. ---- */
+
+struct listing {
+    const char *prefix;
+    bool (*each)(void *context, const struct store_object *object);
+    void *context;
+    int rc;
+};
+
+static void list_all(struct courier *courier, struct waiter *waiter, void *context, size_t index)
+{
+    struct listing *listing = context;
+    char *token = NULL;
+    bool more = true;
+    (void)index;
+    while (more) {
+        struct store_call call = {.op = STORE_LIST, .prefix = listing->prefix, .token = token};
+        listing->rc = courier_call(courier, &call, waiter);
+        if (listing->rc < 0)
+            courier_fail_call(courier, courier->bucket, "it cannot be listed", &call, listing->rc);
+        more = listing->rc == 0;
+        for (size_t i = 0; more && i < call.object_count; i++)
+            more = listing->each(listing->context, &call.objects[i]);
+        free(token);
+        token = more && call.next_token ? xstrdup(call.next_token) : NULL;
+        more = token;
+        store_call_release(&call);
+    }
+    free(token);
+}
+
+int courier_list(struct courier *courier, const char *prefix,
+                 bool (*each)(void *context, const struct store_object *object), void *context)
+{
+    struct listing listing = {.prefix = prefix, .each = each, .context = context};
+    courier_each(courier, 1, 1, list_all, &listing);
+    return listing.rc;
+}

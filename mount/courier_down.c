@@ -1,0 +1,409 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "cache/attr.h"
+#include "mount/courier.h"
+#include "mount/words.h"
+
+/* Beside the file while it comes: its bytes, and which of its ranges are there.
+ *
+ *      NAME.skyvol-download           the bytes
+ *      NAME.skyvol-download.ranges    first line: size, ETag; then one number of a range in each line, after its bytes are on the disk
+ *
+ * A run that finds them goes on where they end if the object is still that one; both go when the file stands. */
+#define SUFFIX      ".skyvol-download"
+#define FLUSH_EVERY 8 /* ranges */
+
+struct object {
+    char *key, *path;
+    uint64_t size;
+};
+
+struct objects {
+    struct object *all;
+    size_t count;
+    const char *prefix, *directory;
+    struct courier *courier;
+};
+
+struct download {
+    const struct object *object;
+    char *fresh, *ranges; /* paths */
+    int fd;
+    FILE *log;
+    uint64_t part;
+    size_t count;
+    bool *landed;
+    char etag[STORE_ETAG_MAX];
+    uint64_t size;
+    struct attributes attributes;
+    struct lock lock;
+    size_t unflushed[FLUSH_EVERY], unflushed_count;
+    atomic_int rc;
+};
+
+/* ---- What is there from an earlier run. ---- */
+
+static void read_ranges(struct download *download)
+{
+    char line[STORE_ETAG_MAX + 64], want[STORE_ETAG_MAX + 64];
+    FILE *log = fopen(download->ranges, "re");
+    struct stat status;
+    snprintf(want, sizeof want, "%llu %s\n", (unsigned long long)download->size, download->etag);
+    bool same = log && fgets(line, sizeof line, log) && strcmp(line, want) == 0 &&
+                stat(download->fresh, &status) == 0;
+    while (same && fgets(line, sizeof line, log)) {
+        char *end;
+        unsigned long index = strtoul(line, &end, 10);
+        if (*end == '\n' && end != line && index < download->count)
+            download->landed[index] = true;
+    }
+    if (log)
+        fclose(log);
+    if (!same)
+        unlink(download->ranges);
+}
+
+static int open_files(struct download *download)
+{
+    read_ranges(download);
+    bool fresh = access(download->ranges, F_OK) < 0;
+    download->fd =
+        open(download->fresh, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | (fresh ? O_TRUNC : 0), 0600);
+    if (download->fd < 0 || ftruncate(download->fd, (off_t)download->size) < 0)
+        return -errno;
+    download->log = fopen(download->ranges, "ae");
+    if (!download->log)
+        return -errno;
+    if (fresh)
+        fprintf(download->log, "%llu %s\n", (unsigned long long)download->size, download->etag);
+    return fflush(download->log) == 0 ? 0 : -errno;
+}
+
+/* Bytes first, then the line that says so. */
+static int note_landed(struct download *download, size_t index)
+{
+    LOCK_SCOPED(&download->lock);
+    download->unflushed[download->unflushed_count++] = index;
+    if (download->unflushed_count < FLUSH_EVERY)
+        return 0;
+    if (fdatasync(download->fd) < 0)
+        return -errno;
+    for (size_t i = 0; i < download->unflushed_count; i++)
+        fprintf(download->log, "%zu\n", download->unflushed[i]);
+    download->unflushed_count = 0;
+    return fflush(download->log) == 0 ? 0 : -errno;
+}
+
+/* ---- One object. ---- */
+
+static void head(struct courier *courier, struct waiter *waiter, void *context, size_t index)
+{
+    struct download *download = context;
+    struct store_call call = {.op = STORE_HEAD, .key = download->object->key};
+    const struct attr_defaults defaults = {
+        .uid = geteuid(), .gid = getegid(), .file_mode = 0644, .dir_mode = 0755};
+    (void)index;
+    int rc = courier_call(courier, &call, waiter);
+    if (rc < 0) {
+        courier_fail_call(courier, download->object->key,
+                          rc == -ENOENT ? "there is no such object" : "it cannot be read", &call, rc);
+    } else {
+        download->size = call.object.size;
+        memcpy(download->etag, call.object.etag, sizeof download->etag);
+        attr_from_object(&call.object, &defaults, &download->attributes);
+    }
+    atomic_store(&download->rc, rc);
+    store_call_release(&call);
+}
+
+static int write_range(int fd, const char *bytes, uint64_t offset, uint64_t length)
+{
+    while (length > 0) {
+        ssize_t some = pwrite(fd, bytes, length, (off_t)offset);
+        if (some < 0 && errno == EINTR)
+            continue;
+        if (some <= 0)
+            return some < 0 ? -errno : -ENOSPC;
+        bytes += some;
+        offset += (uint64_t)some;
+        length -= (uint64_t)some;
+    }
+    return 0;
+}
+
+static void get_range(struct courier *courier, struct waiter *waiter, void *context, size_t index)
+{
+    struct download *download = context;
+    uint64_t offset = download->part * index;
+    uint64_t length = download->size - offset < download->part ? download->size - offset : download->part;
+    if (download->landed[index]) {
+        atomic_fetch_add(&courier->bytes_done, length);
+        return;
+    }
+    if (atomic_load(&download->rc) < 0)
+        return;
+    char *room = xmalloc(length + 1);
+    struct iovec into = {room, length};
+    struct store_call call = {.op = STORE_GET,
+                              .key = download->object->key,
+                              .offset = offset,
+                              .length = length,
+                              .if_match = download->etag,
+                              .into = &into,
+                              .into_count = 1};
+    int rc = courier_call(courier, &call, waiter);
+    if (rc == 0 && call.received != length)
+        rc = -EIO;
+    if (rc == -ESTALE)
+        courier_fail(courier, download->object->key, "it was replaced while it was read: download it again");
+    else if (rc < 0)
+        courier_fail_call(courier, download->object->key, "it cannot be read", &call, rc);
+    else if ((rc = write_range(download->fd, room, offset, length)) < 0 ||
+             (rc = note_landed(download, index)) < 0)
+        courier_fail(courier, download->fresh, "%s", err_text(rc));
+    if (rc < 0)
+        atomic_store(&download->rc, rc);
+    else
+        atomic_fetch_add(&courier->bytes_done, length);
+    store_call_release(&call);
+    free(room);
+}
+
+static int flush_directory(const char *path)
+{
+    STRING_SCOPED *directory = xstrdup(path);
+    char *slash = strrchr(directory, '/');
+    if (slash)
+        slash[slash == directory] = 0;
+    int fd = open(slash ? directory : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    int rc = fsync(fd) < 0 ? -errno : 0;
+    close(fd);
+    return rc;
+}
+
+/* The whole file appears at once. */
+static int take_place(struct download *download)
+{
+    const struct attributes *attributes = &download->attributes;
+    struct timespec times[2] = {{.tv_nsec = UTIME_OMIT},
+                                {attributes->mtime_ns / 1000000000, attributes->mtime_ns % 1000000000}};
+    if (fchmod(download->fd, attributes->mode & 0777) < 0 || futimens(download->fd, times) < 0 ||
+        fsync(download->fd) < 0 || rename(download->fresh, download->object->path) < 0)
+        return -errno;
+    unlink(download->ranges);
+    return flush_directory(download->object->path);
+}
+
+static void begin(struct download *download, const struct object *object)
+{
+    *download = (struct download){.object = object, .fd = -1};
+    download->fresh = xprintf("%s" SUFFIX, object->path);
+    download->ranges = xprintf("%s" SUFFIX ".ranges", object->path);
+    lock_init(&download->lock, LOCK_LEAF, "download");
+    atomic_store(&download->rc, -EINTR);
+}
+
+static void end(struct download *download)
+{
+    if (download->fd >= 0)
+        close(download->fd);
+    if (download->log)
+        fclose(download->log);
+    lock_release(&download->lock);
+    free(download->fresh);
+    free(download->ranges);
+    free(download->landed);
+}
+
+static bool prepare(struct courier *courier, struct download *download)
+{
+    download->part = courier_part(download->size);
+    download->count = (size_t)((download->size + download->part - 1) / download->part);
+    download->landed = xcalloc(download->count + 1, sizeof *download->landed);
+    int rc = open_files(download);
+    if (rc < 0)
+        courier_fail(courier, download->fresh, "%s", err_text(rc));
+    return rc == 0;
+}
+
+static void finish(struct courier *courier, struct download *download)
+{
+    int rc = take_place(download);
+    if (rc < 0) {
+        courier_fail(courier, download->object->path, "%s", err_text(rc));
+        return;
+    }
+    atomic_fetch_add(&courier->files_done, 1);
+    courier_tell(courier, "downloaded", download->object->key, download->object->path, download->size);
+}
+
+/* A large one: its ranges side by side. */
+static void download_large(struct courier *courier, const struct object *object)
+{
+    struct download download;
+    begin(&download, object);
+    courier_each(courier, 1, 1, head, &download);
+    if (atomic_load(&download.rc) == 0 && prepare(courier, &download)) {
+        courier_each(courier, download.count, courier_crew(download.part), get_range, &download);
+        if (atomic_load(&download.rc) == 0 && !atomic_load(&courier->stopped))
+            finish(courier, &download);
+    }
+    end(&download);
+}
+
+/* Small ones beside one another, each by itself. */
+static void download_small(struct courier *courier, struct waiter *waiter, void *context, size_t index)
+{
+    const struct object *object = &((struct object *)context)[index];
+    struct download download;
+    if (object->size > COURIER_PART)
+        return;
+    begin(&download, object);
+    head(courier, waiter, &download, 0);
+    if (atomic_load(&download.rc) == 0 && prepare(courier, &download)) {
+        for (size_t i = 0; i < download.count && atomic_load(&download.rc) == 0; i++)
+            get_range(courier, waiter, &download, i);
+        if (atomic_load(&download.rc) == 0)
+            finish(courier, &download);
+    }
+    end(&download);
+}
+
+static void download_all(struct courier *courier, struct objects *objects)
+{
+    courier_each(courier, objects->count, 0, download_small, objects->all);
+    for (size_t i = 0; i < objects->count && !atomic_load(&courier->stopped); i++)
+        if (objects->all[i].size > COURIER_PART)
+            download_large(courier, &objects->all[i]);
+    for (size_t i = 0; i < objects->count; i++) {
+        free(objects->all[i].key);
+        free(objects->all[i].path);
+    }
+    free(objects->all);
+}
+
+static void add_object(struct objects *objects, const char *key, char *path, uint64_t size)
+{
+    objects->all = xrealloc(objects->all, (objects->count + 1) * sizeof *objects->all);
+    objects->all[objects->count++] = (struct object){xstrdup(key), path, size};
+    atomic_fetch_add(&objects->courier->files, 1);
+    atomic_fetch_add(&objects->courier->bytes, size);
+}
+
+/* ---- One, by its name. ---- */
+
+struct sizing {
+    const char *key;
+    uint64_t size;
+    int rc;
+};
+
+static void size_up(struct courier *courier, struct waiter *waiter, void *context, size_t index)
+{
+    struct sizing *sizing = context;
+    struct store_call call = {.op = STORE_HEAD, .key = sizing->key};
+    (void)index;
+    sizing->rc = courier_call(courier, &call, waiter);
+    if (sizing->rc < 0)
+        courier_fail_call(courier, sizing->key,
+                          sizing->rc == -ENOENT ? "there is no such object" : "it cannot be read", &call,
+                          sizing->rc);
+    sizing->size = call.object.size;
+    store_call_release(&call);
+}
+
+void courier_down(struct courier *courier, const char *key, const char *local)
+{
+    struct objects objects = {.courier = courier};
+    struct sizing sizing = {.key = key, .rc = -EINTR};
+    struct stat status;
+    courier_each(courier, 1, 1, size_up, &sizing);
+    if (sizing.rc < 0)
+        return;
+    const char *slash = strrchr(key, '/'), *name = slash ? slash + 1 : key;
+    bool into = stat(local, &status) == 0 && S_ISDIR(status.st_mode);
+    add_object(&objects, key, into ? xprintf("%s/%s", local, name) : xstrdup(local), sizing.size);
+    download_all(courier, &objects);
+}
+
+/* ---- All below a prefix. ---- */
+
+/* "a/b/c": no part is empty, "." or "..", and none ends as our own files do. */
+static bool is_below(const char *name)
+{
+    size_t whole = strlen(name);
+    if (whole == 0 || whole > 3000)
+        return false;
+    for (;;) {
+        size_t length = strcspn(name, "/");
+        bool dots = (length == 1 && name[0] == '.') || (length == 2 && name[0] == '.' && name[1] == '.');
+        if (length == 0 || length > 255 || dots)
+            return false;
+        if (!name[length])
+            return true;
+        name += length + 1;
+    }
+}
+
+/* Its parents are made, and none of them is a link that leads away. */
+static int make_parents(const char *directory, const char *name)
+{
+    BUF_SCOPED path = BUF_INIT;
+    struct stat status;
+    buf_add_string(&path, directory);
+    for (;;) {
+        if (mkdir(path.bytes, 0777) < 0 && errno != EEXIST)
+            return -errno;
+        bool first = path.length == strlen(directory);
+        if ((first ? stat(path.bytes, &status) : lstat(path.bytes, &status)) < 0)
+            return -errno;
+        if (!S_ISDIR(status.st_mode))
+            return -ENOTDIR;
+        size_t length = strcspn(name, "/");
+        if (!name[length])
+            return 0;
+        buf_add_char(&path, '/');
+        buf_add(&path, name, length);
+        name += length + 1;
+    }
+}
+
+static bool take_object(void *context, const struct store_object *object)
+{
+    struct objects *objects = context;
+    const char *name = object->key + strlen(objects->prefix);
+    size_t length = strlen(name);
+    if (length == 0 || (name[length - 1] == '/' && object->size == 0))
+        return true; /* a directory's marker */
+    if (!is_below(name)) {
+        courier_fail(objects->courier, object->key, "no file below %s can have this name: not downloaded",
+                     objects->directory);
+        return true;
+    }
+    int rc = make_parents(objects->directory, name);
+    if (rc < 0) {
+        courier_fail(objects->courier, object->key, "a directory of its name cannot be made below %s: %s",
+                     objects->directory, err_text(rc));
+        return true;
+    }
+    add_object(objects, object->key, xprintf("%s/%s", objects->directory, name), object->size);
+    return true;
+}
+
+void courier_down_all(struct courier *courier, const char *prefix, const char *directory)
+{
+    struct objects objects = {.courier = courier, .prefix = prefix, .directory = directory};
+    int rc = courier_list(courier, prefix, take_object, &objects);
+    if (rc == 0 && !objects.count && !atomic_load(&courier->failures))
+        courier_fail(courier, prefix, "there is nothing below it");
+    download_all(courier, &objects);
+}

@@ -1,0 +1,222 @@
+"""The storage operations: upload, download, ls, exists, rm, on MinIO."""
+
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+import harness
+from harness import SKYVOL, clean_environment
+
+
+class Storage(harness.Workshop):
+    def setUp(self):
+        super().setUp()
+        self.bucket = self.prefix[:50].strip("-")
+        self.s3.make_bucket(self.bucket)
+        self.environment = clean_environment() | {"HOME": str(self.work)}
+
+    def words(self, command, *words):
+        return [SKYVOL, command, "--endpoint", self.minio.endpoint, "--preset", "minio", *map(str, words)]
+
+    def skyvol(self, command, *words, status=0, timeout=120):
+        run = subprocess.run(self.words(command, *words), env=self.environment, capture_output=True, text=True, timeout=timeout,
+                             cwd=self.work)
+        self.assertEqual(run.returncode, status, run.stderr + run.stdout)
+        return run
+
+    def keys_of(self, below=""):
+        return [key for key, _, _ in self.s3.list(self.bucket, below)]
+
+
+class Upload(Storage):
+    def test_a_file_and_a_tree_under_their_names_and_under_others(self):
+        tree = self.work / "output"
+        (tree / "sub/deep").mkdir(parents=True)
+        (tree / "sub/deep/a.txt").write_text("a")
+        (tree / "b.json").write_text("{}")
+        (tree / "link").symlink_to("b.json")
+        (self.work / "data.csv").write_text("1,2")
+        self.skyvol("upload", self.bucket, "data.csv")
+        self.skyvol("upload", self.bucket, "data.csv", "--key", "in/other.csv")
+        self.skyvol("upload", self.bucket, "output/")
+        self.skyvol("upload", self.bucket, tree, "--key", "runs/1/")
+        self.assertEqual(self.keys_of(), ["data.csv", "in/other.csv", "output/b.json", "output/link", "output/sub/deep/a.txt",
+                                          "runs/1/b.json", "runs/1/link", "runs/1/sub/deep/a.txt"])
+        self.assertEqual(self.s3.get(self.bucket, "runs/1/link"), b"{}")
+        mount = self.mount(self.bucket)
+        self.assertEqual((mount.place / "data.csv").stat().st_mtime_ns, (self.work / "data.csv").stat().st_mtime_ns)
+
+    def test_what_is_no_file_is_named_and_the_rest_goes_up(self):
+        tree = self.work / "tree"
+        tree.mkdir()
+        os.mkfifo(tree / "fifo")
+        (tree / "circle").symlink_to(".")
+        (tree / "dangling").symlink_to("nowhere")
+        (tree / "a").write_text("a")
+        with open(os.fsencode(tree) + b"/\xff", "w") as file:
+            file.write("x")
+        run = self.skyvol("upload", self.bucket, tree, status=1)
+        for words in ("fifo: it is neither", "circle: it leads back", "dangling", "UTF-8"):
+            self.assertIn(words, run.stderr)
+        self.assertEqual(self.keys_of(), ["tree/a"])
+        self.assertIn("nothing-here", self.skyvol("upload", self.bucket, "nothing-here", status=1).stderr)
+        self.assertIn("no bucket", self.skyvol("upload", "not-a-bucket-of-ours", tree / "a", status=1).stderr.lower().replace(
+            "nosuchbucket", "no bucket"))
+
+    def test_a_large_file_goes_by_parts_and_is_whole(self):
+        data = random.Random(1).randbytes(45 << 20) + b"end"
+        (self.work / "large").write_bytes(data)
+        run = self.skyvol("upload", self.bucket, "large", "--json")
+        self.assertEqual(json.loads(run.stdout), {"done": [{"from": "large", "to": "large", "size": len(data)}], "failures": 0})
+        self.assertEqual(self.s3.get(self.bucket, "large"), data)
+        self.assertIn("-6\"", self.skyvol("ls", self.bucket, "-l").stdout, "six parts")
+
+    def test_ctrl_c_leaves_no_parts(self):
+        with open(self.work / "large", "wb") as file:
+            file.truncate(3 << 30)
+        process = subprocess.Popen(self.words("upload", self.bucket, "large"), env=self.environment, cwd=self.work,
+                                   stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+        harness.wait_until(lambda: "would abort" in self.skyvol("rm", self.bucket, "--uploads", "--dry-run").stdout,
+                           what="the upload's beginning")
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 130, said)
+        self.assertEqual(self.skyvol("rm", self.bucket, "--uploads", "--dry-run").stdout, "")
+        self.assertEqual(self.keys_of(), [])
+
+
+class Download(Storage):
+    def test_one_object_and_all_below_a_prefix(self):
+        data = random.Random(2).randbytes((20 << 20) + 7)
+        self.s3.put(self.bucket, "models/big", data)
+        for i in range(30):
+            self.s3.put(self.bucket, f"models/small/{i}", str(i).encode() * i)
+        self.s3.put(self.bucket, "models-not/x", b"x")
+        self.s3.put(self.bucket, "models/dir/", b"")
+        self.skyvol("download", self.bucket, "models/big", "big")
+        self.assertEqual((self.work / "big").read_bytes(), data)
+        (self.work / "there").mkdir()
+        self.skyvol("download", self.bucket, "models/small/7", "there")
+        self.assertEqual((self.work / "there/7").read_text(), "7" * 7)
+        self.skyvol("download", self.bucket, "models", "all", "--recursive")
+        self.assertEqual((self.work / "all/big").read_bytes(), data)
+        self.assertEqual(sorted(os.listdir(self.work / "all/small"), key=int), [str(i) for i in range(30)])
+        self.assertEqual((self.work / "all/small/0").read_bytes(), b"")
+        self.assertFalse([p for p in self.work.rglob("*skyvol-download*")])
+        self.assertIn("no such object", self.skyvol("download", self.bucket, "models", "x", status=1).stderr)
+        self.assertIn("nothing below", self.skyvol("download", self.bucket, "mod", "y", "--recursive", status=1).stderr)
+
+    def test_what_was_killed_goes_on_where_it_was(self):
+        data = os.urandom(400 << 20)
+        self.s3.put(self.bucket, "big", data)
+        process = subprocess.Popen(self.words("download", self.bucket, "big", "big"), env=self.environment, cwd=self.work)
+        ranges = self.work / "big.skyvol-download.ranges"
+        harness.wait_until(lambda: ranges.exists() and len(ranges.read_text().splitlines()) > 8, what="some ranges")
+        process.kill()
+        process.wait()
+        self.assertFalse((self.work / "big").exists())
+        # A mark in a range that is here tells that it is not fetched again.
+        offset = int(ranges.read_text().splitlines()[1]) * (8 << 20) + 5
+        with open(self.work / "big.skyvol-download", "r+b") as file:
+            file.seek(offset)
+            file.write(b"mark")
+        self.skyvol("download", self.bucket, "big", "big")
+        self.assertTrue((self.work / "big").read_bytes() == data[:offset] + b"mark" + data[offset + 4:])
+        self.assertFalse(ranges.exists())
+        # Another version of the object: nothing of the old one is taken.
+        (self.work / "big").unlink()
+        process = subprocess.Popen(self.words("download", self.bucket, "big", "big"), env=self.environment, cwd=self.work)
+        harness.wait_until(lambda: ranges.exists() and len(ranges.read_text().splitlines()) > 8, what="some ranges")
+        process.kill()
+        process.wait()
+        other = random.Random(4).randbytes(30 << 20)
+        self.s3.put(self.bucket, "big", other)
+        self.skyvol("download", self.bucket, "big", "big")
+        self.assertTrue((self.work / "big").read_bytes() == other)
+
+    def test_no_key_leads_out_of_the_directory(self):
+        little = self.little()
+        for key in ("p/ok", "p/../../escaped", "p//double", "p/./dot", "p/link/inside"):
+            little.s3.put("test", key, b"x")
+        target = self.work / "target"
+        target.mkdir()
+        (target / "link").symlink_to(self.work)
+        run = subprocess.run([SKYVOL, "download", "--endpoint", little.endpoint, "--path-style", "test", "p", target,
+                              "--recursive"], env=clean_environment(keys=False) | little.environment, capture_output=True, text=True,
+                             timeout=60)
+        self.assertEqual(run.returncode, 1, run.stderr)
+        self.assertEqual((target / "ok").read_text(), "x")
+        for key in ("p/../../escaped", "p//double", "p/./dot", "p/link/inside"):
+            self.assertIn(key, run.stderr)
+        self.assertFalse((self.work / "inside").exists())
+        self.assertFalse((self.work / "escaped").exists())
+        self.assertEqual(sorted(os.listdir(target)), ["link", "ok"])
+
+
+class Look(Storage):
+    def test_all_pages_are_listed(self):
+        for i in range(1003):
+            self.s3.put(self.bucket, f"k/{i:04}", b"")
+        self.s3.put(self.bucket, "other", b"12345")
+        self.assertEqual(self.skyvol("ls", self.bucket, "--prefix", "k/").stdout.split(), [f"k/{i:04}" for i in range(1003)])
+        line = self.skyvol("ls", self.bucket, "--prefix", "oth", "-l").stdout.split()
+        self.assertEqual((line[0], line[-1]), ("5", "other"))
+        one = json.loads(self.skyvol("ls", self.bucket, "--prefix", "other", "--json").stdout)
+        self.assertEqual((one["key"], one["size"]), ("other", 5))
+
+    def test_whether_it_exists_is_yes_no_or_an_error(self):
+        self.s3.put(self.bucket, "a", b"")
+        self.skyvol("exists", self.bucket, "a")
+        self.assertEqual(json.loads(self.skyvol("exists", self.bucket, "a", "--json").stdout), {"exists": True})
+        self.skyvol("exists", self.bucket, "b", status=1)
+        self.assertTrue(self.skyvol("exists", "no-such-bucket-here", "b", status=2).stderr)
+        self.environment["AWS_SECRET_ACCESS_KEY"] = "wrong"
+        self.assertTrue(self.skyvol("exists", self.bucket, "a", status=2).stderr)
+
+    def test_keys_are_never_on_the_command_line(self):
+        for flag in ("--access-key", "--secret-key=x", "--session-token"):
+            run = self.skyvol("ls", self.bucket, flag, "x", status=2)
+            self.assertIn("AWS_ACCESS_KEY_ID", run.stderr)
+
+    def test_a_named_storage_of_the_configuration(self):
+        (self.work / "skyward.toml").write_text(f'[storage.here]\npreset = "minio"\nendpoint = "{self.minio.endpoint}"\n'
+                                                'access_key = { env = "K" }\nsecret_key = { env = "S" }\n')
+        self.s3.put(self.bucket, "a", b"")
+        environment = clean_environment(keys=False) | {"K": harness.ACCESS_KEY, "S": harness.SECRET_KEY, "HOME": str(self.work)}
+        run = subprocess.run([SKYVOL, "ls", self.bucket, "--storage", "here"], env=environment, cwd=self.work, capture_output=True, text=True)
+        self.assertEqual((run.returncode, run.stdout), (0, "a\n"), run.stderr)
+        run = subprocess.run([SKYVOL, "ls", self.bucket, "--storage", "there"], env=environment, cwd=self.work, capture_output=True, text=True)
+        self.assertEqual(run.returncode, 1)
+        self.assertIn("[storage.there]", run.stderr)
+
+
+class Remove(Storage):
+    def test_what_only_begins_alike_stays(self):
+        for key in ("old/a", "old/b/c", "older.txt", "old-1/x"):
+            self.s3.put(self.bucket, key, b"")
+        run = self.skyvol("rm", self.bucket, "old", "--recursive", "--dry-run")
+        self.assertEqual(run.stdout.splitlines(), ["would remove old/a", "would remove old/b/c"])
+        self.assertEqual(len(self.keys_of()), 4)
+        self.skyvol("rm", self.bucket, "old", "--recursive")
+        self.assertEqual(self.keys_of(), ["old-1/x", "older.txt"])
+        self.skyvol("rm", self.bucket, "older.txt")
+        self.assertEqual(self.keys_of(), ["old-1/x"])
+        self.assertIn("no such object", self.skyvol("rm", self.bucket, "old", status=1).stderr)
+        self.assertIn("nothing below", self.skyvol("rm", self.bucket, "old", "--recursive", status=1).stderr)
+        self.skyvol("rm", self.bucket, "", "--recursive", status=2)
+
+    def test_more_than_a_thousand_go_in_batches(self):
+        for i in range(1005):
+            self.s3.put(self.bucket, f"d/{i}", b"")
+        run = self.skyvol("rm", self.bucket, "d/", "--recursive", "--json")
+        self.assertEqual(len(json.loads(run.stdout)["done"]), 1005)
+        self.assertEqual(self.keys_of(), [])
+
+
+if __name__ == "__main__":
+    harness.main()
