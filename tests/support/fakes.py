@@ -102,7 +102,7 @@ class Fake:
         self.calls, self.faults = [], []
         self.fault = None  # (calls from now on, what)
         self.victim = None
-        self.hang, self.released = None, threading.Event()  # requests of this method wait until it is set, and are then carried out
+        self.hang, self.hang_path, self.released = None, "", threading.Event()  # requests of this method wait until it is set, and are then carried out
         self.seconds = 0  # its clock, ahead of ours
         fake = self
 
@@ -115,7 +115,7 @@ class Fake:
             def answer(self):
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
                 request = Request(self, body)
-                if fake.hang == request.method:
+                if fake.hang == request.method and request.path.startswith(fake.hang_path):
                     fake.calls.append(f"{request.method} {request.target}")
                     fake.released.wait(60)
                 try:
@@ -235,7 +235,7 @@ class S3Part:
                 return Reply(409, "<Error><Code>BucketAlreadyOwnedByYou</Code></Error>", XML)
             self.buckets[bucket] = "made"
             return Reply(200)
-        expect(request.method == "GET" and request.one("list-type") == "2" and request.one("max-keys") == "1", "one key is listed")
+        expect(request.method == "GET" and request.one("list-type") == "2", "it is listed")
         owner = self.buckets.get(bucket)
         if owner is None:
             return Reply(404, "<Error><Code>NoSuchBucket</Code><Message>The specified bucket does not exist</Message></Error>", XML)

@@ -348,6 +348,56 @@ class Hyperstack(Desk):
         self.ladder(lambda: fakes.Hyperstack(["my-data"]), self.point)
 
 
+class Operations(Desk):
+    """A storage operation with the hyperstack preset: a key for each, deleted at its end."""
+
+    def setUp(self):
+        super().setUp()
+        fake = self.serve(fakes.Hyperstack(["my-data"]))
+        self.environment |= {"HYPERSTACK_API_KEY": fake.key, "HYPERSTACK_API_URL": fake.url + "/v1", "XDG_STATE_HOME": str(self.work / "state-home")}
+        self.keys = pathlib.Path("/var/lib/skyvol/keys") if os.geteuid() == 0 else self.work / "state-home/skyvol/keys"
+        self.before = set(self.files())
+
+    def files(self):
+        return [path for path in self.keys.glob("*") if path.name.startswith("hyperstack-")] if self.keys.exists() else []
+
+    def left_files(self):
+        return set(self.files()) - self.before
+
+    def start_ls(self):
+        return subprocess.Popen([harness.SKYVOL, "ls", "my-data", "--preset", "hyperstack", "--endpoint", self.fake.url], env=self.environment,
+                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def test_its_key_lives_as_long_as_it_does(self):
+        process = self.start_ls()
+        out, err = process.communicate(timeout=60)
+        self.assertEqual((process.returncode, out, err), (0, "", ""))
+        self.assertEqual((self.fake.left(), self.fake.faults, self.left_files()), ([], [], set()))
+        self.assertTrue(any(call.startswith("DELETE") for call in self.fake.calls))
+
+    def test_ctrl_c_deletes_it_too(self):
+        self.fake.hang = "GET"
+        self.fake.hang_path = "/my-data"
+        process = self.start_ls()
+        harness.wait_until(lambda: any("/my-data" in call for call in self.fake.calls), what="the first listing")
+        self.assertEqual(len(self.fake.left()), 1)
+        process.send_signal(signal.SIGINT)
+        self.fake.hang = None
+        self.fake.released.set()
+        process.communicate(timeout=60)
+        self.assertEqual((self.fake.left(), self.left_files()), ([], set()))
+
+    def test_the_next_one_deletes_what_a_killed_one_left(self):
+        for number in range(1, 9):
+            self.fake.fault, self.fake.victim = (number, "done-kill"), self.start_ls()
+            self.fake.victim.communicate(timeout=60)
+            self.fake.seconds += 300
+        self.fake.fault = None
+        process = self.start_ls()
+        self.assertEqual((process.communicate(timeout=60)[1], process.returncode), ("", 0))
+        self.assertEqual((self.fake.left(), self.fake.faults, self.left_files()), ([], [], set()))
+
+
 class Google(Desk):
     def setUp(self):
         super().setUp()
