@@ -10,7 +10,6 @@ and body of every request, answers with the documented shapes, and counts what i
 """
 
 import base64
-import contextlib
 import datetime
 import hashlib
 import hmac
@@ -21,6 +20,7 @@ import re
 import secrets
 import signal
 import socket
+import sys
 import threading
 import urllib.parse
 from email.utils import formatdate
@@ -134,12 +134,16 @@ class Fake:
                 self.send_header("Content-Length", str(len(reply.body)))
                 self.end_headers()
                 if self.command != "HEAD":
-                    with contextlib.suppress(ConnectionError):  # who asked has gone
-                        self.wfile.write(reply.body)
+                    self.wfile.write(reply.body)
 
             do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = answer
 
-        self.server = http.server.ThreadingHTTPServer((self.host, 0), Handler)
+        class Server(http.server.ThreadingHTTPServer):
+            def handle_error(self, request, client_address):
+                if not isinstance(sys.exc_info()[1], ConnectionError):  # who asked has gone
+                    super().handle_error(request, client_address)
+
+        self.server = Server((self.host, 0), Handler)
         self.server.daemon_threads = True
         self.port = self.server.server_address[1]
         self.url = f"http://{self.host}:{self.port}"
@@ -411,7 +415,7 @@ class Aws(Fake):
 
     def __init__(self, buckets=None, lag=0):
         self.buckets = buckets if buckets is not None else {"my-data": "eu-west-1"}
-        self.roles, self.profiles, self.lag, self.unseen = {}, {}, lag, {}
+        self.roles, self.profiles, self.lag, self.unseen, self.throttled = {}, {}, lag, {}, 0
         super().__init__()
 
     def left(self):
@@ -435,6 +439,9 @@ class Aws(Fake):
         if not check_signature(request, lambda access: self.secret if access == self.access else None, service):
             return self.error(403, "InvalidClientTokenId", "The security token included in the request is invalid")
         expect(form.pop("Version") in ("2010-05-08", "2011-06-15"), "the version")
+        if self.throttled > 0:
+            self.throttled -= 1
+            return self.error(400, "Throttling", "Rate exceeded")
         handler = getattr(self, "do_" + form["Action"], None)
         expect(handler, f"action {form['Action']}")
         return handler(form.pop("Action"), form)

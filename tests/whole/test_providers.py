@@ -220,6 +220,14 @@ class RunPod(Desk):
         self.fake.answer = fakes.Reply(302, b"", headers=[("Location", "http://127.0.0.1:1/")])
         self.bad("prepare", "302")
 
+    def test_an_answer_without_end_and_a_wait_without_end_are_refused(self):
+        self.fake.answer = fakes.Reply(503, {"message": "busy"}, headers=[("Retry-After", "3600")])
+        self.bad("prepare", "503", "busy", "asks to wait 3600 s")
+        self.assertEqual(len(self.fake.calls), 1)
+        self.fake.answer = fakes.Reply(200, b"[" + b" " * (5 << 20) + b"]")
+        self.bad("prepare", "networkvolumes")
+        self.assertEqual(len(self.fake.calls), 2)
+
     def test_keys_go_to_no_address_without_tls(self):
         self.environment["RUNPOD_REST_URL"] = "http://rest.runpod.io/v1"
         self.bad("prepare", "RUNPOD_REST_URL", "unencrypted")
@@ -568,6 +576,14 @@ class Aws(Desk):
         self.assertEqual(self.fake.calls, ["HEAD /my-data"])
         self.pool("aws", [("my-data", "/data", False)], '[providers.aws]\ninstance_profile_arn = "arn:aws:iam::123456789012:role/mine"\n')
         self.bad("prepare", "instance_profile_arn", "role")
+
+    def test_throttling_is_waited_out_and_keys_that_are_not_known_are_said(self):
+        self.fake.throttled = 2
+        self.good("prepare")
+        self.good("teardown")
+        self.environment["AWS_SECRET_ACCESS_KEY"] = "another-secret"
+        self.no_secret(self.bad("prepare", "InvalidClientTokenId"), "another-secret")
+        self.assertFalse(self.state.exists())
 
     def test_a_bucket_that_is_not_there_stops_before_anything_is_made(self):
         self.pool("aws", [("my-nothing", "/data", False)], self.more)
