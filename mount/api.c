@@ -16,7 +16,7 @@
 #define METADATA_MS        3000
 #define REPEAT_MS          250
 #define REPEAT_MAX_MS      8000
-#define RETRY_AFTER_MAX_MS (10 * 60 * 1000)
+#define RETRY_AFTER_MAX_MS (24 * 60 * 60 * 1000)
 #define WORDS_MAX          300
 
 struct api {

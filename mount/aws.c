@@ -26,6 +26,16 @@ struct aws {
 
 /* ---- Regions and addresses. ---- */
 
+const char *aws_region(const struct provider_job *job)
+{
+    const char *region = adapter_text(job, "region");
+    if (!region || !*region)
+        region = getenv("AWS_REGION");
+    if (!region || !*region)
+        region = getenv("AWS_DEFAULT_REGION");
+    return region && *region ? region : "us-east-1";
+}
+
 const char *aws_partition(const char *region)
 {
     if (strncmp(region, "cn-", 3) == 0)
@@ -44,24 +54,29 @@ char *aws_s3_endpoint(const char *region, const char **ret_where)
                    strcmp(aws_partition(region), "aws-cn") == 0 ? ".cn" : "");
 }
 
-static char *iam_address(const char *region, const char **ret_region)
+/* IAM is one for a partition, and signs with one of its regions. */
+static const char *iam_region(const char *region)
 {
     const char *partition = aws_partition(region);
-    if (strcmp(partition, "aws-cn") == 0) {
-        *ret_region = "cn-north-1";
+    if (strcmp(partition, "aws-cn") == 0)
+        return "cn-north-1";
+    return strcmp(partition, "aws-us-gov") == 0 ? "us-gov-west-1" : "us-east-1";
+}
+
+static char *iam_address(const char *region)
+{
+    const char *partition = aws_partition(region);
+    if (strcmp(partition, "aws-cn") == 0)
         return xstrdup("https://iam.cn-north-1.amazonaws.com.cn");
-    }
-    bool gov = strcmp(partition, "aws-us-gov") == 0;
-    *ret_region = gov ? "us-gov-west-1" : "us-east-1";
-    return xstrdup(gov ? "https://iam.us-gov.amazonaws.com" : "https://iam.amazonaws.com");
+    return xstrdup(strcmp(partition, "aws-us-gov") == 0 ? "https://iam.us-gov.amazonaws.com"
+                                                        : "https://iam.amazonaws.com");
 }
 
 static int open_api(struct aws *aws, enum aws_service service, struct buf *why)
 {
-    const char *region;
     const char *variable = service == AWS_IAM ? "AWS_ENDPOINT_URL_IAM" : "AWS_ENDPOINT_URL_STS";
     STRING_SCOPED *usual = service == AWS_IAM
-                               ? iam_address(aws->region, &region)
+                               ? iam_address(aws->region)
                                : xprintf("https://sts.%s.amazonaws.com%s", aws->region,
                                          strcmp(aws_partition(aws->region), "aws-cn") == 0 ? ".cn" : "");
     return adapter_api(aws->job, service == AWS_IAM ? "IAM" : "STS", variable, usual, &aws->api[service],
@@ -70,11 +85,10 @@ static int open_api(struct aws *aws, enum aws_service service, struct buf *why)
 
 int aws_new(const struct provider_job *job, struct aws **ret_aws, struct buf *why)
 {
-    const char *region = adapter_text(job, "region");
     struct credentials_config source = {.profile = adapter_text(job, "profile")};
     struct aws *aws = xcalloc(1, sizeof(*aws));
     aws->job = job;
-    aws->region = xstrdup(region && *region ? region : "us-east-1");
+    aws->region = xstrdup(aws_region(job));
     aws->credentials = credentials_new(&source);
     int rc = open_api(aws, AWS_IAM, why);
     if (rc == 0)
@@ -178,8 +192,6 @@ static int find_keys(struct aws *aws, struct buf *why)
 static int call_once(struct aws *aws, enum aws_service service, const char *action, const char *body,
                      struct aws_answer *ret_answer, struct buf *why)
 {
-    const char *region = aws->region;
-    STRING_SCOPED *usual = service == AWS_IAM ? iam_address(aws->region, &region) : NULL;
     struct api *api = aws->api[service];
     const char *host = strstr(api_url(api), "://") + 3;
     STRING_SCOPED *name = xstrndup(host, strcspn(host, "/"));
@@ -187,7 +199,7 @@ static int call_once(struct aws *aws, enum aws_service service, const char *acti
         .method = "POST", .host = name, .path = "/", .body = body, .content_type = FORM};
     struct api_answer answer;
     input.service = service == AWS_IAM ? "iam" : "sts";
-    input.region = region;
+    input.region = service == AWS_IAM ? iam_region(aws->region) : aws->region;
     input.keys = aws->keys;
     input.wall_ns = clock_wall_ns();
     char **lines = signed_lines(&input);

@@ -31,6 +31,8 @@ int aws_call(struct aws *aws, enum aws_service service, const char *action, stru
 void aws_answer_release(struct aws_answer *answer);
 int aws_pause(struct aws *aws, int64_t ms);
 
+/* Of the settings, else AWS_REGION, AWS_DEFAULT_REGION, else us-east-1. */
+const char *aws_region(const struct provider_job *job);
 /* "aws", "aws-cn", "aws-us-gov". */
 const char *aws_partition(const char *region);
 /* Malloc'ed: "https://s3.eu-west-1.amazonaws.com"; AWS_ENDPOINT_URL_S3 instead where it is set. */

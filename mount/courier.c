@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/json.h"
+#include "mount/ephemeral.h"
 #include "mount/progress.h"
 #include "mount/words.h"
 
@@ -44,12 +45,23 @@ int courier_begin(struct courier *courier, const char *command, const struct sto
     for (int i = 0; i < COURIER_CREW; i++)
         waiter_init(&courier->waiters[i]);
     hear_signals();
-    if (storage_open(storage, bucket, &courier->store, &why) == 0)
+    if (ephemeral_open(storage, bucket, &courier->waiters[0], &courier->ephemeral, &courier->store, &why) ==
+        0)
         return 0;
     words_complain(why.bytes);
     atomic_fetch_add(&courier->failures, 1);
     courier_end(courier);
     return 1;
+}
+
+static bool end_ephemeral(struct courier *courier)
+{
+    BUF_SCOPED why = BUF_INIT;
+    if (ephemeral_end(courier->ephemeral, &why) == 0)
+        return true;
+    words_complain(why.bytes);
+    words_say("the next operation with this API key deletes it");
+    return false;
 }
 
 int courier_end(struct courier *courier)
@@ -61,12 +73,13 @@ int courier_end(struct courier *courier)
     if (stopped)
         words_say("stopped by a signal: what was done stays, run it again to go on");
     store_free(courier->store);
+    bool unclean = !end_ephemeral(courier);
     for (int i = 0; i < COURIER_CREW; i++)
         waiter_release(&courier->waiters[i]);
     lock_release(&courier->lock);
     buf_release(&courier->done);
     bool unwritten = fflush(stdout) != 0;
-    return stopped ? EXIT_SIGNAL : failures || unwritten;
+    return stopped ? EXIT_SIGNAL : failures || unwritten || unclean;
 }
 
 /* ---- What is said. ---- */

@@ -28,7 +28,8 @@
 struct courier {
     const char *command, *bucket;
     struct store *store;
-    struct lock lock; /* of what is printed */
+    struct ephemeral *ephemeral; /* NULL: the storage has keys of its own */
+    struct lock lock;            /* of what is printed */
     struct waiter waiters[COURIER_CREW];
     atomic_uint_fast64_t files, bytes, files_done, bytes_done;
     atomic_bool stopped; /* by a signal */

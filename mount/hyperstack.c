@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/digest.h"
 #include "mount/api.h"
@@ -216,22 +217,23 @@ static bool is_whole(const struct state_thing *thing)
     return thing && thing->made && thing->secret && state_fact(thing, "access_key");
 }
 
-int hyperstack_key_make(const struct hyperstack *account, struct hyperstack_key *ret_key, struct buf *why)
+/* The state stays open for the caller, also after a failure. */
+static int make_in_state(const struct hyperstack *account, struct state **ret_state,
+                         struct hyperstack_key *ret_key, struct buf *why)
 {
     struct session session;
-    struct state *state = NULL;
     struct state_thing *thing = NULL;
     struct json *facts = json_object_new();
     STRING_SCOPED *name = name_account(account);
     json_set_string(facts, "account", name);
     int rc = begin(&session, account, why);
     if (rc == 0)
-        rc = state_open(account->state_path, PROVIDER, account->pool, &state, why);
+        rc = state_open(account->state_path, PROVIDER, account->pool, ret_state, why);
     if (rc == 0)
-        rc = check_account(account, state, why);
+        rc = check_account(account, *ret_state, why);
     if (rc == 0) {
         struct key_service service = service_of(&session);
-        rc = key_ensure(&service, state, facts, &thing, why);
+        rc = key_ensure(&service, *ret_state, facts, &thing, why);
     }
     if (rc == 0 && !is_whole(thing)) {
         buf_printf(why, "%s remembers a key without its parts: run skyvol teardown, then prepare",
@@ -241,8 +243,63 @@ int hyperstack_key_make(const struct hyperstack *account, struct hyperstack_key 
     if (rc == 0)
         take_key(thing, ret_key);
     json_free(facts);
-    state_close(state);
     api_free(session.api);
+    return rc;
+}
+
+int hyperstack_key_make(const struct hyperstack *account, struct hyperstack_key *ret_key, struct buf *why)
+{
+    struct state *state = NULL;
+    int rc = make_in_state(account, &state, ret_key, why);
+    state_close(state);
+    return rc;
+}
+
+/* ---- For one invocation. ---- */
+
+struct hyperstack_lease {
+    struct state *state;
+    struct secret *api_key;
+    char *url, *where;
+};
+
+int hyperstack_lease_begin(const struct hyperstack *account, struct hyperstack_lease **ret_lease,
+                           struct hyperstack_key *ret_key, struct buf *why)
+{
+    struct hyperstack_lease *lease = xcalloc(1, sizeof(*lease));
+    lease->api_key = secret_new(secret_reveal(account->api_key), secret_length(account->api_key));
+    lease->url = account->url ? xstrdup(account->url) : NULL;
+    lease->where = account->where ? xstrdup(account->where) : NULL;
+    int rc = make_in_state(account, &lease->state, ret_key, why);
+    if (rc == 0) {
+        *ret_lease = lease;
+        return 0;
+    }
+    BUF_SCOPED more =
+        BUF_INIT; /* what an intent stands for, if it can be found at this moment; else the next sweep finds it */
+    hyperstack_lease_end(lease, &more);
+    return rc;
+}
+
+int hyperstack_lease_end(struct hyperstack_lease *lease, struct buf *why)
+{
+    if (!lease)
+        return 0;
+    WAITER_SCOPED(waiter);
+    struct hyperstack account = {
+        .url = lease->url, .where = lease->where, .api_key = lease->api_key, .waiter = &waiter};
+    struct session session = {0};
+    int rc = lease->state && state_count(lease->state) ? begin(&session, &account, why) : 0;
+    if (rc == 0 && session.api) {
+        struct key_service service = service_of(&session);
+        rc = key_remove_all(&service, lease->state, why);
+    }
+    api_free(session.api);
+    state_close(lease->state);
+    secret_unref(lease->api_key);
+    free(lease->url);
+    free(lease->where);
+    free(lease);
     return rc;
 }
 
@@ -301,6 +358,21 @@ static int sweep_one(const struct hyperstack *account, const char *path, struct 
     return rc == -EBUSY ? 0 : rc;
 }
 
+/* A lock without a file: of one that was killed before it had anything to remember. */
+static void drop_lock(const struct hyperstack *account, const char *path)
+{
+    struct state *state = NULL;
+    BUF_SCOPED words = BUF_INIT;
+    if (access(path, F_OK) < 0 && state_open(path, PROVIDER, account->pool, &state, &words) == 0)
+        state_close(state);
+}
+
+static bool ends_with(const char *name, const char *end)
+{
+    size_t length = strlen(name), wanted = strlen(end);
+    return length > wanted && strcmp(name + length - wanted, end) == 0;
+}
+
 int hyperstack_sweep(const struct hyperstack *account, const char *directory, struct buf *why)
 {
     int first = 0;
@@ -308,12 +380,13 @@ int hyperstack_sweep(const struct hyperstack *account, const char *directory, st
     if (!list)
         return errno == ENOENT ? 0 : -errno;
     for (struct dirent *entry; (entry = readdir(list));) {
-        size_t length = strlen(entry->d_name);
-        if (length < 6 || strcmp(entry->d_name + length - 5, ".json") != 0)
-            continue;
         STRING_SCOPED *path = xprintf("%s/%s", directory, entry->d_name);
-        int rc = sweep_one(account, path, why);
+        int rc = ends_with(entry->d_name, ".json") ? sweep_one(account, path, why) : 0;
         first = first ? first : rc;
+        if (!ends_with(entry->d_name, ".json.lock"))
+            continue;
+        path[strlen(path) - strlen(".lock")] = '\0';
+        drop_lock(account, path);
     }
     closedir(list);
     return first;

@@ -1,10 +1,13 @@
 /* hyperstack: access keys of Hyperstack's object storage, made for one use and deleted after it: by prepare and teardown for a pool, and by
  * each storage operation for itself.
  *
- *      hyperstack_key_make(account)   ... use ...   hyperstack_key_remove(account)      also after a failure of either, and after Ctrl-C
+ *      hyperstack_key_make(account)                  of a pool: the file stays, and another process removes the key
+ *      hyperstack_key_remove(account)
  *
- * The state file of the account (state.h) is written before the key is used; who is killed leaves it, and hyperstack_sweep() deletes
- * what such files remember. Give each invocation a file of its own: it is locked while it is used.
+ *      hyperstack_lease_begin(account)   ... use ...   hyperstack_lease_end(lease)     of one invocation: its file is locked all the time
+ *
+ * The state file of the account (state.h) is written before the key is used; who is killed leaves it unlocked, and hyperstack_sweep()
+ * deletes what such files remember. Give each invocation a file of its own.
  * Threads: one; all calls block, the waiter's interrupt ends them (give remove another one).
  */
 #ifndef MOUNT_HYPERSTACK_H
@@ -42,7 +45,14 @@ void hyperstack_key_release(struct hyperstack_key *key);
 int hyperstack_key_make(const struct hyperstack *account, struct hyperstack_key *ret_key, struct buf *why);
 /* What the state file remembers is deleted, and then the file. Safe to repeat; 0 when there is none. What is left is named. */
 int hyperstack_key_remove(const struct hyperstack *account, struct buf *why);
-/* The same for each file in the directory whose name ends in .json, that nobody uses and that is of this account. Says nothing of others. */
+struct hyperstack_lease;
+
+/* A key of its own, and the file that remembers it stays locked until the end. The account is borrowed for the call only. */
+int hyperstack_lease_begin(const struct hyperstack *account, struct hyperstack_lease **ret_lease,
+                           struct hyperstack_key *ret_key, struct buf *why);
+/* Deletes the key, also after a signal; NULL is fine. What could not be deleted stays remembered: -errno with words. */
+int hyperstack_lease_end(struct hyperstack_lease *lease, struct buf *why);
+/* hyperstack_key_remove() for each file in the directory whose name ends in .json, that nobody uses and that is of this account. Says nothing of others. */
 int hyperstack_sweep(const struct hyperstack *account, const char *directory, struct buf *why);
 /* The key that the state file remembers, without asking. -ENOKEY: none. */
 int hyperstack_key_recall(const struct hyperstack *account, struct hyperstack_key *ret_key, struct buf *why);

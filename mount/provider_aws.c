@@ -9,14 +9,13 @@
 #include "mount/aws.h"
 #include "mount/words.h"
 
-#define POLICY_NAME    "skyvol-volumes"
-#define POLICY_MAX     10240 /* of all inline policies of a role */
-#define POOL_LETTERS   30
-#define CONSISTENT_MS  60000 /* until what was made is seen everywhere */
-#define CONFLICT_MS    20000
-#define LOOK_MS        1000
-#define SETTLE_S       5
-#define DEFAULT_REGION "us-east-1"
+#define POLICY_NAME   "skyvol-volumes"
+#define POLICY_MAX    10240 /* of all inline policies of a role */
+#define POOL_LETTERS  30
+#define CONSISTENT_MS 60000 /* until what was made is seen everywhere */
+#define CONFLICT_MS   20000
+#define LOOK_MS       1000
+#define SETTLE_S      5
 
 static const char *const settings[] = {"instance_profile_arn",
                                        "region",
@@ -32,16 +31,6 @@ static const char *const settings[] = {"instance_profile_arn",
                                        "allocation_strategy",
                                        "exclude_burstable",
                                        NULL};
-
-static const char *region_of(const struct provider_job *job)
-{
-    const char *region = adapter_text(job, "region");
-    if (!region || !*region)
-        region = getenv("AWS_REGION");
-    if (!region || !*region)
-        region = getenv("AWS_DEFAULT_REGION");
-    return region && *region ? region : DEFAULT_REGION;
-}
 
 static bool is_auto(const struct provider_job *job)
 {
@@ -82,7 +71,7 @@ static int find_region(const struct provider_job *job, const struct state_thing 
         *ret_region = xstrdup(known);
         return 0;
     }
-    return aws_bucket_region(job, region_of(job), bucket, ret_region, why);
+    return aws_bucket_region(job, aws_region(job), bucket, ret_region, why);
 }
 
 /* Into `facts`; all buckets that cannot be found are named. */
@@ -94,7 +83,7 @@ static int find_regions(const struct provider_job *job, struct json *facts, stru
         STRING_SCOPED *region = NULL;
         BUF_SCOPED words = BUF_INIT;
         int rc =
-            adapter_is_first(job, i) ? aws_bucket_region(job, region_of(job), bucket, &region, &words) : 0;
+            adapter_is_first(job, i) ? aws_bucket_region(job, aws_region(job), bucket, &region, &words) : 0;
         if (region) {
             STRING_SCOPED *name = xprintf("region.%s", bucket);
             json_set_string(facts, name, region);
@@ -275,7 +264,7 @@ static int ensure_role(struct session *session, struct buf *why)
 {
     struct store_fields more = {0};
     BUF_SCOPED trust = BUF_INIT;
-    aws_trust(aws_partition(region_of(session->job)), &trust);
+    aws_trust(aws_partition(aws_region(session->job)), &trust);
     store_fields_set(&more, "AssumeRolePolicyDocument", trust.bytes);
     store_fields_set(&more, "Description",
                      "Volumes of a pool; made by skyvol prepare, deleted by skyvol teardown");
@@ -407,7 +396,7 @@ static int make_all(struct session *session, const struct json *regions, const c
 
 static char *arn_of(const struct provider_job *job, const char *account, const char *name)
 {
-    return xprintf("arn:%s:iam::%s:instance-profile/%s", aws_partition(region_of(job)), account, name);
+    return xprintf("arn:%s:iam::%s:instance-profile/%s", aws_partition(aws_region(job)), account, name);
 }
 
 static int prepare(const struct provider_job *job, struct buf *why)
@@ -418,7 +407,7 @@ static int prepare(const struct provider_job *job, struct buf *why)
     int rc = check(job, why);
     if (rc == 0)
         rc = find_regions(job, regions, why);
-    aws_policy(job->volumes, job->volume_count, aws_partition(region_of(job)), &document);
+    aws_policy(job->volumes, job->volume_count, aws_partition(aws_region(job)), &document);
     if (rc == 0 && is_auto(job) && document.length > POLICY_MAX) {
         buf_printf(why, "the policy for these volumes has %zu bytes, and IAM takes %d: use fewer prefixes",
                    document.length, POLICY_MAX);
@@ -564,7 +553,7 @@ static void add_calls(const struct provider_job *job, const struct state_thing *
                       struct provision *provision)
 {
     const char *where;
-    STRING_SCOPED *endpoint = aws_s3_endpoint(region_of(job), &where);
+    STRING_SCOPED *endpoint = aws_s3_endpoint(aws_region(job), &where);
     for (size_t i = 0; i < job->volume_count; i++) {
         STRING_SCOPED *name = xprintf("region.%s", job->volumes[i]->bucket);
         if (adapter_is_first(job, i) && !state_fact(role, name))

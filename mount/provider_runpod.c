@@ -148,20 +148,6 @@ static int find_volume(const struct provider_job *job, const struct json *volume
     return rc;
 }
 
-static void add_notes(const struct provider_job *job, const struct runpod_volume *volume,
-                      struct provision *provision)
-{
-    provision_add(&provision->notes,
-                  "network volume %s (id %s) stands in %s: pods run there, on Secure Cloud",
-                  volume->name ? volume->name : volume->id, volume->id, volume->data_center);
-    for (size_t i = 0; i < job->volume_count; i++)
-        if (job->volumes[i]->read_only)
-            provision_add(
-                &provision->notes,
-                "%s: read_only cannot be enforced on a RunPod network volume: what writes there changes it",
-                job->volumes[i]->mount);
-}
-
 static int supply(const struct provider_job *job, struct provision *ret_provision, struct buf *why)
 {
     struct api *api = NULL;
@@ -182,7 +168,9 @@ static int supply(const struct provider_job *job, struct provision *ret_provisio
             ret_provision->native_base = xstrdup(mount_path_of(job));
             ret_provision->deploy_hints = runpod_hints(&volume, mount_path_of(job));
             ret_provision->deploy_forms = runpod_forms(&volume, mount_path_of(job));
-            add_notes(job, &volume, ret_provision);
+            provision_add(&ret_provision->notes,
+                          "network volume %s (id %s) stands in %s: pods run there, on Secure Cloud",
+                          volume.name ? volume.name : volume.id, volume.id, volume.data_center);
         }
     }
     api_answer_release(&answer);

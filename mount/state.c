@@ -278,7 +278,6 @@ static int write_all(int fd, const struct buf *text)
 static int replace_file(const struct state *state, const struct buf *text)
 {
     STRING_SCOPED *fresh = xprintf("%s.new", state->name);
-    unlinkat(state->directory, fresh, 0); /* of one that was killed: the lock is ours */
     int fd = openat(state->directory, fresh, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0)
         return -errno;
@@ -289,6 +288,13 @@ static int replace_file(const struct state *state, const struct buf *text)
     if (rc < 0)
         unlinkat(state->directory, fresh, 0);
     return rc;
+}
+
+/* Of one that was killed: the lock is ours. It may hold a secret. */
+static void drop_temporary(const struct state *state)
+{
+    STRING_SCOPED *fresh = xprintf("%s.new", state->name);
+    unlinkat(state->directory, fresh, 0);
 }
 
 static int remove_file(const struct state *state)
@@ -421,6 +427,8 @@ int state_open(const char *path, const char *provider, const char *pool, struct 
     int rc = open_directory(state, true, why);
     if (rc == 0)
         rc = take_lock(state, why);
+    if (rc == 0)
+        drop_temporary(state);
     if (rc == 0) {
         rc = read_file(state, why);
         if (rc == -ENOENT)

@@ -10,7 +10,6 @@ and body of every request, answers with the documented shapes, and counts what i
 """
 
 import base64
-import contextlib
 import datetime
 import hashlib
 import hmac
@@ -21,6 +20,7 @@ import re
 import secrets
 import signal
 import socket
+import sys
 import threading
 import urllib.parse
 from email.utils import formatdate
@@ -102,7 +102,7 @@ class Fake:
         self.calls, self.faults = [], []
         self.fault = None  # (calls from now on, what)
         self.victim = None
-        self.hang, self.released = None, threading.Event()  # requests of this method wait until it is set, and are then carried out
+        self.hang, self.hang_path, self.released = None, "", threading.Event()  # requests of this method wait until it is set, and are then carried out
         self.seconds = 0  # its clock, ahead of ours
         fake = self
 
@@ -115,7 +115,7 @@ class Fake:
             def answer(self):
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
                 request = Request(self, body)
-                if fake.hang == request.method:
+                if fake.hang == request.method and request.path.startswith(fake.hang_path):
                     fake.calls.append(f"{request.method} {request.target}")
                     fake.released.wait(60)
                 try:
@@ -134,12 +134,16 @@ class Fake:
                 self.send_header("Content-Length", str(len(reply.body)))
                 self.end_headers()
                 if self.command != "HEAD":
-                    with contextlib.suppress(ConnectionError):  # who asked has gone
-                        self.wfile.write(reply.body)
+                    self.wfile.write(reply.body)
 
             do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = answer
 
-        self.server = http.server.ThreadingHTTPServer((self.host, 0), Handler)
+        class Server(http.server.ThreadingHTTPServer):
+            def handle_error(self, request, client_address):
+                if not isinstance(sys.exc_info()[1], ConnectionError):  # who asked has gone
+                    super().handle_error(request, client_address)
+
+        self.server = Server((self.host, 0), Handler)
         self.server.daemon_threads = True
         self.port = self.server.server_address[1]
         self.url = f"http://{self.host}:{self.port}"
@@ -235,7 +239,7 @@ class S3Part:
                 return Reply(409, "<Error><Code>BucketAlreadyOwnedByYou</Code></Error>", XML)
             self.buckets[bucket] = "made"
             return Reply(200)
-        expect(request.method == "GET" and request.one("list-type") == "2" and request.one("max-keys") == "1", "one key is listed")
+        expect(request.method == "GET" and request.one("list-type") == "2", "it is listed")
         owner = self.buckets.get(bucket)
         if owner is None:
             return Reply(404, "<Error><Code>NoSuchBucket</Code><Message>The specified bucket does not exist</Message></Error>", XML)
@@ -411,7 +415,7 @@ class Aws(Fake):
 
     def __init__(self, buckets=None, lag=0):
         self.buckets = buckets if buckets is not None else {"my-data": "eu-west-1"}
-        self.roles, self.profiles, self.lag, self.unseen = {}, {}, lag, {}
+        self.roles, self.profiles, self.lag, self.unseen, self.throttled = {}, {}, lag, {}, 0
         super().__init__()
 
     def left(self):
@@ -435,6 +439,9 @@ class Aws(Fake):
         if not check_signature(request, lambda access: self.secret if access == self.access else None, service):
             return self.error(403, "InvalidClientTokenId", "The security token included in the request is invalid")
         expect(form.pop("Version") in ("2010-05-08", "2011-06-15"), "the version")
+        if self.throttled > 0:
+            self.throttled -= 1
+            return self.error(400, "Throttling", "Rate exceeded")
         handler = getattr(self, "do_" + form["Action"], None)
         expect(handler, f"action {form['Action']}")
         return handler(form.pop("Action"), form)

@@ -71,6 +71,23 @@ class Desk(unittest.TestCase):
             lines.append(f'[[pool.volumes]]\nbucket = "{bucket}"\nmount = "{mount}"\nread_only = {"false" if writes else "true"}\n')
         self.text = "\n".join(lines) + more
 
+    def plan(self):
+        """The plan as JSON; it says the same when it is asked again, and its script holds no secret."""
+        (self.work / "skyward.toml").write_text(self.text)
+        told = []
+        for _ in range(2):
+            done = subprocess.run([harness.SKYVOL, "plan", "-c", str(self.work / "skyward.toml"), "--state", str(self.state)],
+                                  env=self.environment, capture_output=True, text=True, timeout=60)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            told.append(done.stdout)
+        self.assertEqual(told[0], told[1])
+        plan = json.loads(told[0])
+        for secret in plan["secrets"]:
+            for line in secret["content"].splitlines():
+                if "secret" in line:
+                    self.assertNotIn(line.partition("=")[2].strip(), plan["bootstrap"])
+        return plan
+
     def no_secret(self, done, *secrets):
         for secret in secrets:
             self.assertNotIn(secret, done.stdout + done.stderr)
@@ -158,6 +175,15 @@ class RunPod(Desk):
         self.good("teardown")
         self.assertEqual(len(self.fake.calls), 1)
 
+    def test_the_plan_pins_the_pod_to_its_volume(self):
+        plan = self.plan()
+        self.assertEqual(plan["deploy_hints"], {"networkVolumeId": "agv6w2qcg7", "volumeMountPath": "/workspace", "cloudType": "SECURE",
+                                                "dataCenterId": "EU-RO-1", "dataCenterIds": ["EU-RO-1"]})
+        self.assertNotIn("dataCenterIds", plan["deploy_forms"]["graphql"])
+        self.assertNotIn("dataCenterId", plan["deploy_forms"]["rest"])
+        self.assertIn("mountpoint -q '/workspace'", plan["bootstrap"])
+        self.assertEqual((plan["mounts"], plan["secrets"]), ([], []))
+
     def test_the_key_of_the_command_line_tool_is_found(self):
         del self.environment["RUNPOD_API_KEY"]
         self.bad("prepare", "RUNPOD_API_KEY", ".runpod/config.toml")
@@ -194,6 +220,14 @@ class RunPod(Desk):
         self.fake.answer = fakes.Reply(302, b"", headers=[("Location", "http://127.0.0.1:1/")])
         self.bad("prepare", "302")
 
+    def test_an_answer_without_end_and_a_wait_without_end_are_refused(self):
+        self.fake.answer = fakes.Reply(503, {"message": "busy"}, headers=[("Retry-After", "3600")])
+        self.bad("prepare", "503", "busy", "asks to wait 3600 s")
+        self.assertEqual(len(self.fake.calls), 1)
+        self.fake.answer = fakes.Reply(200, b"[" + b" " * (5 << 20) + b"]")
+        self.bad("prepare", "networkvolumes")
+        self.assertEqual(len(self.fake.calls), 2)
+
     def test_keys_go_to_no_address_without_tls(self):
         self.environment["RUNPOD_REST_URL"] = "http://rest.runpod.io/v1"
         self.bad("prepare", "RUNPOD_REST_URL", "unencrypted")
@@ -225,6 +259,15 @@ class Hyperstack(Desk):
         self.assertEqual(self.fake.left(), [])
         self.assertFalse(self.state.exists())
         self.assertEqual(self.fake.buckets, {"my-data": "ours", "my-out": "made"})
+        self.good("teardown")
+
+    def test_the_plan_has_the_key_apart(self):
+        self.good("prepare")
+        key = self.fake.keys[self.fake.left()[0]]
+        plan = self.plan()
+        self.assertEqual({mount["endpoint"] for mount in plan["mounts"]}, {self.fake.url})
+        self.assertTrue(any(key["access_key"] in secret["content"] and key["secret_key"] in secret["content"] for secret in plan["secrets"]))
+        self.assertNotIn(key["secret_key"], plan["bootstrap"])
         self.good("teardown")
 
     def test_a_missing_bucket_that_is_only_read_is_not_made(self):
@@ -311,6 +354,56 @@ class Hyperstack(Desk):
 
     def test_every_call_fails_once(self):
         self.ladder(lambda: fakes.Hyperstack(["my-data"]), self.point)
+
+
+class Operations(Desk):
+    """A storage operation with the hyperstack preset: a key for each, deleted at its end."""
+
+    def setUp(self):
+        super().setUp()
+        fake = self.serve(fakes.Hyperstack(["my-data"]))
+        self.environment |= {"HYPERSTACK_API_KEY": fake.key, "HYPERSTACK_API_URL": fake.url + "/v1", "XDG_STATE_HOME": str(self.work / "state-home")}
+        self.keys = pathlib.Path("/var/lib/skyvol/keys") if os.geteuid() == 0 else self.work / "state-home/skyvol/keys"
+        self.before = set(self.files())
+
+    def files(self):
+        return [path for path in self.keys.glob("*") if path.name.startswith("hyperstack-")] if self.keys.exists() else []
+
+    def left_files(self):
+        return set(self.files()) - self.before
+
+    def start_ls(self):
+        return subprocess.Popen([harness.SKYVOL, "ls", "my-data", "--preset", "hyperstack", "--endpoint", self.fake.url], env=self.environment,
+                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def test_its_key_lives_as_long_as_it_does(self):
+        process = self.start_ls()
+        out, err = process.communicate(timeout=60)
+        self.assertEqual((process.returncode, out, err), (0, "", ""))
+        self.assertEqual((self.fake.left(), self.fake.faults, self.left_files()), ([], [], set()))
+        self.assertTrue(any(call.startswith("DELETE") for call in self.fake.calls))
+
+    def test_ctrl_c_deletes_it_too(self):
+        self.fake.hang = "GET"
+        self.fake.hang_path = "/my-data"
+        process = self.start_ls()
+        harness.wait_until(lambda: any("/my-data" in call for call in self.fake.calls), what="the first listing")
+        self.assertEqual(len(self.fake.left()), 1)
+        process.send_signal(signal.SIGINT)
+        self.fake.hang = None
+        self.fake.released.set()
+        process.communicate(timeout=60)
+        self.assertEqual((self.fake.left(), self.left_files()), ([], set()))
+
+    def test_the_next_one_deletes_what_a_killed_one_left(self):
+        for number in range(1, 9):
+            self.fake.fault, self.fake.victim = (number, "done-kill"), self.start_ls()
+            self.fake.victim.communicate(timeout=60)
+            self.fake.seconds += 300
+        self.fake.fault = None
+        process = self.start_ls()
+        self.assertEqual((process.communicate(timeout=60)[1], process.returncode), ("", 0))
+        self.assertEqual((self.fake.left(), self.fake.faults, self.left_files()), ([], [], set()))
 
 
 class Google(Desk):
@@ -405,6 +498,8 @@ class Google(Desk):
         other.handle = lambda request: fakes.Reply(200, {"access_token": "x", "token_type": "Bearer"})
         self.environment["GCE_METADATA_HOST"] = other.url.removeprefix("http://")
         self.bad("prepare", "Metadata-Flavor")
+        other.handle = lambda request: fakes.Reply(200, {"access_token": "x", "token_type": "Bearer"}, headers=[("Metadata-Flavor", "Other")])
+        self.bad("prepare", "Metadata-Flavor")
         self.environment["GCE_METADATA_HOST"] = "metadata.example.com"
         self.bad("prepare", "GCE_METADATA_HOST", "unencrypted")
 
@@ -464,6 +559,16 @@ class Aws(Desk):
         self.assertFalse(self.state.exists())
         self.good("teardown")
 
+    def test_the_plan_knows_the_regions_and_no_key(self):
+        self.good("prepare")
+        calls = len(self.fake.calls)
+        plan = self.plan()
+        self.assertEqual(len(self.fake.calls), calls)
+        self.assertEqual({mount["bucket"]: mount["region"] for mount in plan["mounts"]}, {"my-data": "eu-west-1", "my-out": "us-west-2"})
+        self.assertEqual(plan["secrets"], [])
+        self.assertTrue(any("instance-profile/skyvol-" in note for note in plan["notes"]))
+        self.good("teardown")
+
     def test_an_instance_profile_that_is_given_is_used_as_it_is(self):
         arn = "arn:aws:iam::123456789012:instance-profile/mine"
         self.pool("aws", [("my-data", "/data", False)], f'[providers.aws]\ninstance_profile_arn = "{arn}"\n')
@@ -471,6 +576,14 @@ class Aws(Desk):
         self.assertEqual(self.fake.calls, ["HEAD /my-data"])
         self.pool("aws", [("my-data", "/data", False)], '[providers.aws]\ninstance_profile_arn = "arn:aws:iam::123456789012:role/mine"\n')
         self.bad("prepare", "instance_profile_arn", "role")
+
+    def test_throttling_is_waited_out_and_keys_that_are_not_known_are_said(self):
+        self.fake.throttled = 2
+        self.good("prepare")
+        self.good("teardown")
+        self.environment["AWS_SECRET_ACCESS_KEY"] = "another-secret"
+        self.no_secret(self.bad("prepare", "InvalidClientTokenId"), "another-secret")
+        self.assertFalse(self.state.exists())
 
     def test_a_bucket_that_is_not_there_stops_before_anything_is_made(self):
         self.pool("aws", [("my-nothing", "/data", False)], self.more)
