@@ -73,6 +73,8 @@ static const struct option options[] = {
     {"region", TEXT, AT(region), NULL, 0, 0, NULL, false, "signing region (discovered when not given)"},
     {"profile", TEXT, AT(profile), NULL, 0, 0, NULL, false,
      "profile of ~/.aws/credentials and ~/.aws/config"},
+    {"role_arn", TEXT, AT(role_arn), NULL, 0, 0, NULL, false,
+     "role that is asked for with the keys found (that of the profile when not given)"},
     {"credentials_file", PATH, AT(credentials_file), NULL, 0, 0, NULL, false,
      "file with keys in the form of ~/.aws/credentials, 0600 (that one when not given)"},
     {"no_sign_request", SWITCH, AT(no_sign_request), "no", 0, 0, NULL, false,
@@ -607,6 +609,10 @@ int option_check(struct settings *settings, struct buf *why)
     }
     check_encryption(settings, why);
     check_class(settings, why);
+    if (settings->role_arn && settings->no_sign_request) {
+        words_next(why);
+        buf_add_string(why, "role_arn and no_sign_request contradict each other: one of them");
+    }
     if (settings->requester_pays && settings->no_sign_request) {
         words_next(why);
         buf_add_string(why, "requester_pays needs to know who pays: it excludes no_sign_request");
@@ -701,11 +707,11 @@ void option_help(struct buf *out)
 
 void settings_release(struct settings *settings)
 {
-    char **strings[] = {&settings->bucket,      &settings->prefix,           &settings->source,
-                        &settings->mount_point, &settings->endpoint,         &settings->region,
-                        &settings->profile,     &settings->credentials_file, &settings->ca_bundle,
-                        &settings->proxy,       &settings->cache_dir,        &settings->log_target,
-                        &settings->config,      &settings->sse_kms_key_id,   &settings->storage_class};
+    char **strings[] = {
+        &settings->bucket,    &settings->prefix,         &settings->source,    &settings->mount_point,
+        &settings->endpoint,  &settings->region,         &settings->profile,   &settings->credentials_file,
+        &settings->ca_bundle, &settings->proxy,          &settings->cache_dir, &settings->log_target,
+        &settings->config,    &settings->sse_kms_key_id, &settings->role_arn,  &settings->storage_class};
     for (size_t i = 0; i < sizeof(strings) / sizeof(strings[0]); i++)
         free_string(strings[i]);
 }

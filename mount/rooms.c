@@ -23,6 +23,7 @@ static int find_credentials(struct rooms *rooms, struct buf *why)
 {
     struct settings *settings = rooms->settings;
     struct credentials_config source = {.profile = settings->profile,
+                                        .role_arn = settings->role_arn,
                                         .credentials_file = settings->credentials_file};
     rooms->credentials = credentials_new(&source);
     struct keys *keys = NULL;

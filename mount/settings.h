@@ -14,7 +14,7 @@ struct settings {
     /* From the options; strings are NULL when not said, paths absolute. */
     char *endpoint, *region, *profile, *credentials_file, *ca_bundle, *proxy, *cache_dir, *log_target,
         *config;
-    char *sse_kms_key_id, *storage_class;
+    char *sse_kms_key_id, *storage_class, *role_arn;
     int64_t style, checksum, sse, attributes, durability, conflict,
         log_level; /* values of enums, by the table's words */
     int64_t memory, read_ahead, part_size, unflushed_max, dirty_max, meta_max;       /* bytes */
