@@ -113,12 +113,13 @@ static const struct command {
      "skyvol rm BUCKET --uploads [--older-than 7d] [--prefix P] aborts multipart uploads that nobody "
      "completed.\n",
      storage_words_help},
-    {"whoami", command_whoami, "skyvol whoami [-o OPTION[=VALUE],...] [--json]",
+    {"whoami", command_whoami, "skyvol whoami [SOURCE] [-o OPTION[=VALUE],...] [--verify] [--json]",
      "which keys a mount would use, and why",
      "Says which source won, and of each one before it why it had none. Options as of `skyvol mount`: "
      "profile=, "
-     "credentials_file=.\n"
-     "No key is printed.\n",
+     "credentials_file=, role_arn=.\n"
+     "--verify: STS is asked whose keys they are. Of a key its last 4 characters are printed, of a secret "
+     "nothing.\n",
      NULL},
     {"check", command_check, "skyvol check [-c FILE] [--pool NAME] [--read-only] [--json]",
      "try all volumes of a configuration",

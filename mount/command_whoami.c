@@ -9,6 +9,7 @@
 #include "mount/command.h"
 #include "mount/option.h"
 #include "mount/pool_words.h"
+#include "mount/source.h"
 #include "mount/words.h"
 #include "s3/credentials.h"
 
@@ -16,6 +17,7 @@
 struct identity {
     struct keys *keys;
     char *ends, *endpoint, *region; /* NULL: never, not told */
+    char *account, *arn;            /* NULL: STS was not asked */
     struct buf source, tried;
 };
 
@@ -25,6 +27,8 @@ static void release(struct identity *identity)
     free(identity->ends);
     free(identity->endpoint);
     free(identity->region);
+    free(identity->account);
+    free(identity->arn);
     buf_release(&identity->source);
     buf_release(&identity->tried);
 }
@@ -47,9 +51,10 @@ static char *print_time(int64_t wall_ns)
     return xstrdup(text);
 }
 
-static int look(const struct settings *settings, struct identity *ret_identity, struct buf *why)
+static int look(const struct settings *settings, bool verify, struct identity *ret_identity, struct buf *why)
 {
     struct credentials_config config = {.profile = settings->profile,
+                                        .role_arn = settings->role_arn,
                                         .credentials_file = settings->credentials_file};
     struct credentials *credentials = credentials_new(&config);
     int rc = credentials_get(credentials, &ret_identity->keys, why);
@@ -61,6 +66,9 @@ static int look(const struct settings *settings, struct identity *ret_identity, 
                                                     : credentials_setting(credentials, "endpoint_url");
         ret_identity->region =
             settings->region ? xstrdup(settings->region) : credentials_setting(credentials, "region");
+        if (verify)
+            rc = credentials_verify(credentials, ret_identity->keys, &ret_identity->account,
+                                    &ret_identity->arn, why);
     }
     credentials_unref(credentials);
     return rc;
@@ -77,6 +85,8 @@ static void print_json(const struct identity *identity)
     json_set_string(all, "expires", identity->ends);
     json_set_string(all, "endpoint", identity->endpoint);
     json_set_string(all, "region", identity->region);
+    json_set_string(all, "account", identity->account);
+    json_set_string(all, "arn", identity->arn);
     for (char *at = identity->tried.bytes; at && *at;) {
         char *end = strstr(at, "; ");
         STRING_SCOPED *one = end ? xstrndup(at, (size_t)(end - at)) : xstrdup(at);
@@ -100,6 +110,8 @@ static void print_text(const struct identity *identity)
         words_line(stdout, "endpoint    %s", identity->endpoint);
     if (identity->region)
         words_line(stdout, "region      %s", identity->region);
+    if (identity->arn)
+        words_line(stdout, "account     %s, %s", identity->account, identity->arn);
     for (const char *at = identity->tried.bytes; *at;) {
         size_t length = strcspn(at, ";");
         words_line(stdout, "%s%.*s", at == identity->tried.bytes ? "before it   " : "            ",
@@ -109,7 +121,7 @@ static void print_text(const struct identity *identity)
     }
 }
 
-static int tell(const struct settings *settings, bool json)
+static int tell(const struct settings *settings, bool verify, bool json)
 {
     struct identity identity = {.source = BUF_INIT, .tried = BUF_INIT};
     BUF_SCOPED why = BUF_INIT;
@@ -117,7 +129,7 @@ static int tell(const struct settings *settings, bool json)
     if (settings->no_sign_request) {
         puts(json ? "{\"source\": \"no_sign_request\"}"
                   : "nobody: no_sign_request sends requests without a signature");
-    } else if ((rc = look(settings, &identity, &why)) < 0) {
+    } else if ((rc = look(settings, verify, &identity, &why)) < 0) {
         words_complain(why.bytes);
     } else if (json) {
         print_json(&identity);
@@ -128,25 +140,50 @@ static int tell(const struct settings *settings, bool json)
     return rc < 0;
 }
 
-int command_whoami(int count, char **words)
+/* What the command line says; `options` as of -o. 0, or the exit status. */
+static int read_words(int count, char **words, struct buf *options, struct settings *settings, bool *verify,
+                      bool *json)
 {
-    struct settings settings = {0};
-    BUF_SCOPED why = BUF_INIT;
-    bool json = false;
     int status = 0;
-    option_defaults(&settings);
     for (int i = 1; i < count && !status; i++) {
         const char *list = words_value("whoami", "-o", count, words, &i, &status);
         if (list)
-            status = option_parse_list(&settings, list, &why) < 0 ? 1 : 0;
+            buf_printf(options, "%s%s", options->length ? "," : "", list);
         else if (!status && strcmp(words[i], "--json") == 0)
-            json = true;
-        else if (!status)
+            *json = true;
+        else if (!status && strcmp(words[i], "--verify") == 0)
+            *verify = true;
+        else if (!status && (words[i][0] == '-' || settings->source))
             status = command_usage("whoami", "'%s' is no flag of it", words[i]);
+        else if (!status)
+            settings->source = xstrdup(words[i]);
     }
+    return status;
+}
+
+/* As a mount reads them: a later one overwrites an earlier one. */
+static int read_settings(struct settings *settings, const char *options, struct buf *why)
+{
+    int rc = option_from_file(settings, NULL, why);
+    if (option_from_environment(settings, why) < 0 || option_parse_list(settings, options, why) < 0)
+        rc = -EINVAL;
+    if (settings->source && source_parse(settings->source, &settings->bucket, &settings->prefix, why) < 0)
+        rc = -EINVAL;
+    return rc < 0 || option_check(settings, why) < 0 ? -EINVAL : 0;
+}
+
+int command_whoami(int count, char **words)
+{
+    struct settings settings = {0};
+    BUF_SCOPED why = BUF_INIT, options = BUF_INIT;
+    bool json = false, verify = false;
+    option_defaults(&settings);
+    int status = read_words(count, words, &options, &settings, &verify, &json);
+    if (status == 0)
+        status = read_settings(&settings, options.bytes, &why) < 0;
     words_complain(why.bytes);
     if (status == 0)
-        status = tell(&settings, json);
+        status = tell(&settings, verify, json);
     settings_release(&settings);
     return status;
 }

@@ -41,6 +41,8 @@ static const struct choice styles[] = {
 static const struct choice checksums[] = {{"auto", CHECKSUM_AUTO},           {"crc32c", CHECKSUM_CRC32C},
                                           {"crc64nvme", CHECKSUM_CRC64NVME}, {"md5", CHECKSUM_MD5},
                                           {"sha256", CHECKSUM_SHA256},       {0}};
+static const struct choice encryptions[] = {
+    {"default", SSE_DEFAULT}, {"AES256", SSE_S3}, {"aws:kms", SSE_KMS}, {"aws:kms:dsse", SSE_KMS_DSSE}, {0}};
 static const struct choice attributes[] = {{"all", 0}, {"listing", 1}, {0}};
 static const struct choice durabilities[] = {
     {"writeback", DURABILITY_WRITEBACK}, {"sync", DURABILITY_SYNC}, {"local", DURABILITY_LOCAL}, {0}};
@@ -71,10 +73,20 @@ static const struct option options[] = {
     {"region", TEXT, AT(region), NULL, 0, 0, NULL, false, "signing region (discovered when not given)"},
     {"profile", TEXT, AT(profile), NULL, 0, 0, NULL, false,
      "profile of ~/.aws/credentials and ~/.aws/config"},
+    {"role_arn", TEXT, AT(role_arn), NULL, 0, 0, NULL, false,
+     "role that is asked for with the keys found (that of the profile when not given)"},
     {"credentials_file", PATH, AT(credentials_file), NULL, 0, 0, NULL, false,
      "file with keys in the form of ~/.aws/credentials, 0600 (that one when not given)"},
     {"no_sign_request", SWITCH, AT(no_sign_request), "no", 0, 0, NULL, false,
      "anonymous access to a public bucket"},
+    {"sse", CHOICE, AT(sse), "default", 0, 0, encryptions, false,
+     "encryption that is asked for with what is written (default: the bucket's)"},
+    {"sse_kms_key_id", TEXT, AT(sse_kms_key_id), NULL, 0, 0, NULL, false,
+     "key of sse=aws:kms and aws:kms:dsse (the account's own when not given)"},
+    {"storage_class", TEXT, AT(storage_class), NULL, 0, 0, NULL, false,
+     "class of new objects, like STANDARD_IA; what is rewritten keeps its own"},
+    {"requester_pays", SWITCH, AT(requester_pays), "no", 0, 0, NULL, false,
+     "who mounts pays for the requests, not the bucket's owner"},
     {"style", CHOICE, AT(style), "auto", 0, 0, styles, false, "bucket in the path or in the host name"},
     {"ro", SWITCH, AT(read_only), "no", 0, 0, NULL, false, "read-only"},
     {"rw", SWITCH, AT(read_only), NULL, 0, 0, NULL, true, "writable (the default)"},
@@ -541,6 +553,45 @@ int option_from_file(struct settings *settings, const char *path, struct buf *wh
     return rc < 0 ? rc : own_rc;
 }
 
+/* They become headers; the value is what the server knows, so only its alphabet is looked at. */
+static bool is_made_of(const char *text, const char *alphabet)
+{
+    return text[strspn(text, alphabet)] == '\0';
+}
+
+#define CAPITALS "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+#define DIGITS   "0123456789"
+
+static void check_encryption(const struct settings *settings, struct buf *why)
+{
+    const char *key = settings->sse_kms_key_id;
+    if (key && !is_made_of(key, CAPITALS "abcdefghijklmnopqrstuvwxyz" DIGITS ":/_-.")) {
+        words_next(why);
+        buf_add_string(why, "sse_kms_key_id must be the id, the ARN or the alias of a key");
+    }
+    if (key && settings->sse != SSE_KMS && settings->sse != SSE_KMS_DSSE) {
+        words_next(why);
+        buf_add_string(
+            why, "sse_kms_key_id needs sse=aws:kms or sse=aws:kms:dsse: no other encryption has such a key");
+    }
+}
+
+static void check_class(const struct settings *settings, struct buf *why)
+{
+    static const char *const frozen[] = {"GLACIER", "DEEP_ARCHIVE"};
+    const char *class = settings->storage_class;
+    if (class && !is_made_of(class, CAPITALS DIGITS "_")) {
+        words_next(why);
+        buf_printf(why, "storage_class=%s: must be a class of S3 in capitals, like STANDARD_IA", class);
+    } else if (class && stands_in(class, frozen, sizeof(frozen) / sizeof(*frozen))) {
+        words_next(why);
+        buf_printf(why,
+                   "storage_class=%s: what is written could not be read again before it is restored; use "
+                   "GLACIER_IR, or a lifecycle rule of the bucket",
+                   class);
+    }
+}
+
 /* What one option says about another. */
 int option_check(struct settings *settings, struct buf *why)
 {
@@ -555,6 +606,16 @@ int option_check(struct settings *settings, struct buf *why)
         buf_add_string(
             why, "proxy must not hold a user or a password (options are seen by everybody in /proc); put the "
                  "whole URL into HTTPS_PROXY");
+    }
+    check_encryption(settings, why);
+    check_class(settings, why);
+    if (settings->role_arn && settings->no_sign_request) {
+        words_next(why);
+        buf_add_string(why, "role_arn and no_sign_request contradict each other: one of them");
+    }
+    if (settings->requester_pays && settings->no_sign_request) {
+        words_next(why);
+        buf_add_string(why, "requester_pays needs to know who pays: it excludes no_sign_request");
     }
     if (settings->immutable) {
         settings->read_only = true;
@@ -646,11 +707,11 @@ void option_help(struct buf *out)
 
 void settings_release(struct settings *settings)
 {
-    char **strings[] = {&settings->bucket,      &settings->prefix,           &settings->source,
-                        &settings->mount_point, &settings->endpoint,         &settings->region,
-                        &settings->profile,     &settings->credentials_file, &settings->ca_bundle,
-                        &settings->proxy,       &settings->cache_dir,        &settings->log_target,
-                        &settings->config};
+    char **strings[] = {
+        &settings->bucket,    &settings->prefix,         &settings->source,    &settings->mount_point,
+        &settings->endpoint,  &settings->region,         &settings->profile,   &settings->credentials_file,
+        &settings->ca_bundle, &settings->proxy,          &settings->cache_dir, &settings->log_target,
+        &settings->config,    &settings->sse_kms_key_id, &settings->role_arn,  &settings->storage_class};
     for (size_t i = 0; i < sizeof(strings) / sizeof(strings[0]); i++)
         free_string(strings[i]);
 }

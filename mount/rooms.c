@@ -23,6 +23,7 @@ static int find_credentials(struct rooms *rooms, struct buf *why)
 {
     struct settings *settings = rooms->settings;
     struct credentials_config source = {.profile = settings->profile,
+                                        .role_arn = settings->role_arn,
                                         .credentials_file = settings->credentials_file};
     rooms->credentials = credentials_new(&source);
     struct keys *keys = NULL;
@@ -49,6 +50,10 @@ int rooms_open_store(struct rooms *rooms, struct buf *why)
         .region = settings->region,
         .style = (enum store_style)settings->style,
         .checksum = (enum store_checksum)settings->checksum,
+        .sse = (enum store_sse)settings->sse,
+        .sse_kms_key_id = settings->sse_kms_key_id,
+        .storage_class = settings->storage_class,
+        .requester_pays = settings->requester_pays,
         .credentials = rooms->credentials,
         .ca_bundle = settings->ca_bundle,
         .proxy = settings->proxy,

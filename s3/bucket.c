@@ -1,6 +1,7 @@
 #include "s3/bucket.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -35,6 +36,10 @@ int bucket_init(struct bucket *bucket, const struct store_config *config, struct
     sign_cache_init(&bucket->sign_cache);
     retry_budget_init(&bucket->budget);
     bucket->checksum = config->checksum;
+    bucket->sse = config->sse;
+    bucket->sse_kms_key_id = config->sse_kms_key_id ? xstrdup(config->sse_kms_key_id) : NULL;
+    bucket->storage_class = config->storage_class ? xstrdup(config->storage_class) : NULL;
+    bucket->requester_pays = config->requester_pays;
     bucket->connect_timeout_ms = value_or(config->connect_timeout_ms, CONNECT_TIMEOUT_MS);
     bucket->first_byte_timeout_ms = value_or(config->first_byte_timeout_ms, FIRST_BYTE_TIMEOUT_MS);
     bucket->stall_timeout_ms = value_or(config->stall_timeout_ms, STALL_TIMEOUT_MS);
@@ -54,6 +59,8 @@ void bucket_release(struct bucket *bucket)
     http_free(bucket->http);
     endpoint_unref(bucket->endpoint);
     credentials_unref(bucket->credentials);
+    free(bucket->sse_kms_key_id);
+    free(bucket->storage_class);
     sign_cache_release(&bucket->sign_cache);
     lock_release(&bucket->lock);
 }

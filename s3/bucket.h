@@ -22,6 +22,9 @@ struct bucket {
     struct http *http;
     struct credentials *credentials; /* NULL: unsigned */
     enum store_checksum checksum;
+    enum store_sse sse;
+    char *sse_kms_key_id, *storage_class; /* NULL: not said */
+    bool requester_pays;
     int64_t connect_timeout_ms, first_byte_timeout_ms, stall_timeout_ms;
 
     /* Have locks of their own. */

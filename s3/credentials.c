@@ -5,9 +5,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -81,7 +81,8 @@ static bool keys_are_equal(const struct keys *a, const struct keys *b)
 
 struct credentials {
     /* Set at birth. */
-    char *profile; /* the option; NULL: not given */
+    char *profile;  /* the option; NULL: not given */
+    char *role_arn; /* the same */
     char *credentials_file;
     char *config_file;
     char *directory; /* where relative paths start; NULL: it has no name */
@@ -110,6 +111,7 @@ struct credentials *credentials_new(const struct credentials_config *config)
 {
     struct credentials *credentials = xcalloc(1, sizeof(*credentials));
     credentials->profile = copy_string(config->profile);
+    credentials->role_arn = copy_string(config->role_arn);
     credentials->credentials_file = copy_string(config->credentials_file);
     credentials->config_file = copy_string(config->config_file);
     credentials->explicit_keys = keys_ref(config->explicit_keys);
@@ -136,6 +138,7 @@ void credentials_unref(struct credentials *credentials)
     if (!credentials || __atomic_sub_fetch(&credentials->references, 1, __ATOMIC_ACQ_REL))
         return;
     free(credentials->profile);
+    free(credentials->role_arn);
     free(credentials->credentials_file);
     free(credentials->config_file);
     free(credentials->directory);
@@ -174,18 +177,6 @@ static bool profile_was_chosen(const struct credentials *credentials)
     return credentials->profile || read_environment("AWS_PROFILE") || read_environment("AWS_DEFAULT_PROFILE");
 }
 
-static char *name_home(void)
-{
-    const char *home = read_environment("HOME");
-    if (home)
-        return xstrdup(home);
-    char room[4096];
-    struct passwd entry, *found = NULL;
-    if (getpwuid_r(geteuid(), &entry, room, sizeof(room), &found) || !found)
-        return xstrdup("/");
-    return xstrdup(entry.pw_dir);
-}
-
 /* The option, the variable, or the file below ~/.aws; "~/" is the home. */
 static char *name_file(const struct credentials *credentials, const char *option, const char *variable,
                        const char *usual, bool *ret_named)
@@ -195,7 +186,7 @@ static char *name_file(const struct credentials *credentials, const char *option
     if (path && strncmp(path, "~/", 2))
         return *path == '/' || !credentials->directory ? xstrdup(path)
                                                        : xprintf("%s/%s", credentials->directory, path);
-    STRING_SCOPED *home = name_home();
+    STRING_SCOPED *home = source_home();
     return path ? xprintf("%s/%s", home, path + 2) : xprintf("%s/.aws/%s", home, usual);
 }
 
@@ -339,6 +330,10 @@ static int look_into_environment(const struct credentials *credentials, struct f
                    credentials->profile ? credentials->profile : credentials->credentials_file);
         return 0;
     }
+    if (credentials->role_arn) {
+        buf_add_string(why, "environment: its keys are not used themselves, because role_arn was given");
+        return 0;
+    }
     const char *access_key = read_environment("AWS_ACCESS_KEY_ID");
     const char *secret_key = read_environment("AWS_SECRET_ACCESS_KEY");
     const char *token = read_environment("AWS_SESSION_TOKEN");
@@ -457,7 +452,8 @@ static const struct source_view *look_at_files(const struct credentials *credent
                                          .chosen = profile_was_chosen(credentials),
                                          .keys = looking->keys.ini,
                                          .config = looking->config.ini,
-                                         .config_private = looking->config.private};
+                                         .config_private = looking->config.private,
+                                         .role = credentials->role_arn};
     const char *region = read_environment("AWS_REGION");
     region = region ? region : read_environment("AWS_DEFAULT_REGION");
     looking->view.region = region ? region : source_setting(&looking->view, looking->view.profile, "region");
@@ -642,6 +638,13 @@ void credentials_describe(struct credentials *credentials, struct buf *out)
     buf_add_string(out, credentials->source ? credentials->source : "no keys read yet");
 }
 
+int credentials_verify(struct credentials *credentials, const struct keys *keys, char **ret_account,
+                       char **ret_arn, struct buf *why)
+{
+    STRING_SCOPED *region = credentials_setting(credentials, "region");
+    return sts_identify(region, keys, ret_account, ret_arn, why);
+}
+
 /* ---- Settings. ---- */
 
 /* endpoint_url may stand in a [services NAME] block that the profile names; it wins there. */
@@ -668,15 +671,20 @@ static char *find_setting(const struct ini *credentials_ini, const struct ini *c
 }
 
 /* The field's variables go before its files. */
+static bool addresses_are_ignored(void)
+{
+    const char *said = read_environment("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS");
+    return said && strcasecmp(said, "true") == 0;
+}
+
 static const char *find_variable(const char *name)
 {
-    const char *ignored = read_environment("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS");
     const char *value = NULL;
     if (strcmp(name, "region") == 0) {
         value = read_environment("AWS_REGION");
         return value ? value : read_environment("AWS_DEFAULT_REGION");
     }
-    if (strcmp(name, "endpoint_url") == 0 && !(ignored && strcmp(ignored, "true") == 0)) {
+    if (strcmp(name, "endpoint_url") == 0) {
         value = read_environment("AWS_ENDPOINT_URL_S3");
         value = value ? value : read_environment("AWS_ENDPOINT_URL");
     }
@@ -687,6 +695,8 @@ char *credentials_setting(struct credentials *credentials, const char *name)
 {
     BUF_SCOPED why = BUF_INIT;
     struct file with_keys, config;
+    if (strcmp(name, "endpoint_url") == 0 && addresses_are_ignored()) /* of variables and files alike */
+        return NULL;
     const char *said = find_variable(name);
     if (said)
         return xstrdup(said);

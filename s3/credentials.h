@@ -39,7 +39,9 @@ struct credentials_ask {
 };
 
 struct credentials_config {
-    const char *profile;          /* option profile=; NULL: AWS_PROFILE, AWS_DEFAULT_PROFILE, "default" */
+    const char *profile; /* option profile=; NULL: AWS_PROFILE, AWS_DEFAULT_PROFILE, "default" */
+    const char *
+        role_arn; /* a role that is asked for with the keys found; before the profile's. NULL: the profile's, if any */
     const char *credentials_file; /* NULL: AWS_SHARED_CREDENTIALS_FILE, ~/.aws/credentials */
     const char *config_file;      /* NULL: AWS_CONFIG_FILE, ~/.aws/config */
     struct keys *explicit_keys;   /* NULL: none; a reference is taken */
@@ -60,6 +62,9 @@ int credentials_refused(struct credentials *credentials, const struct keys *refu
 void credentials_tried(struct credentials *credentials, struct buf *out);
 /* "environment AWS_ACCESS_KEY_ID", "profile default of /home/u/.aws/credentials". */
 void credentials_describe(struct credentials *credentials, struct buf *out);
+/* Asks STS (of the region in force) whose keys these are: account and ARN, malloc'ed. -EACCES: it refuses them. One request, which blocks. */
+int credentials_verify(struct credentials *credentials, const struct keys *keys, char **ret_account,
+                       char **ret_arn, struct buf *why);
 /* region, endpoint_url and the like of the chosen profile; NULL when not set. Malloc'ed. */
 char *credentials_setting(struct credentials *credentials, const char *name);
 

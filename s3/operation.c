@@ -91,6 +91,13 @@ int operation_read_stored(struct request *request)
     return rc < 0 ? rc : request_prove_body(request);
 }
 
+void operation_name_class(const struct request *request, struct store_object *object)
+{
+    if (request->bucket->storage_class && object->meta_known &&
+        !store_fields_get(&object->headers, "x-amz-storage-class"))
+        store_fields_set(&object->headers, "x-amz-storage-class", "STANDARD");
+}
+
 int operation_read_body(struct request *request,
                         int (*reader)(const char *bytes, size_t length, struct store_call *call,
                                       struct answer_error *ret_error))

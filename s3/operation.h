@@ -28,6 +28,8 @@ void operation_add_conditions(struct request *request);
 void operation_add_data(struct request *request);
 /* The ETag header of an answer to PUT or PART, and whether what is stored is what was sent. */
 int operation_read_stored(struct request *request);
+/* S3 does not name its usual class: where another one is given to new objects it has to be said, so that a rewrite keeps it. */
+void operation_name_class(const struct request *request, struct store_object *object);
 /* A 2xx body by one of answer.h's readers that take (bytes, length, call, error). */
 int operation_read_body(struct request *request,
                         int (*reader)(const char *bytes, size_t length, struct store_call *call,

@@ -49,9 +49,12 @@ static void learn_list_meta(struct request *request)
 static int read_list(struct request *request)
 {
     int rc = operation_read_body(request, answer_list);
-    if (rc == 0)
-        learn_list_meta(request);
-    return rc;
+    if (rc != 0)
+        return rc;
+    learn_list_meta(request);
+    for (size_t i = 0; i < request->call->object_count; i++)
+        operation_name_class(request, &request->call->objects[i]);
+    return 0;
 }
 
 const struct operation operation_list = {

@@ -31,6 +31,7 @@ static bool take_object(struct request *request)
     object->key = xstrdup(request->call->key);
     object->meta_known = true;
     http_each_header(&request->http, take_header, request);
+    operation_name_class(request, object);
     return http_header(&request->http, "content-length") || http_header(&request->http, "content-range");
 }
 

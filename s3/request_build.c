@@ -13,6 +13,7 @@
 
 #define LISTING_MAX    ((size_t)16 << 20) /* a listing of 1000 longest keys with metadata fits thrice */
 #define ANSWER_MAX     ((size_t)1 << 20)
+#define SSE            "x-amz-server-side-encryption"
 #define SLOW_ANSWER_MS ((int64_t)10 * 60 * 1000) /* Complete and Copy, where no patience bounds them */
 
 static int take_keys(struct request *request)
@@ -144,6 +145,38 @@ int request_prove_body(struct request *request)
     return etag_is_md5(request) ? 0 : REQUEST_UNPROVEN;
 }
 
+/* ---- What the bucket's owner asks for. ---- */
+
+/* In the place of the encryption that a rewritten object had: buckets refuse what does not ask for theirs. */
+static void add_encryption(struct request *request)
+{
+    static const char *const words[] = {
+        [SSE_S3] = "AES256", [SSE_KMS] = "aws:kms", [SSE_KMS_DSSE] = "aws:kms:dsse"};
+    static const char *const replaced[] = {SSE, SSE "-aws-kms-key-id", SSE "-bucket-key-enabled",
+                                           SSE "-context"};
+    const struct bucket *bucket = request->bucket;
+    if (bucket->sse == SSE_DEFAULT)
+        return;
+    for (size_t i = 0; i < sizeof(replaced) / sizeof(*replaced); i++)
+        store_fields_remove(&request->headers, replaced[i]);
+    store_fields_set(&request->headers, SSE, words[bucket->sse]);
+    if (bucket->sse_kms_key_id)
+        store_fields_set(&request->headers, SSE "-aws-kms-key-id", bucket->sse_kms_key_id);
+}
+
+static void add_policy(struct request *request)
+{
+    const struct store_call *call = request->call;
+    const struct bucket *bucket = request->bucket;
+    if (bucket->requester_pays)
+        store_fields_set(&request->headers, "x-amz-request-payer", "requester");
+    if (call->op != STORE_PUT && call->op != STORE_COPY && call->op != STORE_CREATE)
+        return;
+    add_encryption(request);
+    if (bucket->storage_class && !store_fields_get(&request->headers, "x-amz-storage-class"))
+        store_fields_set(&request->headers, "x-amz-storage-class", bucket->storage_class);
+}
+
 /* ---- All of an attempt. ---- */
 
 /* Gives http its body, and every byte of it a check by the server. */
@@ -269,6 +302,7 @@ int request_build(struct request *request)
     if (rc < 0)
         return rc;
     request->operation->prepare(request);
+    add_policy(request);
     if (request->get.rc) {
         request_explain(request, "", request->get.words);
         return request->get.rc;

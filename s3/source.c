@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -17,6 +18,18 @@ const char *source_environment(const char *name)
 {
     const char *value = getenv(name);
     return value && *value ? value : NULL;
+}
+
+char *source_home(void)
+{
+    const char *home = source_environment("HOME");
+    if (home)
+        return xstrdup(home);
+    char room[4096];
+    struct passwd entry, *found = NULL;
+    if (getpwuid_r(geteuid(), &entry, room, sizeof(room), &found) || !found)
+        return xstrdup("/");
+    return xstrdup(entry.pw_dir);
 }
 
 /* What goes into headers: graphic ASCII, nothing else. The value itself is never named. */
@@ -101,8 +114,10 @@ int source_static(const struct source_view *view, const char *profile, struct fo
     free(ret_found->source);
     ret_found->source = xprintf("profile %s", profile);
     if (in_config && !view->config_private) {
-        buf_printf(why, "profile %s: the config file holds its keys and is open to others; run chmod 600 on it, or move them to "
-                        "~/.aws/credentials",
+        buf_printf(why,
+                   "profile %s: the config file holds its keys and is open to others; run chmod 600 on it, "
+                   "or move them to "
+                   "~/.aws/credentials",
                    profile);
         return -EPERM;
     }

@@ -22,6 +22,7 @@ struct source_view {
     const struct ini *keys, *config; /* NULL: there is no such file */
     bool config_private;             /* nobody else may read it: keys in it are taken */
     const char *region;              /* NULL: not told */
+    const char *role;                /* asked for by an option, before the profile's; NULL: not */
 };
 
 struct found {
@@ -50,6 +51,8 @@ bool source_has_profile(const struct source_view *view, const char *profile);
 /* The static keys of a profile. 1, 0 or -ENOKEY. */
 int source_static(const struct source_view *view, const char *profile, struct found *ret_found,
                   struct buf *why);
+/* Where ~ is: HOME, else what the user database says. Malloc'ed. */
+char *source_home(void);
 /* A whole small file, at most 64 KiB, without the space at its end; secret_wipe() it. -errno with words. */
 int source_read(const char *path, struct buf *ret_text, struct buf *why);
 
@@ -57,5 +60,7 @@ int source_read(const char *path, struct buf *ret_text, struct buf *why);
 struct store_fields;
 int sts_assume(const char *action, const char *region, const struct keys *keys, struct store_fields *fields,
                struct found *ret_found, struct buf *why);
+int sts_identify(const char *region, const struct keys *keys, char **ret_account, char **ret_arn,
+                 struct buf *why);
 
 #endif

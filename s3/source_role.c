@@ -84,12 +84,41 @@ static int find_of_machine(const struct source_view *view, const char *name, str
                        source_environment("AWS_SESSION_TOKEN"), INT64_MAX, ret_found, why);
 }
 
+/* The keys of a profile that has no role. */
+static int find_plain(const struct source_view *view, struct found *ret_found, struct buf *why)
+{
+    int rc = source_static(view, view->profile, ret_found, why);
+    if (rc == 0)
+        rc = source_sso(view, ret_found, why);
+    return rc == 0 ? source_process(view, ret_found, why) : rc;
+}
+
+/* Those that would serve if no role had been asked for. */
+static int find_without_role(const struct source_view *view, struct found *ret_base, struct buf *why)
+{
+    BUF_SCOPED words = BUF_INIT;
+    int rc = 0;
+    if (!view->chosen && source_environment("AWS_ACCESS_KEY_ID"))
+        rc = find_of_machine(view, "Environment", ret_base, &words);
+    if (rc == 0)
+        rc = find_plain(view, ret_base, &words);
+    if (rc == 0)
+        rc = source_container(view, ret_base, &words);
+    if (rc == 0)
+        rc = source_instance(view, ret_base, &words);
+    if (rc <= 0)
+        buf_printf(why, "role %s: there are no keys to ask for it with: %s", view->role, words.bytes);
+    return rc == 0 ? -ENOKEY : rc;
+}
+
 /* The keys that ask for the role. */
 static int find_base(const struct source_view *view, const char *profile, int depth, struct found *ret_base,
                      struct buf *why)
 {
     const char *from = source_setting(view, profile, "source_profile");
     const char *machine = source_setting(view, profile, "credential_source");
+    if (view->role && depth == 0 && !from && !machine)
+        return find_without_role(view, ret_base, why);
     if (!from == !machine) {
         buf_printf(why, "profile %s: role_arn needs one of source_profile and credential_source, %s", profile,
                    from ? "not both" : "and has neither");
@@ -161,16 +190,13 @@ static int find_of_profile(const struct source_view *view, const char *profile, 
         return assume_by_token(view, profile, role, token, NULL, ret_found, why);
     if (role)
         return assume(view, profile, role, depth, ret_found, why);
-    int rc = source_static(view, profile, ret_found, why);
-    if (rc == 0)
-        rc = source_sso(&inner, ret_found, why);
-    return rc == 0 ? source_process(&inner, ret_found, why) : rc;
+    return find_plain(&inner, ret_found, why);
 }
 
 int source_role(const struct source_view *view, struct found *ret_found, struct buf *why)
 {
-    const char *role = source_setting(view, view->profile, "role_arn");
-    if (!role || source_setting(view, view->profile, "web_identity_token_file")) {
+    const char *role = view->role ? view->role : source_setting(view, view->profile, "role_arn");
+    if (!role || (!view->role && source_setting(view, view->profile, "web_identity_token_file"))) {
         buf_printf(why, "role: profile %s has no role_arn", view->profile);
         return 0;
     }

@@ -47,13 +47,14 @@ static int read_profile(const struct source_view *view, struct sso *ret_sso, str
 /* ~/.aws/sso/cache/SHA1.json, of the session's name or the start URL (as the AWS CLI names it; unverified). */
 static char *name_cache(const struct sso *sso)
 {
-    const char *of = sso->session ? sso->session : sso->start_url, *home = source_environment("HOME");
+    const char *of = sso->session ? sso->session : sso->start_url;
+    STRING_SCOPED *home = source_home();
     uint8_t digest[SHA1_BYTES];
     BUF_SCOPED name = BUF_INIT;
     digest_sha1(of, strlen(of), digest);
     for (size_t i = 0; i < sizeof digest; i++)
         buf_printf(&name, "%02x", digest[i]);
-    return xprintf("%s/.aws/sso/cache/%s.json", home ? home : "/root", name.bytes);
+    return xprintf("%s/.aws/sso/cache/%s.json", home, name.bytes);
 }
 
 static int read_token(const struct source_view *view, const struct sso *sso, struct secret **ret_token,

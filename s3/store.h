@@ -259,6 +259,14 @@ struct credentials;
 enum store_style { STYLE_AUTO, STYLE_PATH, STYLE_VIRTUAL };
 enum store_checksum { CHECKSUM_AUTO, CHECKSUM_CRC32C, CHECKSUM_CRC64NVME, CHECKSUM_MD5, CHECKSUM_SHA256 };
 
+/* Encryption on the server's side that is asked for with each object that is made. */
+enum store_sse {
+    SSE_DEFAULT,
+    SSE_S3,
+    SSE_KMS,
+    SSE_KMS_DSSE
+}; /* DEFAULT: as the bucket says, or as the object had it */
+
 struct store_config {
     const char *endpoint; /* "https://host[:port]"; NULL: AWS of the region */
     const char *bucket;
@@ -266,12 +274,17 @@ struct store_config {
     enum store_style style;
     enum store_checksum checksum;    /* AUTO: CRC32C where the endpoint takes it, else Content-MD5 */
     struct credentials *credentials; /* a reference is taken; NULL: unsigned requests */
-    const char *ca_bundle;           /* NULL: the system's */
-    const char *proxy;   /* NULL: HTTPS_PROXY, HTTP_PROXY (https/http), NO_PROXY of the environment */
-    bool allow_http;     /* http:// to other hosts than loopback */
-    bool insecure_tls;   /* never by default; tests with a self-made certificate use ca_bundle instead */
-    int loops;           /* network threads, 1 or 2; 0: by the number of processors */
-    int connections_max; /* 0: 64 */
+    enum store_sse sse;              /* of all that is made, rewritten or copied */
+    const char *sse_kms_key_id;      /* of SSE_KMS and SSE_KMS_DSSE; NULL: AWS's own key of the account */
+    const char *
+        storage_class; /* of what is made without one among its headers; NULL: none is said. With it, what is read names STANDARD too */
+    bool requester_pays;   /* x-amz-request-payer with every request */
+    const char *ca_bundle; /* NULL: the system's */
+    const char *proxy;     /* NULL: HTTPS_PROXY, HTTP_PROXY (https/http), NO_PROXY of the environment */
+    bool allow_http;       /* http:// to other hosts than loopback */
+    bool insecure_tls;     /* never by default; tests with a self-made certificate use ca_bundle instead */
+    int loops;             /* network threads, 1 or 2; 0: by the number of processors */
+    int connections_max;   /* 0: 64 */
     int64_t connect_timeout_ms; /* one attempt; 0: 5 s */
     int64_t
         first_byte_timeout_ms; /* one attempt, from sent to first byte of the answer; 0: 20 s (Complete, Copy: the call's patience, 10 min without) */

@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/clock.h"
 #include "base/secret.h"
@@ -12,17 +13,22 @@
 #define STS_VERSION "2011-06-15"
 #define FORM        "application/x-www-form-urlencoded"
 
-/* AWS_ENDPOINT_URL_STS, else the region's own; without a region the global one, which signs as us-east-1. */
-static char *name_address(const char *region)
+/* AWS_ENDPOINT_URL_STS, else the region's own; without a region, or where it is asked for, the global one. *region is what signs: the
+ * global one knows us-east-1 only. */
+static char *name_address(const char **region)
 {
     const char *said = source_environment("AWS_ENDPOINT_URL_STS");
     const char *ignored = source_environment("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS");
     const char *legacy = source_environment("AWS_STS_REGIONAL_ENDPOINTS");
-    if (said && !(ignored && strcmp(ignored, "true") == 0))
+    bool china = *region && strncmp(*region, "cn-", 3) == 0;
+    if (said && !(ignored && strcasecmp(ignored, "true") == 0)) {
+        *region = *region ? *region : "us-east-1";
         return xstrdup(said);
-    if (!region || (legacy && strcmp(legacy, "legacy") == 0))
-        return xstrdup("https://sts.amazonaws.com");
-    return xprintf("https://sts.%s.amazonaws.com%s", region, strncmp(region, "cn-", 3) == 0 ? ".cn" : "");
+    }
+    if (*region && (china || !legacy || strcmp(legacy, "legacy") != 0))
+        return xprintf("https://sts.%s.amazonaws.com%s", *region, china ? ".cn" : "");
+    *region = "us-east-1";
+    return xstrdup("https://sts.amazonaws.com");
 }
 
 static int explain(struct xml *xml, const char *action, int status, struct buf *why)
@@ -35,32 +41,18 @@ static int explain(struct xml *xml, const char *action, int status, struct buf *
     return -EACCES;
 }
 
-static int read_answer(const struct exchange *exchange, const char *action, struct found *ret_found,
-                       struct buf *why)
+/* ACTIONResult of a good answer; free the xml. */
+static int find_result(const struct exchange *exchange, const char *action, struct xml **ret_xml,
+                       const struct xml_node **ret_result, struct buf *why)
 {
-    struct xml *xml = NULL;
     STRING_SCOPED *wanted = xprintf("%sResult", action);
-    int rc = xml_parse(exchange->text.bytes, exchange->text.length, &xml);
-    if (exchange->status / 100 != 2) {
-        rc = explain(xml, action, exchange->status, why);
-        xml_free(xml);
-        return rc;
-    }
-    const struct xml_node *result = rc == 0 ? xml_child(xml_root(xml), wanted) : NULL;
-    const struct xml_node *keys = result ? xml_child(result, "Credentials") : NULL;
-    int64_t expires_ns = INT64_MAX;
-    if (!keys || clock_parse_iso(xml_child_text(xml, keys, "Expiration"), &expires_ns) < 0) {
-        buf_printf(why, "STS answers to %s with what holds no credentials", action);
-        rc = -EBADMSG;
-    } else {
-        STRING_SCOPED *access = xstrdup(xml_child_text(xml, keys, "AccessKeyId"));
-        STRING_SCOPED *secret = xstrdup(xml_child_text(xml, keys, "SecretAccessKey"));
-        rc = source_keys(*access ? access : NULL, *secret ? secret : NULL,
-                         xml_child_text(xml, keys, "SessionToken"), expires_ns, ret_found, why);
-        secret_wipe(secret, strlen(secret));
-    }
-    xml_free(xml);
-    return rc;
+    int rc = xml_parse(exchange->text.bytes, exchange->text.length, ret_xml);
+    if (exchange->status / 100 != 2)
+        return explain(*ret_xml, action, exchange->status, why);
+    *ret_result = rc == 0 ? xml_child(xml_root(*ret_xml), wanted) : NULL;
+    if (!*ret_result)
+        buf_printf(why, "STS answers to %s with what holds no %s", action, wanted);
+    return *ret_result ? 0 : -EBADMSG;
 }
 
 static bool may_be_asked(const char *url)
@@ -68,10 +60,10 @@ static bool may_be_asked(const char *url)
     return strncmp(url, "https://", 8) == 0 || (strncmp(url, "http://", 7) == 0 && http_url_is_loopback(url));
 }
 
-int sts_assume(const char *action, const char *region, const struct keys *keys, struct store_fields *fields,
-               struct found *ret_found, struct buf *why)
+static int ask(const char *action, const char *region, const struct keys *keys, struct store_fields *fields,
+               struct xml **ret_xml, const struct xml_node **ret_result, struct buf *why)
 {
-    STRING_SCOPED *url = name_address(region);
+    STRING_SCOPED *url = name_address(&region);
     BUF_SCOPED body = BUF_INIT;
     if (!may_be_asked(url)) {
         buf_printf(why, "AWS_ENDPOINT_URL_STS: %s: keys are asked for over https:// only", url);
@@ -88,7 +80,7 @@ int sts_assume(const char *action, const char *region, const struct keys *keys, 
                                  .body = body.bytes,
                                  .content_type = FORM,
                                  .service = "sts",
-                                 .region = region ? region : "us-east-1",
+                                 .region = region,
                                  .keys = keys,
                                  .wall_ns = clock_wall_ns()};
     char **lines = signed_lines(&input);
@@ -100,10 +92,54 @@ int sts_assume(const char *action, const char *region, const struct keys *keys, 
                                 .attempts = 3};
     int rc = exchange_run(&exchange, why);
     if (rc == 0)
-        rc = read_answer(&exchange, action, ret_found, why);
-    ret_found->slow = true;
+        rc = find_result(&exchange, action, ret_xml, ret_result, why);
     exchange_release(&exchange);
     signed_release(lines);
     secret_wipe(body.bytes, body.length);
-    return rc < 0 ? rc : 1;
+    return rc;
+}
+
+static int read_keys(struct xml *xml, const struct xml_node *result, struct found *ret_found, struct buf *why)
+{
+    const struct xml_node *keys = xml_child(result, "Credentials");
+    int64_t expires_ns = INT64_MAX;
+    if (!keys || clock_parse_iso(xml_child_text(xml, keys, "Expiration"), &expires_ns) < 0) {
+        buf_add_string(why, "STS answers with what holds no credentials");
+        return -EBADMSG;
+    }
+    STRING_SCOPED *access = xstrdup(xml_child_text(xml, keys, "AccessKeyId"));
+    STRING_SCOPED *secret = xstrdup(xml_child_text(xml, keys, "SecretAccessKey"));
+    int rc = source_keys(*access ? access : NULL, *secret ? secret : NULL,
+                         xml_child_text(xml, keys, "SessionToken"), expires_ns, ret_found, why);
+    secret_wipe(secret, strlen(secret));
+    return rc;
+}
+
+int sts_assume(const char *action, const char *region, const struct keys *keys, struct store_fields *fields,
+               struct found *ret_found, struct buf *why)
+{
+    struct xml *xml = NULL;
+    const struct xml_node *result = NULL;
+    int rc = ask(action, region, keys, fields, &xml, &result, why);
+    ret_found->slow = true;
+    if (rc == 0)
+        rc = read_keys(xml, result, ret_found, why);
+    xml_free(xml);
+    return rc;
+}
+
+int sts_identify(const char *region, const struct keys *keys, char **ret_account, char **ret_arn,
+                 struct buf *why)
+{
+    struct xml *xml = NULL;
+    struct store_fields fields = {0};
+    const struct xml_node *result = NULL;
+    int rc = ask("GetCallerIdentity", region, keys, &fields, &xml, &result, why);
+    if (rc == 0) {
+        *ret_account = xstrdup(xml_child_text(xml, result, "Account"));
+        *ret_arn = xstrdup(xml_child_text(xml, result, "Arn"));
+    }
+    xml_free(xml);
+    store_fields_release(&fields);
+    return rc;
 }

@@ -187,6 +187,31 @@ Test(option, what_contradicts_itself_is_refused)
     cr_assert_not_null(strstr(why.bytes, "allow_root"));
 }
 
+Test(option, encryption_class_and_payer_are_checked)
+{
+    static const char *const rows[][2] = {
+        {"sse=aws:kms,sse_kms_key_id=arn:aws:kms:eu-west-1:1:key/a-b", NULL},
+        {"sse=aws:kms:dsse,sse_kms_key_id=alias/mine", NULL},
+        {"sse=AES256,storage_class=STANDARD_IA,requester_pays", NULL},
+        {"sse_kms_key_id=k", "needs sse=aws:kms"},
+        {"sse=AES256,sse_kms_key_id=k", "needs sse=aws:kms"},
+        {"sse=aws:kms,sse_kms_key_id=a b", "alias of a key"},
+        {"storage_class=standard", "in capitals"},
+        {"storage_class=DEEP_ARCHIVE", "restored"},
+        {"requester_pays,no_sign_request", "who pays"},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct settings said = {0};
+        buf_reset(&why);
+        option_defaults(&said);
+        cr_assert_eq(option_parse_list(&said, rows[i][0], &why), 0, "%s", why.bytes);
+        cr_expect_eq(option_check(&said, &why), rows[i][1] ? -EINVAL : 0, "%s: %s", rows[i][0], why.bytes);
+        cr_expect(!rows[i][1] || strstr(why.bytes, rows[i][1]), "%s: %s", rows[i][0], why.bytes);
+        settings_release(&said);
+    }
+    cr_expect_eq(option_parse_list(&settings, "sse=kms", &why), -EINVAL);
+}
+
 Test(option, a_proxy_with_a_password_is_refused_and_not_repeated)
 {
     cr_assert_eq(option_parse_list(&settings, "proxy=http://me:hunter2@proxy:3128", &why), 0);

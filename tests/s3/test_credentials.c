@@ -322,4 +322,8 @@ Test(credentials, settings_come_from_the_chosen_profile)
     expect_setting("dev", "endpoint_url", "https://special");
     expect_setting("dev", "s3.addressing_style", "path");
     expect_setting("nobody", "region", NULL);
+    setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true", 1);
+    expect_setting("dev", "endpoint_url", NULL);
+    expect_setting("dev", "region", "from-credentials");
+    unsetenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS");
 }

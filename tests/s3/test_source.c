@@ -143,9 +143,11 @@ static void end_server(struct server *server)
     cr_expect_eq(server->at, steps, "%d of %d", server->at, steps);
 }
 
+static const char *role_arn; /* the option */
+
 static int look(struct buf *out, struct buf *source)
 {
-    struct credentials *credentials = credentials_new(&(struct credentials_config){0});
+    struct credentials *credentials = credentials_new(&(struct credentials_config){.role_arn = role_arn});
     struct keys *keys = NULL;
     int rc = credentials_get(credentials, &keys, out);
     if (rc == 0)
@@ -291,6 +293,58 @@ Test(source, a_profiles_role_is_asked_for_with_the_keys_of_another)
         "[default]\nrole_arn = arn:aws:iam::1:role/r\nsource_profile = default\nduration_seconds = 900\n"
         "aws_access_key_id = BASE\naws_secret_access_key = SECRET\n");
     expect_refusal(-EACCES, "AccessDenied");
+    end_server(&server);
+}
+
+Test(source, a_role_that_was_given_is_asked_for_with_the_keys_that_would_have_served)
+{
+#define ASSUMED "<AssumeRoleResponse><AssumeRoleResult>" STS_KEYS "</AssumeRoleResult></AssumeRoleResponse>"
+    struct server server = {
+        .steps = {{"POST / HTTP/1.1", "Credential=FILE/", NULL, 200, ASSUMED},
+                  {"POST / HTTP/1.1", "Credential=VARIABLE/", NULL, 200, ASSUMED},
+                  {"POST / HTTP/1.1", "RoleArn=arn%3Aaws%3Aiam%3A%3A1%3Arole%2Fgiven", NULL, 200, ASSUMED}}};
+    begin_server(&server);
+    set_url("AWS_ENDPOINT_URL_STS", &server, "");
+    role_arn = "arn:aws:iam::1:role/given";
+    put_config("[default]\n");
+    expect_refusal(-ENOKEY, "no keys to ask for it with");
+    put_config("[default]\naws_access_key_id = FILE\naws_secret_access_key = SECRET\n");
+    expect_keys("A SECRET T ends", "role arn:aws:iam::1:role/given");
+    setenv("AWS_ACCESS_KEY_ID", "VARIABLE", 1);
+    setenv("AWS_SECRET_ACCESS_KEY", "SECRET", 1);
+    expect_keys("A SECRET T ends", "asked for by environment");
+    unsetenv("AWS_ACCESS_KEY_ID");
+    unsetenv("AWS_SECRET_ACCESS_KEY");
+    put_config("[default]\nrole_arn = arn:aws:iam::1:role/other\nsource_profile = default\n"
+               "aws_access_key_id = FILE\naws_secret_access_key = SECRET\n");
+    expect_keys("A SECRET T ends", "role arn:aws:iam::1:role/given");
+    end_server(&server);
+}
+
+Test(source, sts_says_whose_keys_they_are)
+{
+    struct server server = {
+        .steps = {{"POST / HTTP/1.1", "Action=GetCallerIdentity&Version=2011-06-15", NULL, 200,
+                   "<GetCallerIdentityResponse><GetCallerIdentityResult><Arn>arn:aws:iam::12:user/u</Arn>"
+                   "<Account>12</Account></GetCallerIdentityResult></GetCallerIdentityResponse>"},
+                  {"POST / HTTP/1.1", "Credential=K/", NULL, 403,
+                   "<ErrorResponse><Error><Code>InvalidClientTokenId</Code></Error></ErrorResponse>"}}};
+    struct credentials *credentials = credentials_new(&(struct credentials_config){0});
+    struct keys *keys = keys_new("K", "SECRET", NULL, INT64_MAX);
+    STRING_SCOPED *account = NULL;
+    STRING_SCOPED *arn = NULL;
+    BUF_SCOPED why = BUF_INIT;
+    begin_server(&server);
+    set_url("AWS_ENDPOINT_URL_STS", &server, "");
+    cr_assert_eq(credentials_verify(credentials, keys, &account, &arn, &why), 0, "%s", why.bytes);
+    cr_expect_str_eq(account, "12");
+    cr_expect_str_eq(arn, "arn:aws:iam::12:user/u");
+    char *none[2] = {NULL, NULL};
+    cr_expect_eq(credentials_verify(credentials, keys, &none[0], &none[1], &why), -EACCES);
+    cr_expect_not_null(strstr(why.bytes, "InvalidClientTokenId"));
+    cr_expect_null(none[1]);
+    keys_unref(keys);
+    credentials_unref(credentials);
     end_server(&server);
 }
 
