@@ -61,11 +61,18 @@ class Background(System):
     def test_files_are_made_while_the_server_is_away(self):
         self.leave_behind()
         self.mount(",bg")
+        time.sleep(5)  # more than io_timeout: the listing behind has failed
+        began = time.monotonic()
+        self.assertEqual(sorted(os.listdir(self.place)), ["known", "unsent"])
+        self.assertFalse((self.place / "other").exists())
         (self.place / "new").write_text("3")
+        self.assertLess(time.monotonic() - began, 1, "nobody waits for the server")
         self.assertEqual((self.place / "new").read_text(), "3")
         self.minio.start()
         harness.wait_until(lambda: {"new", "unsent"} <= set(self.here()), what="the uploads", seconds=60)
         self.assertEqual(self.s3.get(self.bucket, self.key("new")), b"3")
+        self.s3.put(self.bucket, self.key("of-others"), b"4")
+        harness.wait_until(lambda: "of-others" in os.listdir(self.place), what="what others have made", seconds=20)
 
     def test_a_silent_server_is_as_one_that_is_away(self):
         self.s3.put(self.bucket, self.key("known"), b"1")
