@@ -190,7 +190,7 @@ static ssize_t gather_line(struct message *message, const char *bytes, size_t le
     /* What does not begin as an answer does is not waited for. */
     if (message->state == MESSAGE_LINES && !message->status_seen && message->line.length < 5) {
         size_t had = message->line.length, some = taken < 5 - had ? taken : 5 - had;
-        if (memcmp(bytes, "HTTP/" + had, some) != 0)
+        if (memcmp(bytes, &"HTTP/"[had], some) != 0)
             return -EBADMSG;
     }
     if (message->line.length + taken > most)
