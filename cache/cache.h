@@ -67,6 +67,8 @@ struct cache_config {
     bool
         immutable; /* what is in the bucket never changes (and read_only): what is known is never asked for again, a handle serves all who
                        read an inode at once (fs/implied.h), and cache_open() never waits. What changes all the same: -ESTALE at read */
+    bool
+        unreached; /* the server has not answered yet: until it does, names are believed as an earlier mount left them (catalog) */
     bool list_attributes_only;    /* attributes=listing: no HEADs for attributes */
     int64_t attr_ttl_ms;          /* 1000 */
     int64_t negative_ttl_ms;      /* of the word that a name is not there; below 0: attr_ttl_ms */

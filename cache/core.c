@@ -80,6 +80,7 @@ static struct cache *make(const struct cache_config *config)
 {
     struct cache *cache = xcalloc(1, sizeof(*cache));
     cache->config = *config;
+    atomic_init(&cache->unreached, config->unreached);
     set_defaults(&cache->config);
     cache->prefix = xstrdup(config->prefix ? config->prefix : "");
     cache->config.prefix = cache->prefix;

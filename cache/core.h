@@ -32,6 +32,7 @@ struct cache {
     struct pool *refreshing; /* directories that are listed behind */
     struct pool *behind;     /* work that nobody waits for: notices to the kernel, answers after a flush */
     atomic_uint_fast64_t next_local; /* names of local files */
+    atomic_bool unreached;           /* config.unreached, until the server answers */
     atomic_bool stopping;            /* cache_free has begun: no more notices */
     atomic_uint_fast64_t refreshes;  /* calls of cache_refresh(); changes under the lock of names */
     /* Under `probing`: what the endpoint honours is asked once (server.h). */

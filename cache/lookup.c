@@ -351,7 +351,8 @@ static void run_refresh(struct job *job)
         }
         list_remove(&refresh->link);
         directory->refreshing = false;
-        directory->warm_ms = 0;
+        if (!atomic_load(&cache->unreached))
+            directory->warm_ms = 0; /* else it is tried again when somebody looks */
     }
     inode_unref(directory);
     free(refresh);
@@ -417,7 +418,8 @@ bool lookup_known_locked(struct inode *parent, const char *name, int64_t asked_m
     *ret_inode = inode;
     if (inode) {
         LOCK_SCOPED(&inode->lock);
-        bool trusted = fresh_ms(inode) > 0 || (trust == LOOKUP_WARM && looked_at_ms(inode) > 0);
+        bool looks = trust == LOOKUP_WARM || recall_alone(parent);
+        bool trusted = fresh_ms(inode) > 0 || (looks && looked_at_ms(inode) > 0);
         *ret_valid_ms = lookup_valid_ms(inode);
         return inode_overlays_locked(inode) || (inode->attributes_known && trusted);
     }

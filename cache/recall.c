@@ -183,11 +183,18 @@ void recall_forget_below_locked(struct inode *directory)
 
 /* ---- A name. ---- */
 
+bool recall_alone(const struct inode *directory)
+{
+    return directory->warm_ms && atomic_load(&directory->cache->unreached);
+}
+
 void recall_begin_locked(struct inode *directory)
 {
     struct names *names = &directory->cache->names;
     uint64_t number = directory->catalogued;
 
+    if (directory->warm_ms) /* the last try found no server */
+        lookup_refresh_locked(directory);
     if (!number || directory->warmed || directory->listed_ms || !directory->cache->config.attr_ttl_ms)
         return;
     directory->warmed = true;
@@ -292,17 +299,17 @@ static int look_locked(struct inode *parent, const char *name, int64_t seen_ms, 
 int recall_name_locked(struct inode *parent, const char *name, int64_t asked_ms, bool warm, bool marked,
                        struct aftermath *aftermath)
 {
-    bool fresh = parent->beyond && lookup_listed_locked(parent, asked_ms);
+    bool fresh = parent->beyond && lookup_listed_locked(parent, asked_ms), alone = recall_alone(parent);
 
-    if (!fresh && !(warm && parent->warm_ms) && !parent->cache->config.immutable)
+    if (!fresh && !alone && !(warm && parent->warm_ms) && !parent->cache->config.immutable)
         return 0;
     int rc = look_locked(parent, name, seen_ms_locked(parent, asked_ms), marked, aftermath);
     if (rc == -ENODATA && fresh) { /* what was forgotten is not there any more */
         parent->listed_ms = 0;
         parent->forgotten++;
     }
-    bool gone =
-        rc == -ENOENT && fresh && lookup_denies_locked(parent, asked_ms, warm ? LOOKUP_WARM : LOOKUP_FRESH);
+    bool denies = fresh && lookup_denies_locked(parent, asked_ms, warm ? LOOKUP_WARM : LOOKUP_FRESH);
+    bool gone = rc == -ENOENT && (denies || alone);
     return rc == 1 || gone ? rc : 0;
 }
 

@@ -37,6 +37,8 @@ void recall_forget_below_locked(struct inode *directory);
 /* Names in it may be missing, or there: what it holds is the server's to say. */
 void recall_doubt_locked(struct inode *directory);
 
+/* Nobody can say what differs: the server has not answered yet, and the directory is as an earlier mount knew it, whole. */
+bool recall_alone(const struct inode *directory);
 /* The first look at a directory: was it known to an earlier mount? Then it is warm, and listed behind; where nothing changes
  * (immutable) it counts as listed. */
 void recall_begin_locked(struct inode *directory);

@@ -25,8 +25,16 @@ struct store_call server_call(struct cache *cache, enum store_op op, const char 
     return (struct store_call){.op = op, .key = key, .patience_ms = server_patience(cache, op)};
 }
 
+/* Any word of the server, also that something is not there. */
+static bool is_answered(const struct store_call *call)
+{
+    return call->rc == 0 || (call->error.http_status > 0 && call->error.http_status < 500);
+}
+
 void server_count(struct cache *cache, const struct store_call *call)
 {
+    if (is_answered(call) && atomic_load(&cache->unreached) && atomic_exchange(&cache->unreached, false))
+        log_info("the server answers: what an earlier mount knew is looked at anew");
     if (call->op == STORE_HEAD)
         atomic_fetch_add(&cache->heads, 1);
     else if (call->op == STORE_LIST)

@@ -4,16 +4,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <unistd.h>
 
 #include "base/err.h"
 #include "mount/command.h"
-#include "mount/control.h"
 #include "mount/mount_words.h"
 #include "mount/option.h"
-#include "mount/place.h"
-#include "mount/target.h"
 #include "mount/words.h"
 
 enum { EXIT_WORDS = 1, EXIT_SYSTEM = 2, EXIT_MOUNT = 32 };
@@ -48,8 +44,7 @@ static const char *take_pair(const char *list, struct buf *ret_pair)
     return *list ? list + 1 : list;
 }
 
-enum helper_remount helper_options(const char *list, bool sloppy, struct buf *ret_options,
-                                   struct buf *ret_dropped)
+enum remount helper_options(const char *list, bool sloppy, struct buf *ret_options, struct buf *ret_dropped)
 {
     bool remount = false;
     int writes = -1;
@@ -68,8 +63,8 @@ enum helper_remount helper_options(const char *list, bool sloppy, struct buf *re
         }
     }
     if (!remount)
-        return HELPER_NO_REMOUNT;
-    return writes < 0 ? HELPER_REMOUNT_AS_IT_IS : writes ? HELPER_REMOUNT_RW : HELPER_REMOUNT_RO;
+        return REMOUNT_NOT;
+    return writes < 0 ? REMOUNT_AS_IT_IS : writes ? REMOUNT_RW : REMOUNT_RO;
 }
 
 /* ---- The words. ---- */
@@ -130,9 +125,7 @@ static int take_flags(struct helper *helper, const char *word, const char *next,
             if (!value)
                 return refuse("%s needs a value after it", word);
             if (*flag == 'N')
-                return refuse(
-                    "mount.skyvol: namespaces (-N %s) are not entered here: run it within one (nsenter)",
-                    value);
+                return refuse("namespaces (-N %s) are not entered here: run it within one (nsenter)", value);
             if (*flag == 'o')
                 join(&helper->said, value);
             *ret_took_next = !flag[1];
@@ -169,72 +162,26 @@ static int read_words(struct helper *helper, int count, char **words)
 
 /* ---- What is asked for. ---- */
 
-/* The kernel's own flag: open files that are written make it say EBUSY. */
-static int change(const char *place, const struct place_mount *there, bool writes)
+static int remount(const struct helper *helper, enum remount asked)
 {
-    unsigned long flags = MS_REMOUNT | MS_NOSUID | MS_NODEV | (writes ? 0 : MS_RDONLY);
-    if (mount(there->source, place, there->type, flags, NULL) == 0)
-        return 0;
-    if (errno == EBUSY)
-        words_say("%s cannot become read-only: files on it are open for writing; fuser -vm %s names who",
-                  place, place);
-    else if (errno == EPERM)
-        words_say("%s: only root may remount", place);
-    else
-        words_say("%s cannot be remounted: %s", place, err_text(-errno));
-    return errno == EPERM ? EXIT_SYSTEM : EXIT_MOUNT;
-}
-
-/* Its daemon has no journal open: no flag of the kernel's makes it writable. */
-static bool never_writes(const char *place)
-{
-    struct target target;
-    struct json *status = NULL;
-    bool read_only = false;
-    target_look(place, &target);
-    if (command_ask(&target, "status", NULL, CONTROL_TIMEOUT_MS, &status) == 0)
-        json_get_bool(status, "read_only", &read_only);
-    json_free(status);
-    target_release(&target);
-    return read_only;
-}
-
-static int remount(const struct helper *helper, enum helper_remount asked)
-{
-    BUF_SCOPED why = BUF_INIT;
-    struct place_mount there = {0};
-    STRING_SCOPED *place = NULL;
-    if (place_resolve(helper->mount.directory, &place, &why) < 0) {
-        words_complain(why.bytes);
-        return EXIT_MOUNT;
-    }
-    enum place_state state = place_look(place, &there);
-    int status = EXIT_MOUNT;
-    if (state == PLACE_FREE || !there.type || strcmp(there.type, "fuse.skyvol") != 0)
-        words_say("%s is no mount of skyvol: mount it without remount", place);
-    else if (state == PLACE_DEAD)
-        words_say("the daemon of %s has died: unmount it, and mount it again", place);
-    else if (asked == HELPER_REMOUNT_RW && never_writes(place))
-        words_say("%s was mounted read-only and stays so: unmount it, and mount it with rw", place);
-    else if (asked == HELPER_REMOUNT_AS_IT_IS || helper->mount.check_only)
-        status = 0;
-    else
-        status = change(place, &there, asked == HELPER_REMOUNT_RW);
-    if (status == 0 && helper->verbose)
-        words_line(stdout, "%s is remounted %s; other options stay as they are", place,
-                   asked == HELPER_REMOUNT_RO ? "ro" : "rw");
-    place_mount_release(&there);
-    return status;
+    struct remount_words said = {helper->mount.directory, helper->mount.options.bytes, asked,
+                                 helper->mount.check_only};
+    int rc = remount_run(&said);
+    if (rc == 0 && helper->verbose)
+        words_line(stdout, "%s is remounted %s; other options stay as they are", said.directory,
+                   asked == REMOUNT_RO   ? "ro"
+                   : asked == REMOUNT_RW ? "rw"
+                                         : "as it was");
+    return rc == 0 ? 0 : rc == -EPERM ? EXIT_SYSTEM : EXIT_MOUNT;
 }
 
 static int run(struct helper *helper)
 {
     BUF_SCOPED dropped = BUF_INIT;
-    enum helper_remount asked =
-        helper_options(helper->said.bytes, helper->sloppy, &helper->mount.options, &dropped);
+    enum remount asked = helper_options(helper->said.bytes, helper->sloppy, &helper->mount.options, &dropped);
     if (dropped.length)
         words_say("passed over, because nobody knows them (-s): %s", dropped.bytes);
-    if (asked != HELPER_NO_REMOUNT)
+    if (asked != REMOUNT_NOT)
         return remount(helper, asked);
     if (helper->verbose)
         words_line(stdout, "mounting %s at %s with %s", helper->mount.source, helper->mount.directory,

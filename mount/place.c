@@ -105,6 +105,7 @@ static bool read_mount_line(char *line, const char **ret_path, struct place_moun
         if (!(fields[i] = strsep(&rest, " ")))
             return false;
     unescape(fields[4]);
+    const char *end = rest ? strchr(rest, ' ') : NULL, *no_exec = rest ? strstr(rest, "noexec") : NULL;
     char *tail = rest ? strstr(rest, " - ") : NULL;
     if (!tail)
         return false;
@@ -121,6 +122,8 @@ static bool read_mount_line(char *line, const char **ret_path, struct place_moun
         .owner = read_number(tail, "user_id="),
         .group = read_number(tail, "group_id="),
         .device_minor = read_number(fields[2], ":"),
+        .read_only = tail && (strncmp(tail, "ro,", 3) == 0 || strcmp(tail, "ro") == 0),
+        .no_exec = no_exec && no_exec < end,
         .found = true,
     };
     return true;

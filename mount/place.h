@@ -20,6 +20,8 @@ struct place_mount {
     uid_t owner;           /* user_id= of FUSE; else 0 */
     gid_t group;           /* group_id= */
     unsigned device_minor; /* of FUSE: the number of the connection */
+    bool read_only;        /* by the kernel, after a remount too */
+    bool no_exec;
     bool found;
 };
 

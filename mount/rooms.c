@@ -84,6 +84,7 @@ int rooms_prove_access(struct rooms *rooms, struct waiter *waiter, struct buf *w
                    "%s; mounted all the same (bg): what is known and unsent is here, and it is tried again",
                    why->bytes);
         buf_reset(why);
+        rooms->unreached = true;
         rc = 0;
     }
     store_call_release(&call);
@@ -186,6 +187,7 @@ int rooms_open_cache(struct rooms *rooms, const struct cache_notify *notify, str
         .prefix = settings->prefix,
         .read_only = settings->read_only,
         .immutable = settings->immutable,
+        .unreached = rooms->unreached,
         .list_attributes_only = settings->attributes == 1,
         .attr_ttl_ms = settings->attr_ttl,
         .negative_ttl_ms = settings->negative_ttl,

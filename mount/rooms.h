@@ -25,6 +25,7 @@ struct rooms {
     struct memory *memory;
     struct cache *cache;
     char boot[64];
+    bool unreached;      /* bg: the first contact has failed */
     struct buf warnings; /* lines for the user, once it is usable */
 };
 

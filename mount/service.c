@@ -1,5 +1,6 @@
 #include "mount/service.h"
 
+#include <string.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -16,14 +17,22 @@ static struct json *refuse(const char *words)
     return answer;
 }
 
+static void add_option(void *context, const char *name, const char *value)
+{
+    json_set_string(context, name, value);
+}
+
 static void report_whole(struct service *service, struct json *object)
 {
     const struct settings *settings = service->rooms->settings;
     json_set_string(object, "version", SKYVOL_VERSION);
     json_set_string(object, "source", settings->source);
     json_set_string(object, "mount_point", settings->mount_point);
-    json_set_bool(object, "read_only", settings->read_only);
+    json_set_bool(object, "read_only", atomic_load(&service->read_only));
     json_set_string(object, "durability", option_durability(settings));
+    struct json *options = json_object_new();
+    option_each(settings, add_option, options);
+    json_set(object, "options", &options);
     json_set_integer(object, "uptime_s", (clock_wall_ns() - service->started_ns) / 1000000000);
     rooms_report(service->rooms, object);
     if (service->report)
@@ -114,11 +123,29 @@ static struct json *answer_refresh(void *context, const char *path, struct waite
     return answer;
 }
 
+static struct json *answer_remount(void *context, const char *path, struct waiter *waiter)
+{
+    struct service *service = context;
+    bool read_only = path && strcmp(path, "ro") == 0;
+    (void)waiter;
+    if (!read_only && (!path || strcmp(path, "rw") != 0))
+        return refuse("ro or rw?");
+    if (!read_only && service->rooms->settings->read_only)
+        return refuse("it was mounted read-only and stays so: unmount it, and mount it with rw");
+    if (read_only)
+        cache_publish(service->rooms->cache, "");
+    atomic_store(&service->read_only, read_only);
+    log_info("remounted %s", path);
+    struct json *answer = json_object_new();
+    json_set_bool(answer, "read_only", read_only);
+    return answer;
+}
+
 static const struct control_request requests[] = {
     {"status", CONTROL_INLINE, answer_status}, {"umount", CONTROL_STAYS, answer_umount},
     {"yield", CONTROL_INLINE, answer_yield},   {"flush", CONTROL_INLINE, answer_flush},
     {"await", CONTROL_SLOW, answer_await},     {"discard", CONTROL_SLOW, answer_discard},
-    {"refresh", CONTROL_SLOW, answer_refresh},
+    {"refresh", CONTROL_SLOW, answer_refresh}, {"remount", CONTROL_INLINE, answer_remount},
 };
 
 void service_configure(struct service *service, const char *socket_path, struct control_config *ret_config)

@@ -206,15 +206,26 @@ static void end_signals(struct session *session)
 
 /* ---- The beginning. ---- */
 
+/* Also what a remount said to a daemon that has died since. */
+static bool find_read_only(const struct session *session)
+{
+    struct place_mount dead = {0};
+    bool was = session->daemon->again && place_find(session->settings->mount_point, &dead) == 0 &&
+               dead.found && dead.read_only;
+    place_mount_release(&dead);
+    return was || session->settings->read_only;
+}
+
 /* Where the mount is, the socket is: whoever sees the one can reach the other. */
 static int mount_now(struct session *session, struct buf *why)
 {
     const struct settings *settings = session->settings;
     struct control_config controlling;
+    bool read_only = find_read_only(session);
     struct fs_config mounting = {
         .mount_point = settings->mount_point,
         .source = settings->source,
-        .read_only = settings->read_only,
+        .read_only = read_only,
         .no_exec = settings->no_exec,
         .allow_other = settings->allow_other,
         .allow_root = settings->allow_root,
@@ -222,6 +233,7 @@ static int mount_now(struct session *session, struct buf *why)
         .threads = (uint32_t)settings->threads,
         .debug = settings->debug_fuse,
     };
+    atomic_store(&session->service.read_only, read_only);
     service_configure(&session->service, session->claim.socket_path, &controlling);
     int rc = control_new(&controlling, &session->control, why);
     if (rc == 0 && session->daemon->again)

@@ -107,6 +107,43 @@ Test(recall, who_opens_asks_the_server_whatever_was_known)
     cr_assert(room_await(is_cold, &room));
 }
 
+/* Every try to list them has failed. */
+static bool has_tried(void *context)
+{
+    struct room *room = context;
+    LOCK_SCOPED(&room->cache->names.lock);
+    return !room->root->refreshing;
+}
+
+Test(recall, until_the_server_answers_what_an_earlier_mount_listed_is_believed_also_by_who_makes_files)
+{
+    static const struct room_config config = {
+        .bucket = {.list_meta = true}, .boot = BOOT, .catalog = true, .durability = DURABILITY_WRITEBACK};
+    ROOM_SCOPED(room, &config);
+    struct entry entry;
+    put_some(&room);
+    assert_list(&room, "", true, "a d/ l@ m/ ");
+    room_close_cache(&room);
+    tree_put(&room, "p/new", "n", NULL);
+    room_reopen(&room);
+    atomic_store(&room.cache->unreached, true);
+    memory_store_fault(room.bucket, &(struct fault){.kind = FAULT_FAIL});
+    for (int times = 0; times < 3; times++) {
+        assert_list(&room, "", false, "a d/ l@ m/ ");
+        cr_assert_eq(tree_lookup(&room, "new", &entry), -ENOENT, "nobody knows of it yet");
+        cr_assert(room_await(has_tried, &room));
+    }
+    cr_assert_eq(tree_write(&room, "mine", "m"), 0);
+    assert_list(&room, "", false, "a d/ l@ m/ mine ");
+    cr_assert(room_await(has_tried, &room));
+    cr_assert(atomic_load(&room.cache->unreached), "503 is no answer");
+    memory_store_faults_end(room.bucket);
+    assert_list(&room, "", false, "a d/ l@ m/ mine ");
+    cr_assert(room_await(is_cold, &room));
+    cr_assert_not(atomic_load(&room.cache->unreached));
+    assert_list(&room, "", false, "a d/ l@ m/ mine new ");
+}
+
 Test(recall, a_name_that_was_not_known_is_asked_for_also_in_a_warm_directory)
 {
     ROOM_SCOPED(room, &warm);

@@ -1,60 +1,103 @@
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "mount/geesefs.h"
 
-/* "source directory options", or the words. */
-static int read_line(const char *line, struct buf *out)
+#define WORDS_MAX 16
+
+static struct geesefs_words said;
+static struct buf why = BUF_INIT;
+static char line[512];
+
+static void end(void)
 {
-    char *text = xprintf("geesefs %s", line), *rest = text, *words[64];
-    int count = 0;
-    struct geesefs_words said;
-    for (char *word; (word = strsep(&rest, " "));)
-        if (*word)
-            words[count++] = word;
-    int rc = geesefs_read(count, words, &said, out);
-    if (rc == 0)
-        buf_printf(out, "%s %s %s%s", said.mount.source, said.mount.directory, said.mount.options.bytes,
-                   said.tuning.length ? " +" : "");
-    geesefs_words_release(&said);
-    free(text);
-    return rc;
+    buf_release(&why);
 }
 
-Test(geesefs, lines_of_today)
+TestSuite(geesefs, .fini = end);
+
+/* The words of a line, parted by spaces. */
+static int take(const char *text)
 {
-    static const char *const rows[][2] = {
-        {"b /mnt", "b /mnt style=path"},
-        {"--endpoint=http://h:1 --subdomain b:p /mnt",
-         "b:p /mnt style=path,endpoint=http://h:1,style=virtual"},
-        {"--endpoint http://h:1 -o allow_other,ro b /mnt",
-         "b /mnt style=path,endpoint=http://h:1,allow_other,ro"},
-        {"--shared-config=/k --stat-cache-ttl=1s --log-file=/l b /mnt",
-         "b /mnt style=path,credentials_file=/k,attr_ttl=1s,log=/l"},
-        {"--iam --iam-flavor=imdsv1 b /mnt", "b /mnt style=path +"},
-        {"-o ro b /mnt --memory-limit 1", "b /mnt style=path,ro,memory=48M"},
-        {"--memory-limit=1000 b /mnt", "b /mnt style=path,memory=1000M"},
-        {"-debug_s3 -file-mode 0640 b /mnt", "b /mnt style=path,log_level=debug,file_mode=0640"},
-        {"--enable-perms=false --no-checksum b /mnt", "b /mnt style=path +"},
-        {"--endpoint=http://h/,x b /mnt", "b /mnt style=path,endpoint=http://h/\\,x"},
+    char *words[WORDS_MAX] = {(char[]){"geesefs"}};
+    int count = 1;
+    char *rest = line;
+    buf_reset(&why);
+    snprintf(line, sizeof line, "%s", text);
+    for (char *word; (word = strsep(&rest, " "));)
+        words[count++] = word;
+    return geesefs_read(count, words, &said, &why);
+}
+
+Test(geesefs, flags_mean_options)
+{
+    static const struct {
+        char flags[96], options[96], tuning[48];
+    } rows[] = {
+        {"", "style=path", ""},
+        {"--endpoint=http://h:1 ", "style=path,endpoint=http://h:1", ""},
+        {"--endpoint http://h:1 ", "style=path,endpoint=http://h:1", ""},
+        {"-endpoint http://h:1 ", "style=path,endpoint=http://h:1", ""},
+        {"--subdomain ", "style=path,style=virtual", ""},
+        {"--subdomain=false ", "style=path", ""},
+        {"--region r --profile p ", "style=path,region=r,profile=p", ""},
+        {"--shared-config=/k,x ", "style=path,credentials_file=/k\\,x", ""},
+        {"--iam --iam-flavor=imdsv1 ", "style=path", "--iam, --iam-flavor"},
+        {"--stat-cache-ttl=1s ", "style=path,attr_ttl=1s", ""},
+        {"--memory-limit 100 ", "style=path,memory=100M", ""},
+        {"--memory-limit 1 ", "style=path,memory=48M", ""},
+        {"--cache /c ", "style=path,cache_dir=/c", ""},
+        {"--file-mode=0640 --dir-mode 0750 ", "style=path,file_mode=0640,dir_mode=0750", ""},
+        {"--uid 1 --gid 2 ", "style=path,uid=1,gid=2", ""},
+        {"--log-file=/l ", "style=path,log=/l", ""},
+        {"--debug_s3 --debug_fuse ", "style=path,log_level=debug,debug_fuse", ""},
+        {"--fsync-on-close ", "style=path,durability=sync", ""},
+        {"-o allow_other,ro -o noexec ", "style=path,allow_other,ro,noexec", ""},
+        {"--ignore-fsync --list-type 2 --no-checksum ", "style=path",
+         "--ignore-fsync, --list-type, --no-checksum"},
+        {"--max-flushers 4 ", "style=path,uploads=4", ""},
+        {"--part-sizes 5:1000,25:1000 --read-ahead 5 ", "style=path", "--part-sizes, --read-ahead"},
+        {"--enable-perms --enable-mtime ", "style=path", "--enable-perms, --enable-mtime"},
     };
-    static const char *const wrong[][2] = {{"", "bucket is missing"},
-                                           {"b", "directory is missing"},
-                                           {"b /mnt more", "one word too many"},
-                                           {"--endpiont=x b /mnt", "did you mean '--endpoint'"},
-                                           {"b /mnt --endpoint", "needs a value"},
-                                           {"--sse b /mnt", "has no meaning here"},
-                                           {"--memory-limit=much b /mnt", "no number of MB"}};
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        BUF_SCOPED out = BUF_INIT;
-        cr_expect_eq(read_line(rows[i][0], &out), 0, "%s", out.bytes);
-        cr_expect_str_eq(out.bytes, rows[i][1]);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        STRING_SCOPED *text = xprintf("%sbucket:p /mnt/b", rows[i].flags);
+        cr_expect_eq(take(text), 0, "%s: %s", text, why.bytes);
+        cr_expect_str_eq(said.mount.options.bytes, rows[i].options);
+        cr_expect_str_eq(said.tuning.bytes, rows[i].tuning);
+        cr_expect_str_eq(said.mount.source, "bucket:p");
+        cr_expect_str_eq(said.mount.directory, "/mnt/b");
+        cr_expect_not(said.mount.foreground);
+        geesefs_words_release(&said);
     }
-    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
-        BUF_SCOPED out = BUF_INIT;
-        cr_expect_eq(read_line(wrong[i][0], &out), -EINVAL, "%s", out.bytes);
-        cr_expect_not_null(strstr(out.bytes, wrong[i][1]), "%s", out.bytes);
+}
+
+Test(geesefs, what_is_wrong_is_said)
+{
+    static const struct {
+        char line[48], words[48];
+    } rows[] = {
+        {"bucket", "the directory is missing"},
+        {"--region r", "the bucket is missing"},
+        {"a b c", "one word too many"},
+        {"--endpiont=x a b", "did you mean '--endpoint'"},
+        {"--max-flushrs 3 a b", "did you mean '--max-flushers'"},
+        {"--frobnicate a b", "'--frobnicate'"},
+        {"a b --region", "needs a value"},
+        {"--memory-limit=lots a b", "no number of MB"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        cr_expect_eq(take(rows[i].line), -EINVAL, "%s", rows[i].line);
+        cr_expect_not_null(strstr(why.bytes, rows[i].words), "%s: %s", rows[i].line, why.bytes);
+        geesefs_words_release(&said);
     }
+}
+
+Test(geesefs, words_may_stand_before_flags_and_f_stays_in_the_foreground)
+{
+    cr_assert_eq(take("bucket -f /mnt/b --help"), 0);
+    cr_assert(said.mount.foreground);
+    cr_assert(said.help);
+    geesefs_words_release(&said);
 }

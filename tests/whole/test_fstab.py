@@ -1,72 +1,17 @@
-"""Mounting the system's way: mount(8) with its helper, lines of fstab, remount, a server that is not there yet."""
+"""Mounting the system's way: mount(8) with its helper, lines of fstab, remount."""
 
+import errno
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
-import threading
-import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 import harness
-from harness import ACCESS_KEY, SECRET_KEY, SKYVOL, clean_environment, mounted_at
-
-HELPERS = [pathlib.Path("/sbin/mount.skyvol"), pathlib.Path("/sbin/mount.fuse.skyvol")]
-
-
-class System(harness.Workshop):
-    """The helper stands where mount(8) looks for it, in a mount namespace of each command's own if it is not installed."""
-
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        cls.kept = {}
-        for helper in HELPERS:
-            if os.path.lexists(helper):
-                cls.kept[helper] = helper.with_name(helper.name + ".kept-by-test")
-                os.rename(helper, cls.kept[helper])
-            helper.symlink_to(SKYVOL)
-
-    @classmethod
-    def tearDownClass(cls):
-        for helper in HELPERS:
-            helper.unlink()
-            if helper in cls.kept:
-                os.rename(cls.kept[helper], helper)
-        super().tearDownClass()
-
-    def setUp(self):
-        super().setUp()
-        self.place = self.work / "place"
-        self.place.mkdir()
-        self.keys = self.work / "keys"
-        self.keys.write_text(f"[default]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n")
-        self.keys.chmod(0o600)
-        self.options = (f"credentials_file={self.keys},endpoint={self.minio.endpoint},cache_dir={self.work}/cache,"
-                        f"log={self.work}/log,durability=sync")
-        self.addCleanup(self.clear)
-
-    def clear(self):
-        if mounted_at(self.place):
-            subprocess.run(["umount", self.place], check=False, timeout=60)
-        harness.wait_until(lambda: self.umounted(), what="the end of the mount")
-
-    def umounted(self):
-        run = subprocess.run([SKYVOL, "status", "--all"], capture_output=True, text=True, timeout=60)
-        return str(self.place) not in run.stdout
-
-    def call(self, *words, status=0, timeout=60):
-        """As at boot: nothing in the environment."""
-        run = subprocess.run(words, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}, capture_output=True, text=True,
-                             timeout=timeout)
-        if status is not None:
-            self.assertEqual(run.returncode, status, run.stderr + run.stdout)
-        return run
-
-    def source(self):
-        return f"{self.bucket}:{self.prefix}"
-
+from harness import SECRET_KEY, SKYVOL, clean_environment, mounted_at
+from system import HELPERS, System
 
 class Mount8(System):
     def test_mount_and_umount_by_the_systems_commands(self):
@@ -101,8 +46,10 @@ class Mount8(System):
         self.call("mount", "-o", "remount,ro", self.place)
         with self.assertRaises(OSError) as refused:
             (self.place / "c").write_text("3")
-        self.assertEqual(refused.exception.errno, 30)
+        self.assertEqual(refused.exception.errno, errno.EROFS)
+        self.assertTrue(self.status()["read_only"], "the daemon knows")
         self.call("mount", "-o", "remount,rw", self.place)
+        self.assertFalse(self.status()["read_only"])
         (self.place / "c").write_text("3")
         self.assertEqual(self.s3.get(self.bucket, self.key("c")), b"3")
         self.call("umount", self.place)
@@ -110,8 +57,74 @@ class Mount8(System):
         run = self.call("mount", "-o", "remount,rw", self.place, status=32)
         self.assertIn("was mounted read-only", run.stderr)
 
+    def test_a_remount_changes_nothing_else(self):
+        options = f"{self.options},noexec,memory=64M"
+        self.call("mount", "-t", "skyvol", "-o", options, self.source(), self.place)
+        run = self.call("mount", "-o", "remount,ro,memory=96M,attr_ttl=5s", self.place, status=32)
+        self.assertIn("attr_ttl", run.stderr)
+        self.assertIn("memory", run.stderr)
+        self.assertIn("cannot change while", run.stderr)
+        (self.place / "a").write_text("1")
+        self.call("mount", "-o", "remount,ro,memory=64M", self.place)
+        self.assertIn("noexec", self.call("findmnt", "-no", "OPTIONS", self.place).stdout)
+
+    def test_what_was_made_read_only_stays_so_when_the_daemon_dies(self):
+        self.call("mount", "-t", "skyvol", "-o", self.options, self.source(), self.place)
+        (self.place / "a").write_text("1")
+        self.call("mount", "-o", "remount,ro", self.place)
+        died = self.status()["pid"]
+        os.kill(died, signal.SIGKILL)
+        status = harness.wait_until(lambda: self.status(must=False, other_than=died), what="another daemon")
+        self.assertTrue(status["read_only"])
+        with self.assertRaises(OSError) as refused:
+            (self.place / "c").write_text("3")
+        self.assertEqual(refused.exception.errno, errno.EROFS)
+        self.call("mount", "-o", "remount,rw", self.place)
+        (self.place / "c").write_text("3")
+        self.assertEqual(self.s3.get(self.bucket, self.key("c")), b"3")
+
+    def test_an_empty_environment_is_enough(self):
+        fstab = self.work / "fstab"
+        fstab.write_text(f"{self.source()} {self.place} skyvol {self.options} 0 0\n")
+        run = subprocess.run(["/bin/mount", "-a", "-T", fstab], env={}, cwd="/", capture_output=True, text=True, timeout=60)
+        self.assertEqual(run.returncode, 0, run.stderr)
+        self.assertTrue(mounted_at(self.place))
+        run = subprocess.run(["/bin/umount", self.place], env={}, cwd="/", capture_output=True, text=True, timeout=60)
+        self.assertEqual(run.returncode, 0, run.stderr)
+
+    def test_a_user_mounts_and_unmounts_what_fstab_lets_him(self):
+        """mount(8) lets users have /etc/fstab alone: in a mount namespace, where it is another file."""
+        nobody = 65534
+        self.s3.put(self.bucket, self.key("a"), b"1")
+        place = pathlib.Path(self.call("mktemp", "-d", "/tmp/skyvol-user.XXXXXX").stdout.strip())
+        self.addCleanup(shutil.rmtree, place)
+        (place / "data").mkdir()
+        shutil.copy(self.keys, place / "keys")
+        (place / "fstab").write_text(f"{self.source()} {place}/data skyvol rw,user,noauto,credentials_file={place}/keys,"
+                                     f"endpoint={self.minio.endpoint},cache_dir={place}/cache,log={place}/log,durability=sync 0 0\n")
+        for path in (place, place / "data", place / "keys"):
+            os.chown(path, nobody, nobody)
+        user = f"setpriv --reuid={nobody} --regid={nobody} --clear-groups env -i PATH=/usr/bin:/bin sh -c"
+        self.call("unshare", "-m", "sh", "-ec", f"""
+            mount --bind {place}/fstab /etc/fstab
+            mount -t tmpfs tmpfs /run/user
+            mkdir -m 700 /run/user/{nobody}
+            chown {nobody} /run/user/{nobody}
+            mknod -m 666 /run/user/fuse c 10 229
+            mount -o remount,dev /run/user
+            mount --bind /run/user/fuse /dev/fuse
+            {user} 'mount {place}/data'
+            {user} 'test "$(cat {place}/data/a)" = 1 && echo 2 > {place}/data/b'
+            findmnt -no FSTYPE {place}/data | grep -qx fuse.skyvol
+            findmnt -no OPTIONS {place}/data | grep -q noexec
+            {user} 'umount {place}/data'
+            if findmnt {place}/data; then exit 1; fi
+            """)
+        self.assertEqual(self.s3.get(self.bucket, self.key("b")), b"2\n")
+
     def test_what_is_wrong_has_its_status_and_its_words(self):
         helper = str(HELPERS[0])
+        self.assertIn("are not entered", self.call(helper, "b", self.place, "-N", "/proc/1/ns/mnt", status=1).stderr)
         self.assertIn("SOURCE DIR", self.call(helper, status=1).stderr)
         self.assertIn("needs a value", self.call(helper, "b", self.place, "-o", status=1).stderr)
         self.assertIn("no flag", self.call(helper, "b", self.place, "-Z", status=1).stderr)
@@ -124,37 +137,6 @@ class Mount8(System):
         self.assertTrue(mounted_at(self.place))
         run = self.call(helper, "no-such-bucket", self.work / "keys", "-o", self.options, status=32)
         self.assertIn("keys", run.stderr)
-
-
-class Background(System):
-    server_per_test = True
-
-    def test_a_server_that_is_not_there_yet_keeps_no_mount_from_standing(self):
-        options = self.options.replace("durability=sync", "durability=writeback")
-        self.s3.put(self.bucket, self.key("known"), b"1")
-        self.call("mount", "-t", "skyvol", "-o", options, self.source(), self.place)
-        self.assertEqual(os.listdir(self.place), ["known"])
-        self.call("umount", self.place)
-        harness.wait_until(self.umounted, what="the end of the mount")
-        self.minio.stop()
-        run = self.call("mount", "-t", "skyvol", "-o", options, self.source(), self.place, status=32)
-        self.assertFalse(mounted_at(self.place))
-        began = time.monotonic()
-        run = self.call("mount", "-t", "skyvol", "-o", options + ",bg", self.source(), self.place)
-        self.assertLess(time.monotonic() - began, 10)
-        self.assertIn("mounted all the same", run.stderr)
-        self.assertEqual(os.listdir(self.place), ["known"])
-        written = threading.Thread(target=(self.place / "new").write_text, args=("2",))
-        written.start()
-        self.minio.start()
-        written.join(60)
-        harness.wait_until(lambda: self.s3.get(self.bucket, self.key("new")) == b"2", what="the upload", seconds=60)
-        self.assertEqual((self.place / "known").read_text(), "1")
-
-    def test_a_wrong_bucket_is_an_error_all_the_same(self):
-        run = self.call("mount", "-t", "skyvol", "-o", self.options + ",bg", "is-not-there", self.place, status=32)
-        self.assertIn("is-not-there", run.stderr)
-        self.assertFalse(mounted_at(self.place))
 
 
 class Installed(harness.Workshop):
