@@ -86,7 +86,7 @@ static char *write_file(const char *name, mode_t mode, const char *text)
 
 static void put_config(const char *text)
 {
-    STRING_SCOPED *path = write_file(".aws/config", 0600, text);
+    free(write_file(".aws/config", 0600, text));
 }
 
 static bool is_next(const struct step *step, const char *head, const char *body)
@@ -405,11 +405,9 @@ Test(source, a_login_that_is_cached_is_exchanged_for_the_roles_keys)
     for (size_t i = 0; i < sizeof digest; i++)
         buf_printf(&name, "%02x", digest[i]);
     buf_add_string(&name, ".json");
-    STRING_SCOPED *old =
-        write_file(name.bytes, 0600, "{\"accessToken\":\"login\",\"expiresAt\":\"2001-01-01T00:00:00Z\"}");
+    free(write_file(name.bytes, 0600, "{\"accessToken\":\"login\",\"expiresAt\":\"2001-01-01T00:00:00Z\"}"));
     expect_refusal(-ENOKEY, "aws sso login --profile default");
-    STRING_SCOPED *good =
-        write_file(name.bytes, 0600, "{\"accessToken\":\"login\",\"expiresAt\":\"2200-01-01T00:00:00Z\"}");
+    free(write_file(name.bytes, 0600, "{\"accessToken\":\"login\",\"expiresAt\":\"2200-01-01T00:00:00Z\"}"));
     expect_keys("A SECRET T ends", "SSO role r x of account 12");
     end_server(&server);
 }
