@@ -424,6 +424,14 @@ static void rm(struct courier *courier, struct words *said)
     free(removal.keys);
 }
 
+static bool has_empty_key(const struct words *said)
+{
+    for (size_t i = 1; i < said->count; i++)
+        if (!*said->plain[i])
+            return true;
+    return false;
+}
+
 int command_rm(int count, char **words)
 {
     struct words said = {0};
@@ -436,7 +444,9 @@ int command_rm(int count, char **words)
         status = command_usage("rm", "--older-than is a time like 7d or 12h, not '%s'", said.older_than);
     else if (status == 0 && !said.uploads && said.count < 2)
         status = command_usage("rm", "the key is missing");
-    else if (status == 0 && !said.uploads && said.recursive && !*said.plain[1])
+    else if (status == 0 && !said.uploads && said.prefix)
+        status = command_usage("rm", "--prefix belongs to --uploads; all below a key go by --recursive KEY");
+    else if (status == 0 && !said.uploads && said.recursive && has_empty_key(&said))
         status = command_usage("rm", "an empty key would mean the whole bucket: name what is to go");
     if (status == 0)
         status = run("rm", &said, rm);

@@ -18,6 +18,7 @@
  *
  * A run that finds them goes on where they end if the object is still that one; both go when the file stands. */
 #define SUFFIX      ".skyvol-download"
+#define RANGES      ".ranges"
 #define FLUSH_EVERY 8 /* ranges */
 
 struct object {
@@ -57,7 +58,7 @@ static void read_ranges(struct download *download)
     struct stat status;
     snprintf(want, sizeof want, "%llu %s\n", (unsigned long long)download->size, download->etag);
     bool same = log && fgets(line, sizeof line, log) && strcmp(line, want) == 0 &&
-                stat(download->fresh, &status) == 0;
+                stat(download->fresh, &status) == 0 && (uint64_t)status.st_size == download->size;
     while (same && fgets(line, sizeof line, log)) {
         char *end;
         unsigned long index = strtoul(line, &end, 10);
@@ -205,7 +206,7 @@ static void begin(struct download *download, const struct object *object)
 {
     *download = (struct download){.object = object, .fd = -1};
     download->fresh = xprintf("%s" SUFFIX, object->path);
-    download->ranges = xprintf("%s" SUFFIX ".ranges", object->path);
+    download->ranges = xprintf("%s" SUFFIX RANGES, object->path);
     lock_init(&download->lock, LOCK_LEAF, "download");
     atomic_store(&download->rc, -EINTR);
 }
@@ -335,11 +336,17 @@ void courier_down(struct courier *courier, const char *key, const char *local)
 
 /* ---- All below a prefix. ---- */
 
-/* "a/b/c": no part is empty, "." or "..", and none ends as our own files do. */
+static bool ends_with(const char *name, const char *end)
+{
+    size_t length = strlen(name), tail = strlen(end);
+    return length >= tail && strcmp(name + length - tail, end) == 0;
+}
+
+/* "a/b/c": no part is empty, "." or "..", and the last does not end as what stands beside a file while it comes. */
 static bool is_below(const char *name)
 {
     size_t whole = strlen(name);
-    if (whole == 0 || whole > 3000)
+    if (whole == 0 || whole > 3000 || ends_with(name, SUFFIX) || ends_with(name, SUFFIX RANGES))
         return false;
     for (;;) {
         size_t length = strcspn(name, "/");

@@ -157,6 +157,14 @@ class Download(Storage):
         self.assertFalse((self.work / "escaped").exists())
         self.assertEqual(sorted(os.listdir(target)), ["link", "ok"])
 
+    def test_a_key_like_our_own_temporary_names_harms_no_other(self):
+        for key in ("t/a", "t/a.skyvol-download", "t/a.skyvol-download.ranges"):
+            self.s3.put(self.bucket, key, key.encode())
+        run = self.skyvol("download", self.bucket, "t", "--recursive", "out", status=1)
+        self.assertEqual(run.stderr.count("can have this name"), 2, run.stderr)
+        self.assertEqual((self.work / "out/a").read_bytes(), b"t/a")
+        self.assertEqual(os.listdir(self.work / "out"), ["a"])
+
 
 class Look(Storage):
     def test_all_pages_are_listed(self):
@@ -209,6 +217,13 @@ class Remove(Storage):
         self.assertIn("no such object", self.skyvol("rm", self.bucket, "old", status=1).stderr)
         self.assertIn("nothing below", self.skyvol("rm", self.bucket, "old", "--recursive", status=1).stderr)
         self.skyvol("rm", self.bucket, "", "--recursive", status=2)
+
+    def test_no_empty_key_among_others_means_the_whole_bucket(self):
+        for key in ("kept", "old/a"):
+            self.s3.put(self.bucket, key, b"")
+        self.assertIn("whole bucket", self.skyvol("rm", self.bucket, "old", "", "--recursive", status=2).stderr)
+        self.assertIn("--uploads", self.skyvol("rm", self.bucket, "old", "--recursive", "--prefix", "o", status=2).stderr)
+        self.assertEqual(self.keys_of(), ["kept", "old/a"])
 
     def test_more_than_a_thousand_go_in_batches(self):
         for i in range(1005):
