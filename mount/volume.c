@@ -144,8 +144,7 @@ int volume_parse(struct volume *volume, const char *text, struct buf *why)
 
 /* ---- Paths. ---- */
 
-/* NULL: it is not absolute, or has `..`. */
-static char *normalise(const char *path)
+char *volume_normalise(const char *path)
 {
     BUF_SCOPED out = BUF_INIT;
     if (*path != '/')
@@ -203,7 +202,7 @@ static int check_mount(struct volume *volume, const char *base, struct buf *why)
         buf_add_string(why, "mount is missing: where the volume appears");
         return -EINVAL;
     }
-    STRING_SCOPED *path = normalise(volume->mount);
+    STRING_SCOPED *path = volume_normalise(volume->mount);
     if (!path || is_system_path(path, base) || strlen(path) > 4000 || !is_utf8(path)) {
         begin_words(volume, why);
         if (*volume->mount != '/')
