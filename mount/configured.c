@@ -44,21 +44,14 @@ static char *resolve_path(const struct node *node)
     return xprintf("%.*s/%s", (int)(slash - node->file), node->file, path);
 }
 
-static bool has_control(const char *text)
-{
-    for (; *text; text++)
-        if ((unsigned char)*text < 0x20 || *text == 0x7f)
-            return true;
-    return false;
-}
-
 int configured_credential(const struct node *node, struct deferred *ret_credential, struct buf *why)
 {
     struct deferred credential = {.where = node_where(node)};
     const struct node *inner = node->kind == NODE_TABLE && node->count == 1 ? node->children[0] : NULL;
     bool text = inner && inner->kind == NODE_TEXT && *inner->text;
     int rc = 0;
-    if (node->kind == NODE_TEXT && has_control(node->text)) { /* a line of its own in a credentials file */
+    if (node->kind == NODE_TEXT &&
+        words_have_control(node->text)) { /* a line of its own in a credentials file */
         complain(node, why, "has a control character");
         rc = -EINVAL;
     } else if (node->kind == NODE_TEXT && *node->text) {

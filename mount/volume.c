@@ -45,14 +45,6 @@ static void begin_words(const struct volume *volume, struct buf *why)
     buf_printf(why, "%s: ", volume->where);
 }
 
-static bool has_control(const char *text)
-{
-    for (; *text; text++)
-        if ((unsigned char)*text < 0x20 || *text == 0x7f)
-            return true;
-    return false;
-}
-
 static void replace(char **place, const char *value)
 {
     free(*place);
@@ -91,7 +83,7 @@ int volume_set(struct volume *volume, const char *field, const char *value, stru
         known++;
     if (known == COUNT(fields))
         return refuse_field(volume, field, why);
-    if (has_control(value)) {
+    if (words_have_control(value)) {
         begin_words(volume, why);
         buf_printf(why, "%s has a control character", field);
         return -EINVAL;
