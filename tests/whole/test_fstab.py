@@ -93,7 +93,7 @@ class Mount8(System):
         self.assertEqual(run.returncode, 0, run.stderr)
 
     def test_a_user_mounts_and_unmounts_what_fstab_lets_him(self):
-        """mount(8) lets users have /etc/fstab alone: in a mount namespace, where it is another file."""
+        """mount(8) lets users have /etc/fstab alone: in namespaces, where it is another file, and with which the daemon ends."""
         nobody = 65534
         self.s3.put(self.bucket, self.key("a"), b"1")
         place = pathlib.Path(self.call("mktemp", "-d", "/tmp/skyvol-user.XXXXXX").stdout.strip())
@@ -105,7 +105,7 @@ class Mount8(System):
         for path in (place, place / "data", place / "keys"):
             os.chown(path, nobody, nobody)
         user = f"setpriv --reuid={nobody} --regid={nobody} --clear-groups env -i PATH=/usr/bin:/bin sh -c"
-        self.call("unshare", "-m", "sh", "-ec", f"""
+        self.call("unshare", "-m", "--pid", "--fork", "--mount-proc", "sh", "-ec", f"""
             mount --bind {place}/fstab /etc/fstab
             mount -t tmpfs tmpfs /run/user
             mkdir -m 700 /run/user/{nobody}
