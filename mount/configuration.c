@@ -240,18 +240,25 @@ static int read_root(const struct configuration_request *request, const struct n
     return rc < 0 ? rc : check_rc < 0 ? check_rc : provider_rc;
 }
 
+/* Normalised, because mounts are compared with it. */
+static int take_base(const char *said, char **ret_base, struct buf *why)
+{
+    *ret_base = volume_normalise(said ? said : BASE_DEFAULT);
+    if (*ret_base)
+        return 0;
+    words_next(why);
+    buf_printf(why, "--base must be an absolute path without '..', got '%s'", said);
+    return -EINVAL;
+}
+
 int configuration_read(const struct configuration_request *request, struct configuration *ret_configuration,
                        struct buf *why)
 {
     struct node *root = NULL;
     *ret_configuration = (struct configuration){.warnings = BUF_INIT};
-    ret_configuration->base = xstrdup(request->base ? request->base : BASE_DEFAULT);
     int rc = read_files(request, &root, why);
-    if (rc == 0 && *ret_configuration->base != '/') {
-        words_next(why);
-        buf_printf(why, "--base must be an absolute path, got '%s'", ret_configuration->base);
-        rc = -EINVAL;
-    }
+    if (rc == 0)
+        rc = take_base(request->base, &ret_configuration->base, why);
     if (rc == 0)
         rc = read_root(request, root, ret_configuration, why);
     node_free(root);

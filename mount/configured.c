@@ -50,7 +50,11 @@ int configured_credential(const struct node *node, struct deferred *ret_credenti
     const struct node *inner = node->kind == NODE_TABLE && node->count == 1 ? node->children[0] : NULL;
     bool text = inner && inner->kind == NODE_TEXT && *inner->text;
     int rc = 0;
-    if (node->kind == NODE_TEXT && *node->text) {
+    if (node->kind == NODE_TEXT &&
+        words_have_control(node->text)) { /* a line of its own in a credentials file */
+        complain(node, why, "has a control character");
+        rc = -EINVAL;
+    } else if (node->kind == NODE_TEXT && *node->text) {
         credential.kind = DEFERRED_LITERAL;
         credential.literal = secret_new(node->text, strlen(node->text));
     } else if (text && strcmp(inner->name, "env") == 0) {
@@ -208,7 +212,7 @@ static struct volume *add_volume(struct configuration *configuration, const char
     return volume;
 }
 
-static int set_volume_field(const struct node *field, const struct node *root,
+static int set_volume_value(const struct node *field, const struct node *root,
                             struct configuration *configuration, struct volume *volume, struct buf *why)
 {
     if (strcmp(field->name, "storage") == 0)
@@ -228,6 +232,18 @@ static int set_volume_field(const struct node *field, const struct node *root,
                  strcmp(field->name, "read_only") == 0 ? "must be true or false" : "must be a text");
     }
     return -EINVAL;
+}
+
+/* What is wrong with a field is said with the line of the field, not that of the volume. */
+static int set_volume_field(const struct node *field, const struct node *root,
+                            struct configuration *configuration, struct volume *volume, struct buf *why)
+{
+    char *whole = volume->where;
+    volume->where = node_where(field);
+    int rc = set_volume_value(field, root, configuration, volume, why);
+    free(volume->where);
+    volume->where = whole;
+    return rc;
 }
 
 int configured_volume(const struct node *table, const struct node *root, struct configuration *configuration,

@@ -1,3 +1,4 @@
+#include <ctype.h>
 #include <string.h>
 
 #include "mount/plan.h"
@@ -127,7 +128,10 @@ static void write_package(const struct plan_package *package, struct buf *out)
     buf_add_string(out, "\npackage=");
     shell_quote(out, package->source);
     buf_add_string(out, "\nsha256=");
-    shell_quote(out, package->sha256);
+    STRING_SCOPED *sum = xstrdup(package->sha256); /* sha256sum prints lower case */
+    for (char *at = sum; *at; at++)
+        *at = (char)tolower((unsigned char)*at);
+    shell_quote(out, sum);
     buf_add_string(out, installing);
 }
 

@@ -140,14 +140,6 @@ static int set_switch(struct storage *storage, const struct field *field, const 
     return 0;
 }
 
-static bool has_control(const char *text)
-{
-    for (; *text; text++)
-        if ((unsigned char)*text < 0x20 || *text == 0x7f)
-            return true;
-    return false;
-}
-
 int storage_set(struct storage *storage, const char *name, const char *value, const char *where,
                 struct buf *why)
 {
@@ -164,7 +156,7 @@ int storage_set(struct storage *storage, const char *name, const char *value, co
                    name);
         return -EINVAL;
     }
-    if (!*value || has_control(value)) {
+    if (!*value || words_have_control(value)) {
         begin_words(where, why);
         buf_printf(why, "%s %s", name, *value ? "has a control character" : "is empty");
         return -EINVAL;

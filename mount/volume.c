@@ -45,14 +45,6 @@ static void begin_words(const struct volume *volume, struct buf *why)
     buf_printf(why, "%s: ", volume->where);
 }
 
-static bool has_control(const char *text)
-{
-    for (; *text; text++)
-        if ((unsigned char)*text < 0x20 || *text == 0x7f)
-            return true;
-    return false;
-}
-
 static void replace(char **place, const char *value)
 {
     free(*place);
@@ -91,7 +83,7 @@ int volume_set(struct volume *volume, const char *field, const char *value, stru
         known++;
     if (known == COUNT(fields))
         return refuse_field(volume, field, why);
-    if (has_control(value)) {
+    if (words_have_control(value)) {
         begin_words(volume, why);
         buf_printf(why, "%s has a control character", field);
         return -EINVAL;
@@ -144,8 +136,7 @@ int volume_parse(struct volume *volume, const char *text, struct buf *why)
 
 /* ---- Paths. ---- */
 
-/* NULL: it is not absolute, or has `..`. */
-static char *normalise(const char *path)
+char *volume_normalise(const char *path)
 {
     BUF_SCOPED out = BUF_INIT;
     if (*path != '/')
@@ -203,7 +194,7 @@ static int check_mount(struct volume *volume, const char *base, struct buf *why)
         buf_add_string(why, "mount is missing: where the volume appears");
         return -EINVAL;
     }
-    STRING_SCOPED *path = normalise(volume->mount);
+    STRING_SCOPED *path = volume_normalise(volume->mount);
     if (!path || is_system_path(path, base) || strlen(path) > 4000 || !is_utf8(path)) {
         begin_words(volume, why);
         if (*volume->mount != '/')

@@ -30,6 +30,8 @@ void volume_release(struct volume *volume);
 int volume_set(struct volume *volume, const char *field, const char *value, struct buf *why);
 /* "bucket=B,mount=/data,prefix=p/,rw": a backslash keeps the next character; ro, rw and options= too. */
 int volume_parse(struct volume *volume, const char *text, struct buf *why);
+/* Malloc'ed: without `//`, `/./` and a trailing slash. NULL: it is not absolute, or has `..`. */
+char *volume_normalise(const char *path);
 /* Each for itself, and all beside one another; mounts and prefixes are normalised: one mount twice, one within another, the base of mounts. -EINVAL. */
 int volumes_check(struct volume *volumes, size_t count, const char *base, struct buf *why);
 

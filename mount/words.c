@@ -57,3 +57,11 @@ void words_next(struct buf *why)
     if (why->length)
         buf_add_char(why, '\n');
 }
+
+bool words_have_control(const char *text)
+{
+    for (; *text; text++)
+        if ((unsigned char)*text < 0x20 || *text == 0x7f)
+            return true;
+    return false;
+}

@@ -5,12 +5,15 @@
 #ifndef MOUNT_WORDS_H
 #define MOUNT_WORDS_H
 
+#include <stdbool.h>
 #include <stdio.h>
 
 #include "base/buf.h"
 
 /* Control characters (newlines too) and what is no UTF-8 become \xNN, so that no name can command the terminal. */
 void words_escape(struct buf *out, const char *text, size_t length);
+/* A control character stands in it. */
+bool words_have_control(const char *text);
 /* One line, escaped as a whole. */
 void words_line(FILE *out, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* "skyvol: LINE" on stderr for each line of `why`. */

@@ -1,0 +1,211 @@
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "mount/configuration.h"
+
+#define KEYS "access_key = { env = \"A\" }, secret_key = { file = \"/s\" }"
+
+static char directory[] = "/tmp/skyvol-configuration.XXXXXX";
+
+static void enter(void)
+{
+    cr_assert_not_null(mkdtemp(directory));
+    cr_assert_eq(chdir(directory), 0);
+    setenv("HOME", directory, 1);
+}
+
+static void leave(void)
+{
+    static const char *const names[] = {"skyward.toml", "one.toml", ".skyward/defaults.toml"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        unlink(names[i]);
+    rmdir(".skyward");
+    cr_assert_eq(chdir("/"), 0);
+    rmdir(directory);
+}
+
+static void write_file(const char *path, const char *text, mode_t mode)
+{
+    FILE *file = fopen(path, "w");
+    cr_assert_not_null(file);
+    fputs(text, file);
+    fclose(file);
+    cr_assert_eq(chmod(path, mode), 0);
+}
+
+static int read_text(const char *text, struct configuration *configuration, struct buf *why)
+{
+    write_file("one.toml", text, 0600);
+    struct configuration_request request = {.file = "one.toml", .state = "/nowhere"};
+    return configuration_read(&request, configuration, why);
+}
+
+TestSuite(configuration, .init = enter, .fini = leave);
+
+Test(configuration, the_pages_example_with_a_storage_beside_is_read_as_printed)
+{
+    struct configuration all;
+    BUF_SCOPED why = BUF_INIT;
+    int rc = read_text(
+        "[pool]\nprovider = \"aws\"\nnodes = 2\n\n"
+        "[[pool.volumes]]\nbucket = \"my-datasets\"\nmount = \"/data\"\nprefix = \"imagenet/\"\n"
+        "read_only = true\n\n"
+        "[[pool.volumes]]\nbucket = \"my-experiments\"\nmount = \"/checkpoints\"\nread_only = false\n"
+        "[[pool.volumes]]\nbucket = \"my-r2-data\"\nmount = \"/r2\"\n"
+        "storage = { preset = \"r2\", account_id = \"acc\", " KEYS " }\n",
+        &all, &why);
+    cr_assert_eq(rc, 0, "%s", why.bytes);
+    cr_assert_eq(all.volume_count, 3);
+    cr_expect_str_eq(all.provider->name, "aws");
+    cr_expect_str_eq(all.volumes[0].prefix, "imagenet/");
+    cr_expect(all.volumes[0].read_only && !all.volumes[1].read_only && all.volumes[2].read_only);
+    cr_expect_str_eq(all.volumes[2].storage->endpoint, "https://acc.r2.cloudflarestorage.com");
+    size_t count;
+    const struct volume **provided = configuration_provided(&all, &count);
+    cr_expect_eq(count, 2);
+    free(provided);
+    configuration_release(&all);
+}
+
+Test(configuration, a_credential_is_taken_in_each_of_its_forms)
+{
+    struct configuration all;
+    BUF_SCOPED why = BUF_INIT;
+    int rc =
+        read_text("[pool]\n[[pool.volumes]]\nbucket = \"bucket\"\nmount = \"/data\"\nstorage = \"s\"\n"
+                  "[storage.s]\nendpoint = \"https://s3.example.com\"\naccess_key = { env = \"A\" }\n"
+                  "secret_key = { command = [\"prog\", \"an arg\"] }\nsession_token = { file = \"token\" }\n",
+                  &all, &why);
+    cr_assert_eq(rc, 0, "%s", why.bytes);
+    const struct storage *storage = all.volumes[0].storage;
+    cr_expect_eq(storage->access_key.kind, DEFERRED_ENV);
+    cr_expect_eq(storage->secret_key.kind, DEFERRED_COMMAND);
+    cr_expect_str_eq(storage->secret_key.words[1], "an arg");
+    cr_expect_eq(storage->session_token.kind, DEFERRED_FILE);
+    cr_expect_str_eq(storage->access_key.where, "one.toml:8");
+    cr_expect_eq(all.warnings.length, 0);
+    configuration_release(&all);
+}
+
+Test(configuration, a_literal_in_a_file_that_others_read_draws_a_warning_that_does_not_hold_it)
+{
+    static const struct {
+        mode_t mode;
+        bool warns;
+    } rows[] = {{0600, false}, {0640, true}, {0604, true}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct configuration all;
+        BUF_SCOPED why = BUF_INIT;
+        struct configuration_request request = {.file = "one.toml", .state = "/nowhere"};
+        write_file("one.toml",
+                   "[pool]\n[[pool.volumes]]\nbucket = \"bucket\"\nmount = \"/data\"\n"
+                   "storage = { endpoint = \"https://s3.example.com\", access_key = \"AK\", secret_key = "
+                   "\"hush\" }\n",
+                   rows[i].mode);
+        cr_assert_eq(configuration_read(&request, &all, &why), 0, "%s", why.bytes);
+        cr_expect_eq(all.warnings.length > 0, rows[i].warns);
+        cr_expect(!rows[i].warns || strstr(all.warnings.bytes, "one.toml:5"));
+        cr_expect(!rows[i].warns || !strstr(all.warnings.bytes, "hush"));
+        configuration_release(&all);
+    }
+}
+
+Test(configuration, what_is_unknown_inside_is_said_with_its_line_and_all_at_once)
+{
+    struct configuration all;
+    BUF_SCOPED why = BUF_INIT;
+    int rc = read_text(
+        "[pool]\naccelerator = \"A100\"\n[pool.image]\npython = \"3.12\"\n"
+        "[[pool.volumes]]\nbucket = \"bucket\"\nmount = \"/data\"\nstorage = \"s\"\ncolour = \"red\"\n"
+        "[[pool.volumes]]\nbucket = \"bucket\"\nmount = \"data\"\nstorage = \"absent\"\n"
+        "[storage.s]\nendpoint = \"https://s3.example.com\"\nendpiont = \"x\"\n",
+        &all, &why);
+    cr_assert_eq(rc, -EINVAL);
+    static const char *const words[] = {"one.toml:9: a volume has no 'colour'", "got 'data'",
+                                        "[storage.absent]", "one.toml:16", "endpiont"};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        cr_expect(strstr(why.bytes, words[i]), "%s is not in:\n%s", words[i], why.bytes);
+    cr_expect(!strstr(why.bytes, "accelerator") && !strstr(why.bytes, "python"));
+}
+
+Test(configuration, a_provider_may_have_a_name_of_ones_own)
+{
+    struct configuration all;
+    BUF_SCOPED why = BUF_INIT;
+    int rc = read_text(
+        "[pools.a]\nprovider = \"mine\"\n[[pools.a.volumes]]\nbucket = \"bucket\"\nmount = \"/data\"\n"
+        "[providers.mine]\ntype = \"aws\"\nregion = \"eu-west-1\"\n",
+        &all, &why);
+    cr_assert_eq(rc, 0, "%s", why.bytes);
+    cr_expect_str_eq(all.provider->name, "aws");
+    cr_expect_str_eq(all.provider_name, "mine");
+    cr_expect_str_eq(all.pool, "a");
+    cr_expect_str_eq(provider_setting(&all.settings, "region")->value, "eu-west-1");
+    configuration_release(&all);
+}
+
+Test(configuration, tables_merge_and_arrays_and_values_replace)
+{
+    struct configuration all;
+    BUF_SCOPED why = BUF_INIT;
+    struct configuration_request request = {.state = "/nowhere"};
+    cr_assert_eq(mkdir(".skyward", 0700), 0);
+    write_file(".skyward/defaults.toml",
+               "[pool]\nprovider = \"gcp\"\nvolumes = [{ bucket = \"first\", mount = \"/one\" }, "
+               "{ bucket = \"second\", mount = \"/two\" }]\n[storage.s]\npreset = \"minio\"\nendpoint = "
+               "\"http://127.0.0.1:1\"\n",
+               0600);
+    write_file("skyward.toml",
+               "[[pool.volumes]]\nbucket = \"third\"\nmount = \"/three\"\nstorage = \"s\"\n"
+               "[storage.s]\nendpoint = \"http://127.0.0.1:2\"\n",
+               0600);
+    cr_assert_eq(configuration_read(&request, &all, &why), 0, "%s", why.bytes);
+    cr_assert_eq(all.volume_count, 1);
+    cr_expect_str_eq(all.volumes[0].bucket, "third");
+    cr_expect_str_eq(all.provider_name, "gcp");
+    cr_expect_str_eq(all.volumes[0].storage->endpoint, "http://127.0.0.1:2");
+    cr_expect(all.volumes[0].storage->path_style);
+    configuration_release(&all);
+}
+
+Test(configuration, no_file_at_all_names_the_paths_tried)
+{
+    struct configuration all;
+    BUF_SCOPED why = BUF_INIT;
+    struct configuration_request request = {0};
+    cr_assert_eq(configuration_read(&request, &all, &why), -ENOENT);
+    cr_expect(strstr(why.bytes, directory) && strstr(why.bytes, ".skyward/defaults.toml"));
+    cr_expect(strstr(why.bytes, "./skyward.toml"), "%s", why.bytes);
+}
+
+Test(configuration, a_base_is_compared_with_mounts_however_it_is_written)
+{
+    static const char *const bases[] = {"/srv/b", "/srv/b/", "/srv//b", "/srv/./b/"};
+    static const char *const volumes[] = {"bucket=bucket,mount=/srv/b,endpoint=https://s3.example.com"};
+    for (size_t i = 0; i < sizeof bases / sizeof *bases; i++) {
+        struct configuration all;
+        BUF_SCOPED why = BUF_INIT;
+        struct configuration_request request = {
+            .base = bases[i], .state = "/nowhere", .volumes = volumes, .volume_count = 1};
+        cr_expect_eq(configuration_read(&request, &all, &why), -EINVAL, "%s", bases[i]);
+        cr_expect(strstr(why.bytes, "system path"), "%s: %s", bases[i], why.bytes);
+    }
+}
+
+Test(configuration, a_literal_of_several_lines_is_refused_and_not_repeated)
+{
+    struct configuration all;
+    BUF_SCOPED why = BUF_INIT;
+    int rc = read_text("[pool]\n[[pool.volumes]]\nbucket = \"bucket\"\nmount = \"/data\"\n"
+                       "storage = { endpoint = \"https://s3.example.com\", access_key = \"AK\", "
+                       "secret_key = \"hush\\n[other]\" }\n",
+                       &all, &why);
+    cr_assert_eq(rc, -EINVAL);
+    cr_expect(strstr(why.bytes, "one.toml:5: secret_key: has a control character"), "%s", why.bytes);
+    cr_expect(!strstr(why.bytes, "hush"));
+}
