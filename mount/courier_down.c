@@ -87,18 +87,29 @@ static int open_files(struct download *download)
     return fflush(download->log) == 0 ? 0 : -errno;
 }
 
-/* Bytes first, then the line that says so. */
-static int note_landed(struct download *download, size_t index)
+/* A batch is taken out of the way of the others while the disk works. True: it is full. */
+static bool take_batch(struct download *download, size_t index, size_t batch[FLUSH_EVERY])
 {
     LOCK_SCOPED(&download->lock);
     download->unflushed[download->unflushed_count++] = index;
     if (download->unflushed_count < FLUSH_EVERY)
+        return false;
+    memcpy(batch, download->unflushed, sizeof download->unflushed);
+    download->unflushed_count = 0;
+    return true;
+}
+
+/* Bytes first, then the lines that say so. */
+static int note_landed(struct download *download, size_t index)
+{
+    size_t batch[FLUSH_EVERY];
+    if (!take_batch(download, index, batch))
         return 0;
     if (fdatasync(download->fd) < 0)
         return -errno;
-    for (size_t i = 0; i < download->unflushed_count; i++)
-        fprintf(download->log, "%zu\n", download->unflushed[i]);
-    download->unflushed_count = 0;
+    LOCK_SCOPED(&download->lock);
+    for (size_t i = 0; i < FLUSH_EVERY; i++)
+        fprintf(download->log, "%zu\n", batch[i]);
     return fflush(download->log) == 0 ? 0 : -errno;
 }
 

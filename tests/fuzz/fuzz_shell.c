@@ -13,7 +13,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void run(char *script, struct buf *ret_out)
 {
-    char *words[] = {"sh", "-c", script, NULL}, *environment[] = {NULL}, room[4096];
+    char sh[] = "sh", c[] = "-c", *words[] = {sh, c, script, NULL}, *environment[] = {NULL}, room[4096];
     int ends[2], status;
     pid_t child;
     ssize_t length;

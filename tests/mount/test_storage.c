@@ -103,9 +103,12 @@ Test(storage, keys_are_no_plain_text_and_plain_text_is_no_key)
 
 Test(storage, equal_ones_share_a_mount)
 {
-    static const char *const rows[] = {"preset=s3",           "preset=s3 region=eu-west-1",
-                                       "preset=s3" KEYS,      "preset=s3 access_key=A secret_key=C",
-                                       "preset=s3 profile=p", "preset=s3 no_sign_request=true"};
+    static const char *const rows[] = {"preset=s3",
+                                       "preset=s3 region=eu-west-1",
+                                       "preset=s3 access_key=A secret_key=B",
+                                       "preset=s3 access_key=A secret_key=C",
+                                       "preset=s3 profile=p",
+                                       "preset=s3 no_sign_request=true"};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         for (size_t j = 0; j < sizeof rows / sizeof *rows; j++) {
             struct storage a, b;
