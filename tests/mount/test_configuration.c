@@ -209,3 +209,16 @@ Test(configuration, a_literal_of_several_lines_is_refused_and_not_repeated)
     cr_expect(strstr(why.bytes, "one.toml:5: secret_key: has a control character"), "%s", why.bytes);
     cr_expect(!strstr(why.bytes, "hush"));
 }
+
+/* The library asserts, or takes for granted, what these are not. */
+Test(configuration, what_is_no_toml_is_refused_with_the_file)
+{
+    static const char *const texts[] = {"[\n",          "[",      "[[",       "a.\n", "\xcf\xb9",
+                                        "\xc3\xa9 = 1", "a = \"", "a = [1, ", "= 1",  "\xff\xfe"};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        struct configuration configuration;
+        BUF_SCOPED why = BUF_INIT;
+        cr_expect_lt(read_text(texts[i], &configuration, &why), 0, "%zu", i);
+        cr_expect_not_null(strstr(why.bytes, ".toml"), "%s", why.bytes);
+    }
+}
