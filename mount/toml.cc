@@ -11,13 +11,8 @@
 #include <vector>
 
 /* The library asserts, or assumes, what some broken files make false ("[" and a line end): for us that is an error of the file. */
-static void not_toml(bool is)
-{
-    if (!is)
-        throw std::invalid_argument("it is no TOML: a name is missing, or a bracket or quote is not closed");
-}
-
-#define TOML_ASSERT(expr) not_toml(static_cast<bool>(expr))
+#define NOT_TOML "it is no TOML: a name is missing, or a bracket or quote is not closed"
+#define TOML_ASSERT(expr) (static_cast<bool>(expr) ? static_cast<void>(0) : throw std::invalid_argument(NOT_TOML))
 #define TOML_EXCEPTIONS 1
 #include <toml++/impl/preprocessor.h>
 /* Reached all the same, by letters from U+00A1 to U+0499: they are no white space, which is what {} says there. */
