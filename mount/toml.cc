@@ -14,6 +14,9 @@
 #define NOT_TOML "it is no TOML: a name is missing, or a bracket or quote is not closed"
 #define TOML_ASSERT(expr) (static_cast<bool>(expr) ? static_cast<void>(0) : throw std::invalid_argument(NOT_TOML))
 #define TOML_EXCEPTIONS 1
+#ifndef __clang__
+#pragma GCC diagnostic ignored "-Wterminate" /* within noexcept it ends the program, as the assertion would */
+#endif
 #include <toml++/impl/preprocessor.h>
 /* Reached all the same, by letters from U+00A1 to U+0499: they are no white space, which is what {} says there. */
 #undef TOML_UNREACHABLE
