@@ -486,6 +486,7 @@ static void replace(struct connection *connection)
     STRING_SCOPED *authority = xstrdup(connection->authority);
     connection_leave(transfer);
     transfer->phase = PHASE_CONNECTING;
+    transfer->begun_ms = clock_ms(); /* of the connect time */
     if (!connect_anew(connections, transfer, &authority))
         loop_begin_curl(transfer);
 }
