@@ -17,6 +17,7 @@
 #include "base/buf.h"
 #include "base/lock.h"
 #include "base/waiter.h"
+#include "mount/progress.h"
 #include "mount/storage_words.h"
 #include "s3/store.h"
 
@@ -34,8 +35,9 @@ struct courier {
     atomic_uint_fast64_t files, bytes, files_done, bytes_done;
     atomic_bool stopped; /* by a signal */
     atomic_uint failures;
-    bool json, quiet; /* quiet: no progress */
-    struct buf done;  /* of JSON: what was moved, objects between commas */
+    bool json;
+    struct progress progress; /* under lock */
+    struct buf done;          /* under lock; of JSON: what was moved, objects between commas */
 };
 
 /* Opens the session; 0, or the exit status, and it has been said why. */
@@ -55,6 +57,8 @@ void courier_fail_call(struct courier *courier, const char *name, const char *wh
                        const struct store_call *call, int rc);
 /* One file is through: a line, or a member of the JSON. */
 void courier_tell(struct courier *courier, const char *what, const char *from, const char *to, uint64_t size);
+/* One object (or upload) is gone, or would be: "removed", "would remove"; its key. */
+void courier_tell_gone(struct courier *courier, const char *what, const char *key);
 /* store_wait() with patience; -EINTR when stopped. */
 int courier_call(struct courier *courier, struct store_call *call, struct waiter *waiter);
 /* The size of ranges and parts of so large an object. */

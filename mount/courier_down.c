@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -70,14 +71,24 @@ static void read_ranges(struct download *download)
         unlink(download->ranges);
 }
 
-static int open_files(struct download *download)
+/* Ours alone until it is closed. -EBUSY: another process downloads to it, or has just put it into its place. */
+static int claim_file(struct download *download)
 {
-    read_ranges(download);
-    bool fresh = access(download->ranges, F_OK) < 0;
-    download->fd =
-        open(download->fresh, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | (fresh ? O_TRUNC : 0), 0600);
-    if (download->fd < 0 || ftruncate(download->fd, (off_t)download->size) < 0)
+    struct stat mine, there;
+    download->fd = open(download->fresh, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+    if (download->fd < 0 || fstat(download->fd, &mine) < 0)
         return -errno;
+    if (!S_ISREG(mine.st_mode))
+        return -EEXIST;
+    if (flock(download->fd, LOCK_EX | LOCK_NB) < 0)
+        return errno == EWOULDBLOCK ? -EBUSY : -errno;
+    if (stat(download->fresh, &there) < 0 || there.st_ino != mine.st_ino || there.st_dev != mine.st_dev)
+        return -EBUSY;
+    return 0;
+}
+
+static int open_log(struct download *download, bool fresh)
+{
     download->log = fopen(download->ranges, "ae");
     if (!download->log)
         return -errno;
@@ -86,12 +97,23 @@ static int open_files(struct download *download)
     return fflush(download->log) == 0 ? 0 : -errno;
 }
 
-/* Bytes first, then the line that says so. */
-static int note_landed(struct download *download, size_t index)
+/* An object of one range is fetched whole again: it has no log. */
+static int open_files(struct download *download)
 {
-    LOCK_SCOPED(&download->lock);
-    download->unflushed[download->unflushed_count++] = index;
-    if (download->unflushed_count < FLUSH_EVERY)
+    int rc = claim_file(download);
+    if (rc < 0)
+        return rc;
+    read_ranges(download);
+    bool fresh = access(download->ranges, F_OK) < 0;
+    if ((fresh && ftruncate(download->fd, 0) < 0) || ftruncate(download->fd, (off_t)download->size) < 0)
+        return -errno;
+    return download->count > 1 ? open_log(download, fresh) : 0;
+}
+
+/* Bytes first, then the line that says so. */
+static int flush_landed(struct download *download)
+{
+    if (!download->unflushed_count)
         return 0;
     if (fdatasync(download->fd) < 0)
         return -errno;
@@ -99,6 +121,15 @@ static int note_landed(struct download *download, size_t index)
         fprintf(download->log, "%zu\n", download->unflushed[i]);
     download->unflushed_count = 0;
     return fflush(download->log) == 0 ? 0 : -errno;
+}
+
+static int note_landed(struct download *download, size_t index)
+{
+    LOCK_SCOPED(&download->lock);
+    if (!download->log)
+        return 0;
+    download->unflushed[download->unflushed_count++] = index;
+    return download->unflushed_count < FLUSH_EVERY ? 0 : flush_landed(download);
 }
 
 /* ---- One object. ---- */
@@ -214,6 +245,8 @@ static void begin(struct download *download, const struct object *object)
 
 static void end(struct download *download)
 {
+    if (download->log && atomic_load(&download->rc) < 0)
+        flush_landed(download); /* the next run goes on there; what cannot be noted is fetched again */
     if (download->fd >= 0)
         close(download->fd);
     if (download->log)
@@ -230,8 +263,12 @@ static bool prepare(struct courier *courier, struct download *download)
     download->count = (size_t)((download->size + download->part - 1) / download->part);
     download->landed = xcalloc(download->count + 1, sizeof *download->landed);
     int rc = open_files(download);
-    if (rc < 0)
+    if (rc == -EBUSY)
+        courier_fail(courier, download->fresh, "another skyvol download writes it: wait for its end");
+    else if (rc < 0)
         courier_fail(courier, download->fresh, "%s", err_text(rc));
+    if (rc < 0)
+        atomic_store(&download->rc, rc);
     return rc == 0;
 }
 
@@ -254,7 +291,9 @@ static void download_large(struct courier *courier, const struct object *object)
     courier_each(courier, 1, 1, head, &download);
     if (atomic_load(&download.rc) == 0 && prepare(courier, &download)) {
         courier_each(courier, download.count, courier_crew(download.part), get_range, &download);
-        if (atomic_load(&download.rc) == 0 && !atomic_load(&courier->stopped))
+        if (atomic_load(&courier->stopped))
+            atomic_store(&download.rc, -EINTR);
+        if (atomic_load(&download.rc) == 0)
             finish(courier, &download);
     }
     end(&download);
@@ -299,6 +338,37 @@ static void add_object(struct objects *objects, const char *key, char *path, uin
     atomic_fetch_add(&objects->courier->bytes, size);
 }
 
+/* ---- Names. ---- */
+
+static bool ends_with(const char *name, const char *end)
+{
+    size_t length = strlen(name), tail = strlen(end);
+    return length >= tail && strcmp(name + length - tail, end) == 0;
+}
+
+/* It would be written into the bytes of another one that comes. */
+static bool is_our_own(const char *name)
+{
+    return ends_with(name, SUFFIX) || ends_with(name, SUFFIX ".ranges");
+}
+
+/* "a/b/c": no part is empty, "." or "..", and none ends as our own files do. */
+static bool is_below(const char *name)
+{
+    size_t whole = strlen(name);
+    if (whole == 0 || whole > 3000)
+        return false;
+    for (;;) {
+        size_t length = strcspn(name, "/");
+        bool dots = (length == 1 && name[0] == '.') || (length == 2 && name[0] == '.' && name[1] == '.');
+        if (length == 0 || length > 255 || dots)
+            return false;
+        if (!name[length])
+            return !is_our_own(name);
+        name += length + 1;
+    }
+}
+
 /* ---- One, by its name. ---- */
 
 struct sizing {
@@ -326,33 +396,20 @@ void courier_down(struct courier *courier, const char *key, const char *local)
     struct objects objects = {.courier = courier};
     struct sizing sizing = {.key = key, .rc = -EINTR};
     struct stat status;
+    const char *slash = strrchr(key, '/'), *name = slash ? slash + 1 : key;
+    bool into = stat(local, &status) == 0 && S_ISDIR(status.st_mode);
+    if (into && !is_below(name)) {
+        courier_fail(courier, key, "no file in %s can have its name: give the file's whole path", local);
+        return;
+    }
     courier_each(courier, 1, 1, size_up, &sizing);
     if (sizing.rc < 0)
         return;
-    const char *slash = strrchr(key, '/'), *name = slash ? slash + 1 : key;
-    bool into = stat(local, &status) == 0 && S_ISDIR(status.st_mode);
     add_object(&objects, key, into ? xprintf("%s/%s", local, name) : xstrdup(local), sizing.size);
     download_all(courier, &objects);
 }
 
 /* ---- All below a prefix. ---- */
-
-/* "a/b/c": no part is empty, "." or "..", and none ends as our own files do. */
-static bool is_below(const char *name)
-{
-    size_t whole = strlen(name);
-    if (whole == 0 || whole > 3000)
-        return false;
-    for (;;) {
-        size_t length = strcspn(name, "/");
-        bool dots = (length == 1 && name[0] == '.') || (length == 2 && name[0] == '.' && name[1] == '.');
-        if (length == 0 || length > 255 || dots)
-            return false;
-        if (!name[length])
-            return true;
-        name += length + 1;
-    }
-}
 
 /* Its parents are made, and none of them is a link that leads away. */
 static int make_parents(const char *directory, const char *name)
