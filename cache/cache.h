@@ -343,4 +343,11 @@ int cache_look(struct disk *disk, cache_unsent_each *each, void *context, char *
 /* Adds counts and facts of the cache to a JSON object (status). */
 void cache_report(struct cache *cache, struct json *object);
 
+/* description.c: for who moves files and objects without a mount, in the forms that mounts use.
+ * A file as metadata and headers of the object `key`, both empty before. */
+void cache_describe(const struct attributes *attributes, const char *key, struct store_fields *meta,
+                    struct store_fields *headers);
+/* What an object says of its file; who says nothing is ours, 0644. */
+void cache_attributes_of(const struct store_object *object, struct attributes *ret_attributes);
+
 #endif

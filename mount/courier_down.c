@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
-#include "cache/attr.h"
+#include "cache/cache.h"
 #include "mount/courier.h"
 #include "mount/words.h"
 
@@ -138,8 +138,6 @@ static void head(struct courier *courier, struct waiter *waiter, void *context, 
 {
     struct download *download = context;
     struct store_call call = {.op = STORE_HEAD, .key = download->object->key};
-    const struct attr_defaults defaults = {
-        .uid = geteuid(), .gid = getegid(), .file_mode = 0644, .dir_mode = 0755};
     (void)index;
     int rc = courier_call(courier, &call, waiter);
     if (rc < 0) {
@@ -148,7 +146,7 @@ static void head(struct courier *courier, struct waiter *waiter, void *context, 
     } else {
         download->size = call.object.size;
         memcpy(download->etag, call.object.etag, sizeof download->etag);
-        attr_from_object(&call.object, &defaults, &download->attributes);
+        cache_attributes_of(&call.object, &download->attributes);
     }
     atomic_store(&download->rc, rc);
     store_call_release(&call);

@@ -9,8 +9,7 @@
 
 #include "base/err.h"
 #include "base/utf8.h"
-#include "cache/attr.h"
-#include "cache/mime.h"
+#include "cache/cache.h"
 #include "mount/courier.h"
 
 #define DEPTH_MAX 128 /* of directories: deeper is a circle of links, or no key holds it */
@@ -122,8 +121,7 @@ static void describe(const struct source *source, struct store_fields *meta, str
         .gid = source->status.st_gid,
         .mtime_ns = source->status.st_mtim.tv_sec * 1000000000ll + source->status.st_mtim.tv_nsec,
         .ctime_ns = source->status.st_ctim.tv_sec * 1000000000ll + source->status.st_ctim.tv_nsec};
-    attr_to_meta(&attributes, true, meta);
-    store_fields_add(headers, "content-type", mime_type(source->key));
+    cache_describe(&attributes, source->key, meta, headers);
 }
 
 static bool has_changed(const struct source *source, int fd)

@@ -578,11 +578,11 @@ static bool refresh_behind_locked(struct credentials *credentials)
     return false;
 }
 
-/* There are keys, or nobody looks for them. */
-static void await_first_locked(struct credentials *credentials)
+/* There are keys that are still good, or nobody looks for them. */
+static void await_good_locked(struct credentials *credentials)
 {
     WAITER_SCOPED(waiter);
-    while (!credentials->keys && credentials->searching)
+    while (credentials->searching && (!credentials->keys || ends_within_locked(credentials, 0)))
         gate_wait_locked(&credentials->found, &credentials->lock, &waiter, CLOCK_NEVER);
 }
 
@@ -591,7 +591,7 @@ int credentials_get(struct credentials *credentials, struct keys **ret_keys, str
     BUF_SCOPED words = BUF_INIT;
     LOCK_SCOPED(&credentials->lock);
     int rc = 0;
-    await_first_locked(credentials);
+    await_good_locked(credentials);
     if (!credentials->searching && refresh_is_due_locked(credentials)) {
         bool good = credentials->keys && !ends_within_locked(credentials, LAST_NS);
         if (!credentials->slow || !good || !refresh_behind_locked(credentials))

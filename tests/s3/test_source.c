@@ -1,6 +1,7 @@
 /* Sources that ask somebody: each against a server that says what it is asked, and answers only what is asked as it should be. */
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -454,6 +455,33 @@ static const char *name_now(struct credentials *credentials)
     snprintf(name, sizeof name, "%s", keys->access_key);
     keys_unref(keys);
     return name;
+}
+
+static void *get_once(void *credentials)
+{
+    struct keys *keys = NULL;
+    if (credentials_get(credentials, &keys, NULL) == 0)
+        keys_unref(keys);
+    return NULL;
+}
+
+Test(source, keys_that_have_ended_are_waited_for_and_asked_for_once)
+{
+    const struct credentials_ask ask = {.keys = give_keys, .words = "the test"};
+    struct credentials *credentials = credentials_new(&(struct credentials_config){.ask = &ask});
+    pthread_t other;
+    asked = 0;
+    clock_fake_begin(1369353600000000000ll);
+    cr_expect_str_eq(name_now(credentials), "K1");
+    clock_fake_advance(301000);
+    cr_assert_eq(pthread_create(&other, NULL, get_once, credentials), 0);
+    while (__atomic_load_n(&asked, __ATOMIC_RELAXED) < 2)
+        usleep(1000);
+    cr_expect_str_eq(name_now(credentials), "K2");
+    pthread_join(other, NULL);
+    cr_expect_eq(asked, 2, "%d", asked);
+    clock_fake_end();
+    credentials_unref(credentials);
 }
 
 Test(source, keys_that_end_in_minutes_are_renewed_behind_and_nobody_waits)
