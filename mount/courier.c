@@ -290,6 +290,12 @@ size_t courier_crew(uint64_t part)
     return crew < 1 ? 1 : crew > COURIER_CREW ? COURIER_CREW : (size_t)crew;
 }
 
+/* Where there are enough to keep all busy, those of a few parts need no crew of their own. */
+uint64_t courier_alone(size_t count)
+{
+    return count >= COURIER_CREW ? 16 * COURIER_PART : COURIER_PART;
+}
+
 /* ---- Listings. ---- */
 
 struct listing {

@@ -64,6 +64,8 @@ int courier_call(struct courier *courier, struct store_call *call, struct waiter
 /* The size of ranges and parts of so large an object. */
 uint64_t courier_part(uint64_t size);
 size_t courier_crew(uint64_t part);
+/* Of `count` objects, those up to this size are moved one by each of the crew; larger ones one after another by all of it. */
+uint64_t courier_alone(size_t count);
 /* Each object below the prefix, page by page, all of them. each: false ends it. 0, or the exit status. */
 int courier_list(struct courier *courier, const char *prefix,
                  bool (*each)(void *context, const struct store_object *object), void *context);

@@ -24,11 +24,13 @@
 struct object {
     char *key, *path;
     uint64_t size;
+    char etag[STORE_ETAG_MAX];
 };
 
 struct objects {
     struct object *all;
     size_t count;
+    uint64_t alone_max; /* courier_alone() */
     const char *prefix, *directory;
     struct courier *courier;
 };
@@ -134,6 +136,13 @@ static int note_landed(struct download *download, size_t index)
 
 /* ---- One object. ---- */
 
+static void learn(struct download *download, const struct store_object *object)
+{
+    download->size = object->size;
+    memcpy(download->etag, object->etag, sizeof download->etag);
+    cache_attributes_of(object, &download->attributes);
+}
+
 static void head(struct courier *courier, struct waiter *waiter, void *context, size_t index)
 {
     struct download *download = context;
@@ -144,9 +153,7 @@ static void head(struct courier *courier, struct waiter *waiter, void *context, 
         courier_fail_call(courier, download->object->key,
                           rc == -ENOENT ? "there is no such object" : "it cannot be read", &call, rc);
     } else {
-        download->size = call.object.size;
-        memcpy(download->etag, call.object.etag, sizeof download->etag);
-        cache_attributes_of(&call.object, &download->attributes);
+        learn(download, &call.object);
     }
     atomic_store(&download->rc, rc);
     store_call_release(&call);
@@ -297,29 +304,73 @@ static void download_large(struct courier *courier, const struct object *object)
     end(&download);
 }
 
-/* Small ones beside one another, each by itself. */
-static void download_small(struct courier *courier, struct waiter *waiter, void *context, size_t index)
+/* Of one range: its bytes and its attributes come by one call. -ESTALE: it is another one than it was when it was looked at. */
+static int get_whole(struct courier *courier, struct waiter *waiter, struct download *download)
 {
-    const struct object *object = &((struct object *)context)[index];
+    const struct object *object = download->object;
+    char *room = xmalloc(object->size);
+    struct iovec into = {room, object->size};
+    struct store_call call = {.op = STORE_GET,
+                              .key = object->key,
+                              .length = object->size,
+                              .if_match = object->etag,
+                              .into = &into,
+                              .into_count = 1};
+    int rc = courier_call(courier, &call, waiter);
+    if (rc == 0 && (call.received != object->size || call.object.size != object->size))
+        rc = -ESTALE;
+    if (rc < 0 && rc != -ESTALE)
+        courier_fail_call(courier, object->key, "it cannot be read", &call, rc);
+    if (rc == 0)
+        learn(download, &call.object);
+    atomic_store(&download->rc, rc);
+    if (rc == 0 && prepare(courier, download) &&
+        (rc = write_range(download->fd, room, 0, download->size)) < 0) {
+        courier_fail(courier, download->fresh, "%s", err_text(rc));
+        atomic_store(&download->rc, rc);
+    }
+    store_call_release(&call);
+    free(room);
+    if (atomic_load(&download->rc) == 0) {
+        atomic_fetch_add(&courier->bytes_done, download->size);
+        finish(courier, download);
+    }
+    return atomic_load(&download->rc);
+}
+
+/* As it is when it is looked at: its ranges one after another. */
+static void get_ranges(struct courier *courier, struct waiter *waiter, struct download *download)
+{
+    head(courier, waiter, download, 0);
+    if (atomic_load(&download->rc) < 0 || !prepare(courier, download))
+        return;
+    for (size_t i = 0; i < download->count && atomic_load(&download->rc) == 0; i++)
+        get_range(courier, waiter, download, i);
+    if (atomic_load(&download->rc) == 0)
+        finish(courier, download);
+}
+
+/* Many beside one another, each by itself. */
+static void download_one(struct courier *courier, struct waiter *waiter, void *context, size_t index)
+{
+    const struct objects *objects = context;
+    const struct object *object = &objects->all[index];
     struct download download;
-    if (object->size > COURIER_PART)
+    if (object->size > objects->alone_max)
         return;
     begin(&download, object);
-    head(courier, waiter, &download, 0);
-    if (atomic_load(&download.rc) == 0 && prepare(courier, &download)) {
-        for (size_t i = 0; i < download.count && atomic_load(&download.rc) == 0; i++)
-            get_range(courier, waiter, &download, i);
-        if (atomic_load(&download.rc) == 0)
-            finish(courier, &download);
-    }
+    bool whole = object->size > 0 && object->size <= COURIER_PART;
+    if (!whole || get_whole(courier, waiter, &download) == -ESTALE)
+        get_ranges(courier, waiter, &download);
     end(&download);
 }
 
 static void download_all(struct courier *courier, struct objects *objects)
 {
-    courier_each(courier, objects->count, 0, download_small, objects->all);
+    objects->alone_max = courier_alone(objects->count);
+    courier_each(courier, objects->count, 0, download_one, objects);
     for (size_t i = 0; i < objects->count && !atomic_load(&courier->stopped); i++)
-        if (objects->all[i].size > COURIER_PART)
+        if (objects->all[i].size > objects->alone_max)
             download_large(courier, &objects->all[i]);
     for (size_t i = 0; i < objects->count; i++) {
         free(objects->all[i].key);
@@ -328,10 +379,11 @@ static void download_all(struct courier *courier, struct objects *objects)
     free(objects->all);
 }
 
-static void add_object(struct objects *objects, const char *key, char *path, uint64_t size)
+static void add_object(struct objects *objects, const char *key, char *path, uint64_t size, const char *etag)
 {
     objects->all = xrealloc(objects->all, (objects->count + 1) * sizeof *objects->all);
-    objects->all[objects->count++] = (struct object){xstrdup(key), path, size};
+    objects->all[objects->count++] = (struct object){xstrdup(key), path, size, ""};
+    memcpy(objects->all[objects->count - 1].etag, etag, STORE_ETAG_MAX);
     atomic_fetch_add(&objects->courier->files, 1);
     atomic_fetch_add(&objects->courier->bytes, size);
 }
@@ -372,6 +424,7 @@ static bool is_below(const char *name)
 struct sizing {
     const char *key;
     uint64_t size;
+    char etag[STORE_ETAG_MAX];
     int rc;
 };
 
@@ -386,6 +439,7 @@ static void size_up(struct courier *courier, struct waiter *waiter, void *contex
                           sizing->rc == -ENOENT ? "there is no such object" : "it cannot be read", &call,
                           sizing->rc);
     sizing->size = call.object.size;
+    memcpy(sizing->etag, call.object.etag, sizeof sizing->etag);
     store_call_release(&call);
 }
 
@@ -403,7 +457,8 @@ void courier_down(struct courier *courier, const char *key, const char *local)
     courier_each(courier, 1, 1, size_up, &sizing);
     if (sizing.rc < 0)
         return;
-    add_object(&objects, key, into ? xprintf("%s/%s", local, name) : xstrdup(local), sizing.size);
+    add_object(&objects, key, into ? xprintf("%s/%s", local, name) : xstrdup(local), sizing.size,
+               sizing.etag);
     download_all(courier, &objects);
 }
 
@@ -450,7 +505,7 @@ static bool take_object(void *context, const struct store_object *object)
                      objects->directory, err_text(rc));
         return true;
     }
-    add_object(objects, object->key, xprintf("%s/%s", objects->directory, name), object->size);
+    add_object(objects, object->key, xprintf("%s/%s", objects->directory, name), object->size, object->etag);
     return true;
 }
 

@@ -97,6 +97,36 @@ class Upload(Storage):
         self.assertEqual(self.s3.get(self.bucket, "large"), data)
         self.assertIn("-6\"", self.skyvol("ls", self.bucket, "-l").stdout, "six parts")
 
+    def test_many_of_a_few_parts_go_and_come_whole(self):
+        tree = self.work / "tree"
+        tree.mkdir()
+        files = {f"{i:02}": random.Random(i).randbytes((9 << 20) + i) if i < 4 else bytes(i) for i in range(18)}
+        for name, data in files.items():
+            (tree / name).write_bytes(data)
+        self.skyvol("upload", self.bucket, "tree")
+        self.assertEqual(self.skyvol("ls", self.bucket, "-l").stdout.count('-2"'), 4, "two parts each")
+        (tree / "00").chmod(0o750)
+        self.skyvol("upload", self.bucket, "tree")
+        self.skyvol("download", self.bucket, "tree", "again", "--recursive")
+        for name, data in files.items():
+            self.assertTrue((self.work / "again" / name).read_bytes() == data, name)
+        self.assertEqual((self.work / "again/00").stat().st_mode & 0o777, 0o750)
+        self.assertEqual(sorted(os.listdir(self.work / "again")), sorted(files))
+
+    def test_what_changes_while_it_is_read_is_no_upload(self):
+        little, data = self.little(), self.work / "log"
+        data.write_bytes(bytes(40 << 20))
+        little.control("fault", op="UploadPart", action="delay", ms=1500, times=0)
+        process = self.little_start("upload", "log")
+        harness.wait_until(lambda: little.ask("counters").get("CreateMultipartUpload"), what="the upload's beginning")
+        with open(data, "ab") as file:
+            file.write(b"more")
+        _, said = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 1, said)
+        self.assertIn("log: it changed while it was read", said)
+        self.assertTrue(little.log("AbortMultipartUpload"))
+        self.assertFalse(little.ask("objects"))
+
     def test_ctrl_c_leaves_no_parts(self):
         with open(self.work / "large", "wb") as file:
             file.truncate(3 << 30)
@@ -189,6 +219,16 @@ class Download(Storage):
         self.assertEqual((self.work / "to/x").read_text(), "p/x")
         self.assertIn("its name", self.little_skyvol("download", "q/..", "to", status=1).stderr)
         self.assertEqual(os.listdir(self.work / "to"), ["x"])
+
+    def test_a_small_object_takes_one_request(self):
+        for key in ("p/a", "p/b"):
+            self.little_put(key)
+        little = self.little()
+        little.s3.put("test", "p/run", b"x", {"x-amz-meta-mode": str(0o100755), "x-amz-meta-mtime": "1700000000.5"})
+        self.little_skyvol("download", "p", "to", "--recursive")
+        self.assertEqual((len(little.log("GetObject")), little.log("HeadObject")), (3, []))
+        status = (self.work / "to/run").stat()
+        self.assertEqual((status.st_mode & 0o777, status.st_mtime), (0o755, 1700000000.5))
 
     def test_two_do_not_write_one_file(self):
         self.s3.put(self.bucket, "a", b"a")
