@@ -112,26 +112,33 @@ static int open_files(struct download *download)
     return download->count > 1 ? open_log(download, fresh) : 0;
 }
 
-/* Bytes first, then the line that says so. */
-static int flush_landed(struct download *download)
+/* Bytes first, then the lines that say so. The lock is not held while the disk works: others go on. */
+static int flush_landed(struct download *download, const size_t *landed, size_t count)
 {
-    if (!download->unflushed_count)
+    if (!count)
         return 0;
     if (fdatasync(download->fd) < 0)
         return -errno;
-    for (size_t i = 0; i < download->unflushed_count; i++)
-        fprintf(download->log, "%zu\n", download->unflushed[i]);
-    download->unflushed_count = 0;
+    LOCK_SCOPED(&download->lock);
+    for (size_t i = 0; i < count; i++)
+        fprintf(download->log, "%zu\n", landed[i]);
     return fflush(download->log) == 0 ? 0 : -errno;
 }
 
 static int note_landed(struct download *download, size_t index)
 {
-    LOCK_SCOPED(&download->lock);
+    size_t landed[FLUSH_EVERY], count = 0;
     if (!download->log)
         return 0;
+    lock_take(&download->lock);
     download->unflushed[download->unflushed_count++] = index;
-    return download->unflushed_count < FLUSH_EVERY ? 0 : flush_landed(download);
+    if (download->unflushed_count == FLUSH_EVERY) {
+        memcpy(landed, download->unflushed, sizeof landed);
+        count = FLUSH_EVERY;
+        download->unflushed_count = 0;
+    }
+    lock_drop(&download->lock);
+    return flush_landed(download, landed, count);
 }
 
 /* ---- One object. ---- */
@@ -235,8 +242,9 @@ static int take_place(struct download *download)
     if (fchmod(download->fd, attributes->mode & 0777) < 0 || futimens(download->fd, times) < 0 ||
         fsync(download->fd) < 0 || rename(download->fresh, download->object->path) < 0)
         return -errno;
-    unlink(download->ranges);
-    return flush_directory(download->object->path);
+    if (download->log)
+        unlink(download->ranges);
+    return 0;
 }
 
 static void begin(struct download *download, const struct object *object)
@@ -251,7 +259,10 @@ static void begin(struct download *download, const struct object *object)
 static void end(struct download *download)
 {
     if (download->log && atomic_load(&download->rc) < 0)
-        flush_landed(download); /* the next run goes on there; what cannot be noted is fetched again */
+        flush_landed(
+            download, download->unflushed,
+            download
+                ->unflushed_count); /* the next run goes on there; what cannot be noted is fetched again */
     if (download->fd >= 0)
         close(download->fd);
     if (download->log)
@@ -365,6 +376,21 @@ static void download_one(struct courier *courier, struct waiter *waiter, void *c
     end(&download);
 }
 
+/* The names too, once for each directory: neighbours in a listing share theirs. */
+static void flush_directories(struct courier *courier, const struct objects *objects)
+{
+    size_t last = 0;
+    for (size_t i = 0; i < objects->count; i++) {
+        const char *path = objects->all[i].path, *slash = strrchr(path, '/');
+        size_t length = slash ? (size_t)(slash - path) + 1 : 0;
+        bool same = i > 0 && length == last && strncmp(path, objects->all[i - 1].path, length) == 0;
+        int rc = same ? 0 : flush_directory(path);
+        last = length;
+        if (rc < 0 && rc != -ENOENT && rc != -ENOTDIR) /* it is not there: that has been said */
+            courier_fail(courier, path, "its directory could not be flushed: %s", err_text(rc));
+    }
+}
+
 static void download_all(struct courier *courier, struct objects *objects)
 {
     objects->alone_max = courier_alone(objects->count);
@@ -372,6 +398,7 @@ static void download_all(struct courier *courier, struct objects *objects)
     for (size_t i = 0; i < objects->count && !atomic_load(&courier->stopped); i++)
         if (objects->all[i].size > objects->alone_max)
             download_large(courier, &objects->all[i]);
+    flush_directories(courier, objects);
     for (size_t i = 0; i < objects->count; i++) {
         free(objects->all[i].key);
         free(objects->all[i].path);
