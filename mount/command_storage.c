@@ -278,6 +278,15 @@ struct removal {
     bool dry_run;
 };
 
+static void forget_keys(struct removal *removal)
+{
+    for (size_t i = 0; i < removal->count; i++)
+        free(removal->keys[i]);
+    free(removal->keys);
+    removal->keys = NULL;
+    removal->count = 0;
+}
+
 static bool take_key(void *context, const struct store_object *object)
 {
     struct removal *removal = context;
@@ -305,7 +314,7 @@ static void remove_batch(struct courier *courier, struct waiter *waiter, void *c
         for (size_t j = 0; j < call.failure_count && !failed; j++)
             failed = strcmp(call.failures[j].key, removal->keys[first + i]) == 0;
         if (!failed)
-            courier_tell(courier, "removed", removal->keys[first + i], "", 0);
+            courier_tell_gone(courier, "removed", removal->keys[first + i]);
     }
     store_call_release(&call);
 }
@@ -322,11 +331,11 @@ static void remove_one(struct courier *courier, struct waiter *waiter, void *con
                                         : "it cannot be looked at",
                           &look, rc);
     else if (removal->dry_run)
-        words_line(stdout, "would remove %s", removal->keys[index]);
+        courier_tell_gone(courier, "would remove", removal->keys[index]);
     else if ((rc = courier_call(courier, &call, waiter)) < 0)
         courier_fail_call(courier, removal->keys[index], "it could not be removed", &call, rc);
     else
-        courier_tell(courier, "removed", removal->keys[index], "", look.object.size);
+        courier_tell_gone(courier, "removed", removal->keys[index]);
     store_call_release(&look);
     store_call_release(&call);
 }
@@ -341,7 +350,7 @@ static void remove_below(struct removal *removal, const char *key)
     if (!removal->count)
         courier_fail(removal->courier, key, "there is nothing below it");
     for (size_t i = 0; removal->dry_run && i < removal->count; i++)
-        words_line(stdout, "would remove %s", removal->keys[i]);
+        courier_tell_gone(removal->courier, "would remove", removal->keys[i]);
     if (!removal->dry_run)
         courier_each(removal->courier, (removal->count + STORE_LIST_MAX - 1) / STORE_LIST_MAX, 4,
                      remove_batch, removal);
@@ -363,6 +372,12 @@ static void list_uploads(struct courier *courier, struct waiter *waiter, void *c
     (void)index;
     leftovers->list = (struct store_call){.op = STORE_LIST_UPLOADS, .prefix = leftovers->prefix};
     leftovers->rc = courier_call(courier, &leftovers->list, waiter);
+    /* MinIO takes a prefix for a whole key: it knows more than it says. */
+    if (leftovers->rc == 0 && !leftovers->list.upload_count && *leftovers->prefix) {
+        store_call_release(&leftovers->list);
+        leftovers->list = (struct store_call){.op = STORE_LIST_UPLOADS, .prefix = ""};
+        leftovers->rc = courier_call(courier, &leftovers->list, waiter);
+    }
     if (leftovers->rc < 0)
         courier_fail_call(courier, courier->bucket, "its uploads cannot be listed", &leftovers->list,
                           leftovers->rc);
@@ -372,10 +387,11 @@ static void abort_upload(struct courier *courier, struct waiter *waiter, void *c
 {
     const struct leftovers *leftovers = context;
     const struct store_upload *upload = &leftovers->list.uploads[index];
-    if (upload->initiated_ns > leftovers->before_ns)
+    if (upload->initiated_ns > leftovers->before_ns ||
+        strncmp(upload->key, leftovers->prefix, strlen(leftovers->prefix)) != 0)
         return;
     if (leftovers->dry_run) {
-        words_line(stdout, "would abort the upload of %s", upload->key);
+        courier_tell_gone(courier, "would abort the upload of", upload->key);
         return;
     }
     struct store_call call = {.op = STORE_ABORT, .key = upload->key, .upload_id = upload->upload_id};
@@ -383,16 +399,18 @@ static void abort_upload(struct courier *courier, struct waiter *waiter, void *c
     if (rc < 0)
         courier_fail_call(courier, upload->key, "its upload could not be aborted", &call, rc);
     else
-        courier_tell(courier, "aborted", upload->key, "", 0);
+        courier_tell_gone(courier, "aborted the upload of", upload->key);
     store_call_release(&call);
 }
 
 static void remove_uploads(struct courier *courier, const struct words *said, int64_t age_ms)
 {
-    struct leftovers leftovers = {.prefix = said->count > 1 ? said->plain[1]
-                                            : said->prefix  ? said->prefix
-                                                            : "",
-                                  .before_ns = clock_wall_ns() - age_ms * 1000000,
+    int64_t now_ns = clock_wall_ns();
+    /* Without an age all go, also those that a server whose clock is ahead began in the future. */
+    struct leftovers leftovers = {.prefix = said->prefix ? said->prefix : "",
+                                  .before_ns = !age_ms                     ? INT64_MAX
+                                               : age_ms > now_ns / 1000000 ? 0
+                                                                           : now_ns - age_ms * 1000000,
                                   .dry_run = said->dry_run,
                                   .rc = -EINTR};
     courier_each(courier, 1, 1, list_uploads, &leftovers);
@@ -412,42 +430,45 @@ static void rm(struct courier *courier, struct words *said)
         return;
     }
     if (said->recursive) {
-        for (size_t i = 1; i < said->count; i++)
+        for (size_t i = 1; i < said->count; i++) {
             remove_below(&removal, said->plain[i]);
+            forget_keys(&removal);
+        }
     } else {
         for (size_t i = 1; i < said->count; i++)
             take_key(&removal, &(struct store_object){.key = (char *)said->plain[i]});
         courier_each(courier, removal.count, 0, remove_one, &removal);
     }
-    for (size_t i = 0; i < removal.count; i++)
-        free(removal.keys[i]);
-    free(removal.keys);
+    forget_keys(&removal);
 }
 
-static bool has_empty_key(const struct words *said)
+static int check_removal(const struct words *said)
 {
+    int64_t age_ms;
+    if (said->older_than && !said->uploads)
+        return command_usage("rm", "--older-than belongs to --uploads");
+    if (said->prefix && !said->uploads)
+        return command_usage("rm", "--prefix belongs to --uploads; all below a key: KEY --recursive");
+    if (said->older_than && option_parse_time(said->older_than, &age_ms) < 0)
+        return command_usage("rm", "--older-than is a time like 7d or 12h, not '%s'", said->older_than);
+    if (said->uploads && said->count > 1)
+        return command_usage("rm", "--uploads removes no objects: '%s' is one word too many (--prefix P)",
+                             said->plain[1]);
+    if (!said->uploads && said->count < 2)
+        return command_usage("rm", "the key is missing");
     for (size_t i = 1; i < said->count; i++)
         if (!*said->plain[i])
-            return true;
-    return false;
+            return command_usage("rm", "an empty key would mean the whole bucket: name what is to go");
+    return 0;
 }
 
 int command_rm(int count, char **words)
 {
     struct words said = {0};
-    int64_t age_ms;
     int status = read_words(&said, "rm", WITH_RECURSIVE | WITH_DRY_RUN | WITH_UPLOADS | WITH_PREFIX, 1,
                             PLAIN_MAX, count, words);
-    if (status == 0 && said.older_than && !said.uploads)
-        status = command_usage("rm", "--older-than belongs to --uploads");
-    else if (status == 0 && said.older_than && option_parse_time(said.older_than, &age_ms) < 0)
-        status = command_usage("rm", "--older-than is a time like 7d or 12h, not '%s'", said.older_than);
-    else if (status == 0 && !said.uploads && said.count < 2)
-        status = command_usage("rm", "the key is missing");
-    else if (status == 0 && !said.uploads && said.prefix)
-        status = command_usage("rm", "--prefix belongs to --uploads; all below a key go by --recursive KEY");
-    else if (status == 0 && !said.uploads && said.recursive && has_empty_key(&said))
-        status = command_usage("rm", "an empty key would mean the whole bucket: name what is to go");
+    if (status == 0)
+        status = check_removal(&said);
     if (status == 0)
         status = run("rm", &said, rm);
     storage_words_release(&said.service);

@@ -12,7 +12,6 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "mount/ephemeral.h"
-#include "mount/progress.h"
 #include "mount/words.h"
 
 #define TICK_MS     100
@@ -42,6 +41,7 @@ int courier_begin(struct courier *courier, const char *command, const struct sto
     BUF_SCOPED why = BUF_INIT;
     *courier = (struct courier){.command = command, .bucket = bucket, .json = json, .done = BUF_INIT};
     lock_init(&courier->lock, LOCK_LEAF, "courier");
+    progress_init(&courier->progress, bucket, isatty(STDERR_FILENO));
     for (int i = 0; i < COURIER_CREW; i++)
         waiter_init(&courier->waiters[i]);
     hear_signals();
@@ -78,11 +78,19 @@ int courier_end(struct courier *courier)
         waiter_release(&courier->waiters[i]);
     lock_release(&courier->lock);
     buf_release(&courier->done);
-    bool unwritten = fflush(stdout) != 0;
+    bool unwritten = fflush(stdout) != 0 || ferror(stdout);
+    if (unwritten)
+        words_say("standard output could not be written: what was to be told is not complete");
     return stopped ? EXIT_SIGNAL : failures || unwritten || unclean;
 }
 
 /* ---- What is said. ---- */
+
+/* Under the lock: a line comes to the terminal on which a bar stands. */
+static void clear_bar(struct courier *courier)
+{
+    progress_end(&courier->progress);
+}
 
 void courier_fail(struct courier *courier, const char *name, const char *format, ...)
 {
@@ -93,6 +101,7 @@ void courier_fail(struct courier *courier, const char *name, const char *format,
     va_end(list);
     LOCK_SCOPED(&courier->lock);
     atomic_fetch_add(&courier->failures, 1);
+    clear_bar(courier);
     words_say("%s: %s", name, words.bytes);
 }
 
@@ -106,21 +115,42 @@ void courier_fail_call(struct courier *courier, const char *name, const char *wh
     courier_fail(courier, name, "%s: %s", what, words.bytes);
 }
 
+/* Takes it. */
+static void add_done(struct courier *courier, struct json *one)
+{
+    BUF_SCOPED text = BUF_INIT;
+    json_print(one, &text, false);
+    json_free(one);
+    buf_printf(&courier->done, "%s%s", courier->done.length ? ", " : "", text.bytes);
+}
+
 void courier_tell(struct courier *courier, const char *what, const char *from, const char *to, uint64_t size)
 {
     LOCK_SCOPED(&courier->lock);
     if (!courier->json) {
+        clear_bar(courier);
         words_line(stdout, "%s %s -> %s", what, from, to);
         return;
     }
     struct json *one = json_object_new();
-    BUF_SCOPED text = BUF_INIT;
     json_set_string(one, "from", from);
     json_set_string(one, "to", to);
     json_set_integer(one, "size", (int64_t)size);
-    json_print(one, &text, false);
-    json_free(one);
-    buf_printf(&courier->done, "%s%s", courier->done.length ? ", " : "", text.bytes);
+    add_done(courier, one);
+}
+
+void courier_tell_gone(struct courier *courier, const char *what, const char *key)
+{
+    LOCK_SCOPED(&courier->lock);
+    if (!courier->json) {
+        clear_bar(courier);
+        words_line(stdout, "%s %s", what, key);
+        return;
+    }
+    struct json *one = json_object_new();
+    json_set_string(one, "what", what);
+    json_set_string(one, "key", key);
+    add_done(courier, one);
 }
 
 /* ---- The crew. ---- */
@@ -131,7 +161,9 @@ struct crew {
     void *context;
     size_t count;
     atomic_size_t next;
-    atomic_int working;
+    int working; /* under `lock` */
+    pthread_mutex_t lock;
+    pthread_cond_t idle; /* nobody works any more */
 };
 
 struct hand {
@@ -140,6 +172,31 @@ struct hand {
     pthread_t thread;
 };
 
+static void leave(struct crew *crew)
+{
+    pthread_mutex_lock(&crew->lock);
+    if (--crew->working == 0)
+        pthread_cond_signal(&crew->idle);
+    pthread_mutex_unlock(&crew->lock);
+}
+
+/* False: it still works after so long. */
+static bool wait_idle(struct crew *crew, int64_t timeout_ms)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += timeout_ms * 1000000;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    pthread_mutex_lock(&crew->lock);
+    while (crew->working > 0 &&
+           pthread_cond_clockwait(&crew->idle, &crew->lock, CLOCK_MONOTONIC, &until) == 0)
+        ;
+    bool idle = crew->working == 0;
+    pthread_mutex_unlock(&crew->lock);
+    return idle;
+}
+
 static void *work(void *context)
 {
     struct hand *hand = context;
@@ -147,7 +204,7 @@ static void *work(void *context)
     size_t index;
     while (!atomic_load(&crew->courier->stopped) && (index = atomic_fetch_add(&crew->next, 1)) < crew->count)
         crew->act(crew->courier, hand->waiter, crew->context, index);
-    atomic_fetch_sub(&crew->working, 1);
+    leave(crew);
     return NULL;
 }
 
@@ -158,51 +215,52 @@ static void stop(struct courier *courier)
         waiter_interrupt(&courier->waiters[i]);
 }
 
-static void draw(struct courier *courier, struct progress *progress)
+static void draw(struct courier *courier)
 {
     BUF_SCOPED line = BUF_INIT;
     int64_t files = (int64_t)(atomic_load(&courier->files) - atomic_load(&courier->files_done));
     int64_t done = (int64_t)atomic_load(&courier->bytes_done), all = (int64_t)atomic_load(&courier->bytes);
-    progress_look(progress, clock_ms(), files, all - done, done, 0);
-    progress_print(progress, files, all - done, true, &line);
     LOCK_SCOPED(&courier->lock);
+    progress_look(&courier->progress, clock_ms(), files, all - done, done, 0);
+    progress_print(&courier->progress, files, all - done, true, &line);
     fprintf(stderr, "\r\x1b[K%s", line.bytes);
     fflush(stderr);
-    progress->drawn = true;
+    courier->progress.drawn = true;
 }
 
 /* Until all have ended: draws, and hears signals. */
 static void watch(struct crew *crew)
 {
     struct courier *courier = crew->courier;
-    struct progress progress;
-    bool draws = isatty(STDERR_FILENO) && !courier->quiet;
-    progress_init(&progress, courier->bucket, draws);
-    for (int tick = 0; atomic_load(&crew->working) > 0; tick++) {
-        usleep(tick < 20 ? 1000 : TICK_MS * 1000);
+    while (!wait_idle(crew, TICK_MS)) {
         if (signalled && !atomic_load(&courier->stopped))
             stop(courier);
-        if (draws && tick >= 20 && atomic_load(&courier->bytes))
-            draw(courier, &progress);
+        if (courier->progress.terminal && atomic_load(&courier->files))
+            draw(courier);
     }
-    if (progress.drawn)
-        fputs("\r\x1b[K", stderr);
+    LOCK_SCOPED(&courier->lock);
+    clear_bar(courier);
 }
 
 void courier_each(struct courier *courier, size_t count, size_t most, courier_act *act, void *context)
 {
-    struct crew crew = {.courier = courier, .act = act, .context = context, .count = count};
+    struct crew crew = {.courier = courier,
+                        .act = act,
+                        .context = context,
+                        .count = count,
+                        .lock = PTHREAD_MUTEX_INITIALIZER,
+                        .idle = PTHREAD_COND_INITIALIZER};
     struct hand hands[COURIER_CREW];
     size_t size = most > 0 && most < COURIER_CREW ? most : COURIER_CREW, started = 0;
     size = count < size ? count : size;
+    crew.working = (int)size;
     for (; started < size; started++) {
         hands[started] = (struct hand){.crew = &crew, .waiter = &courier->waiters[started]};
-        atomic_fetch_add(&crew.working, 1);
-        if (pthread_create(&hands[started].thread, NULL, work, &hands[started]) != 0) {
-            atomic_fetch_sub(&crew.working, 1);
+        if (pthread_create(&hands[started].thread, NULL, work, &hands[started]) != 0)
             break;
-        }
     }
+    for (size_t i = started; i < size; i++)
+        leave(&crew);
     if (!started && count)
         courier_fail(courier, courier->command, "no thread can be started: too many processes, or no memory");
     watch(&crew);
@@ -230,6 +288,12 @@ size_t courier_crew(uint64_t part)
 {
     uint64_t crew = WINDOW_MAX / part;
     return crew < 1 ? 1 : crew > COURIER_CREW ? COURIER_CREW : (size_t)crew;
+}
+
+/* Where there are enough to keep all busy, those of a few parts need no crew of their own. */
+uint64_t courier_alone(size_t count)
+{
+    return count >= COURIER_CREW ? 16 * COURIER_PART : COURIER_PART;
 }
 
 /* ---- Listings. ---- */

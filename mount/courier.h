@@ -17,6 +17,7 @@
 #include "base/buf.h"
 #include "base/lock.h"
 #include "base/waiter.h"
+#include "mount/progress.h"
 #include "mount/storage_words.h"
 #include "s3/store.h"
 
@@ -34,8 +35,9 @@ struct courier {
     atomic_uint_fast64_t files, bytes, files_done, bytes_done;
     atomic_bool stopped; /* by a signal */
     atomic_uint failures;
-    bool json, quiet; /* quiet: no progress */
-    struct buf done;  /* of JSON: what was moved, objects between commas */
+    bool json;
+    struct progress progress; /* under lock */
+    struct buf done;          /* under lock; of JSON: what was moved, objects between commas */
 };
 
 /* Opens the session; 0, or the exit status, and it has been said why. */
@@ -55,11 +57,15 @@ void courier_fail_call(struct courier *courier, const char *name, const char *wh
                        const struct store_call *call, int rc);
 /* One file is through: a line, or a member of the JSON. */
 void courier_tell(struct courier *courier, const char *what, const char *from, const char *to, uint64_t size);
+/* One object (or upload) is gone, or would be: "removed", "would remove"; its key. */
+void courier_tell_gone(struct courier *courier, const char *what, const char *key);
 /* store_wait() with patience; -EINTR when stopped. */
 int courier_call(struct courier *courier, struct store_call *call, struct waiter *waiter);
 /* The size of ranges and parts of so large an object. */
 uint64_t courier_part(uint64_t size);
 size_t courier_crew(uint64_t part);
+/* Of `count` objects, those up to this size are moved one by each of the crew; larger ones one after another by all of it. */
+uint64_t courier_alone(size_t count);
 /* Each object below the prefix, page by page, all of them. each: false ends it. 0, or the exit status. */
 int courier_list(struct courier *courier, const char *prefix,
                  bool (*each)(void *context, const struct store_object *object), void *context);

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -18,17 +19,18 @@
  *
  * A run that finds them goes on where they end if the object is still that one; both go when the file stands. */
 #define SUFFIX      ".skyvol-download"
-#define RANGES      ".ranges"
 #define FLUSH_EVERY 8 /* ranges */
 
 struct object {
     char *key, *path;
     uint64_t size;
+    char etag[STORE_ETAG_MAX];
 };
 
 struct objects {
     struct object *all;
     size_t count;
+    uint64_t alone_max; /* courier_alone() */
     const char *prefix, *directory;
     struct courier *courier;
 };
@@ -58,7 +60,7 @@ static void read_ranges(struct download *download)
     struct stat status;
     snprintf(want, sizeof want, "%llu %s\n", (unsigned long long)download->size, download->etag);
     bool same = log && fgets(line, sizeof line, log) && strcmp(line, want) == 0 &&
-                stat(download->fresh, &status) == 0 && (uint64_t)status.st_size == download->size;
+                stat(download->fresh, &status) == 0;
     while (same && fgets(line, sizeof line, log)) {
         char *end;
         unsigned long index = strtoul(line, &end, 10);
@@ -71,14 +73,24 @@ static void read_ranges(struct download *download)
         unlink(download->ranges);
 }
 
-static int open_files(struct download *download)
+/* Ours alone until it is closed. -EBUSY: another process downloads to it, or has just put it into its place. */
+static int claim_file(struct download *download)
 {
-    read_ranges(download);
-    bool fresh = access(download->ranges, F_OK) < 0;
-    download->fd =
-        open(download->fresh, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | (fresh ? O_TRUNC : 0), 0600);
-    if (download->fd < 0 || ftruncate(download->fd, (off_t)download->size) < 0)
+    struct stat mine, there;
+    download->fd = open(download->fresh, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+    if (download->fd < 0 || fstat(download->fd, &mine) < 0)
         return -errno;
+    if (!S_ISREG(mine.st_mode))
+        return -EEXIST;
+    if (flock(download->fd, LOCK_EX | LOCK_NB) < 0)
+        return errno == EWOULDBLOCK ? -EBUSY : -errno;
+    if (stat(download->fresh, &there) < 0 || there.st_ino != mine.st_ino || there.st_dev != mine.st_dev)
+        return -EBUSY;
+    return 0;
+}
+
+static int open_log(struct download *download, bool fresh)
+{
     download->log = fopen(download->ranges, "ae");
     if (!download->log)
         return -errno;
@@ -87,33 +99,56 @@ static int open_files(struct download *download)
     return fflush(download->log) == 0 ? 0 : -errno;
 }
 
-/* A batch is taken out of the way of the others while the disk works. True: it is full. */
-static bool take_batch(struct download *download, size_t index, size_t batch[FLUSH_EVERY])
+/* An object of one range is fetched whole again: it has no log. */
+static int open_files(struct download *download)
 {
-    LOCK_SCOPED(&download->lock);
-    download->unflushed[download->unflushed_count++] = index;
-    if (download->unflushed_count < FLUSH_EVERY)
-        return false;
-    memcpy(batch, download->unflushed, sizeof download->unflushed);
-    download->unflushed_count = 0;
-    return true;
+    int rc = claim_file(download);
+    if (rc < 0)
+        return rc;
+    read_ranges(download);
+    bool fresh = access(download->ranges, F_OK) < 0;
+    if ((fresh && ftruncate(download->fd, 0) < 0) || ftruncate(download->fd, (off_t)download->size) < 0)
+        return -errno;
+    return download->count > 1 ? open_log(download, fresh) : 0;
 }
 
-/* Bytes first, then the lines that say so. */
-static int note_landed(struct download *download, size_t index)
+/* Bytes first, then the lines that say so. The lock is not held while the disk works: others go on. */
+static int flush_landed(struct download *download, const size_t *landed, size_t count)
 {
-    size_t batch[FLUSH_EVERY];
-    if (!take_batch(download, index, batch))
+    if (!count)
         return 0;
     if (fdatasync(download->fd) < 0)
         return -errno;
     LOCK_SCOPED(&download->lock);
-    for (size_t i = 0; i < FLUSH_EVERY; i++)
-        fprintf(download->log, "%zu\n", batch[i]);
+    for (size_t i = 0; i < count; i++)
+        fprintf(download->log, "%zu\n", landed[i]);
     return fflush(download->log) == 0 ? 0 : -errno;
 }
 
+static int note_landed(struct download *download, size_t index)
+{
+    size_t landed[FLUSH_EVERY], count = 0;
+    if (!download->log)
+        return 0;
+    lock_take(&download->lock);
+    download->unflushed[download->unflushed_count++] = index;
+    if (download->unflushed_count == FLUSH_EVERY) {
+        memcpy(landed, download->unflushed, sizeof landed);
+        count = FLUSH_EVERY;
+        download->unflushed_count = 0;
+    }
+    lock_drop(&download->lock);
+    return flush_landed(download, landed, count);
+}
+
 /* ---- One object. ---- */
+
+static void learn(struct download *download, const struct store_object *object)
+{
+    download->size = object->size;
+    memcpy(download->etag, object->etag, sizeof download->etag);
+    cache_attributes_of(object, &download->attributes);
+}
 
 static void head(struct courier *courier, struct waiter *waiter, void *context, size_t index)
 {
@@ -125,9 +160,7 @@ static void head(struct courier *courier, struct waiter *waiter, void *context, 
         courier_fail_call(courier, download->object->key,
                           rc == -ENOENT ? "there is no such object" : "it cannot be read", &call, rc);
     } else {
-        download->size = call.object.size;
-        memcpy(download->etag, call.object.etag, sizeof download->etag);
-        cache_attributes_of(&call.object, &download->attributes);
+        learn(download, &call.object);
     }
     atomic_store(&download->rc, rc);
     store_call_release(&call);
@@ -209,21 +242,27 @@ static int take_place(struct download *download)
     if (fchmod(download->fd, attributes->mode & 0777) < 0 || futimens(download->fd, times) < 0 ||
         fsync(download->fd) < 0 || rename(download->fresh, download->object->path) < 0)
         return -errno;
-    unlink(download->ranges);
-    return flush_directory(download->object->path);
+    if (download->log)
+        unlink(download->ranges);
+    return 0;
 }
 
 static void begin(struct download *download, const struct object *object)
 {
     *download = (struct download){.object = object, .fd = -1};
     download->fresh = xprintf("%s" SUFFIX, object->path);
-    download->ranges = xprintf("%s" SUFFIX RANGES, object->path);
+    download->ranges = xprintf("%s" SUFFIX ".ranges", object->path);
     lock_init(&download->lock, LOCK_LEAF, "download");
     atomic_store(&download->rc, -EINTR);
 }
 
 static void end(struct download *download)
 {
+    if (download->log && atomic_load(&download->rc) < 0)
+        flush_landed(
+            download, download->unflushed,
+            download
+                ->unflushed_count); /* the next run goes on there; what cannot be noted is fetched again */
     if (download->fd >= 0)
         close(download->fd);
     if (download->log)
@@ -240,8 +279,12 @@ static bool prepare(struct courier *courier, struct download *download)
     download->count = (size_t)((download->size + download->part - 1) / download->part);
     download->landed = xcalloc(download->count + 1, sizeof *download->landed);
     int rc = open_files(download);
-    if (rc < 0)
+    if (rc == -EBUSY)
+        courier_fail(courier, download->fresh, "another skyvol download writes it: wait for its end");
+    else if (rc < 0)
         courier_fail(courier, download->fresh, "%s", err_text(rc));
+    if (rc < 0)
+        atomic_store(&download->rc, rc);
     return rc == 0;
 }
 
@@ -264,36 +307,98 @@ static void download_large(struct courier *courier, const struct object *object)
     courier_each(courier, 1, 1, head, &download);
     if (atomic_load(&download.rc) == 0 && prepare(courier, &download)) {
         courier_each(courier, download.count, courier_crew(download.part), get_range, &download);
-        if (atomic_load(&download.rc) == 0 && !atomic_load(&courier->stopped))
-            finish(courier, &download);
-    }
-    end(&download);
-}
-
-/* Small ones beside one another, each by itself. */
-static void download_small(struct courier *courier, struct waiter *waiter, void *context, size_t index)
-{
-    const struct object *object = &((struct object *)context)[index];
-    struct download download;
-    if (object->size > COURIER_PART)
-        return;
-    begin(&download, object);
-    head(courier, waiter, &download, 0);
-    if (atomic_load(&download.rc) == 0 && prepare(courier, &download)) {
-        for (size_t i = 0; i < download.count && atomic_load(&download.rc) == 0; i++)
-            get_range(courier, waiter, &download, i);
+        if (atomic_load(&courier->stopped))
+            atomic_store(&download.rc, -EINTR);
         if (atomic_load(&download.rc) == 0)
             finish(courier, &download);
     }
     end(&download);
 }
 
+/* Of one range: its bytes and its attributes come by one call. -ESTALE: it is another one than it was when it was looked at. */
+static int get_whole(struct courier *courier, struct waiter *waiter, struct download *download)
+{
+    const struct object *object = download->object;
+    char *room = xmalloc(object->size);
+    struct iovec into = {room, object->size};
+    struct store_call call = {.op = STORE_GET,
+                              .key = object->key,
+                              .length = object->size,
+                              .if_match = object->etag,
+                              .into = &into,
+                              .into_count = 1};
+    int rc = courier_call(courier, &call, waiter);
+    if (rc == 0 && (call.received != object->size || call.object.size != object->size))
+        rc = -ESTALE;
+    if (rc < 0 && rc != -ESTALE)
+        courier_fail_call(courier, object->key, "it cannot be read", &call, rc);
+    if (rc == 0)
+        learn(download, &call.object);
+    atomic_store(&download->rc, rc);
+    if (rc == 0 && prepare(courier, download) &&
+        (rc = write_range(download->fd, room, 0, download->size)) < 0) {
+        courier_fail(courier, download->fresh, "%s", err_text(rc));
+        atomic_store(&download->rc, rc);
+    }
+    store_call_release(&call);
+    free(room);
+    if (atomic_load(&download->rc) == 0) {
+        atomic_fetch_add(&courier->bytes_done, download->size);
+        finish(courier, download);
+    }
+    return atomic_load(&download->rc);
+}
+
+/* As it is when it is looked at: its ranges one after another. */
+static void get_ranges(struct courier *courier, struct waiter *waiter, struct download *download)
+{
+    head(courier, waiter, download, 0);
+    if (atomic_load(&download->rc) < 0 || !prepare(courier, download))
+        return;
+    for (size_t i = 0; i < download->count && atomic_load(&download->rc) == 0; i++)
+        get_range(courier, waiter, download, i);
+    if (atomic_load(&download->rc) == 0)
+        finish(courier, download);
+}
+
+/* Many beside one another, each by itself. */
+static void download_one(struct courier *courier, struct waiter *waiter, void *context, size_t index)
+{
+    const struct objects *objects = context;
+    const struct object *object = &objects->all[index];
+    struct download download;
+    if (object->size > objects->alone_max)
+        return;
+    begin(&download, object);
+    bool whole = object->size > 0 && object->size <= COURIER_PART;
+    if (!whole || get_whole(courier, waiter, &download) == -ESTALE)
+        get_ranges(courier, waiter, &download);
+    end(&download);
+}
+
+/* The names too, once for each directory: neighbours in a listing share theirs. */
+static void flush_directories(struct courier *courier, const struct objects *objects)
+{
+    size_t last = 0;
+    for (size_t i = 0; i < objects->count; i++) {
+        const char *path = objects->all[i].path, *slash = strrchr(path, '/');
+        size_t length = slash ? (size_t)(slash - path) + 1 : 0;
+        bool same = i > 0 && length == last && strncmp(path, objects->all[i - 1].path, length) == 0;
+        int rc = same ? 0 : flush_directory(path);
+        last = length;
+        if (rc < 0 && rc != -ENOENT && rc != -ENOTDIR) /* it is not there: that has been said */
+            courier_fail(courier, path, "its directory could not be flushed: %s", err_text(rc));
+    }
+}
+
 static void download_all(struct courier *courier, struct objects *objects)
 {
-    courier_each(courier, objects->count, 0, download_small, objects->all);
+    objects->alone_max = courier_alone(objects->count);
+    courier_each(courier, objects->count, 0, download_one, objects);
     for (size_t i = 0; i < objects->count && !atomic_load(&courier->stopped); i++)
-        if (objects->all[i].size > COURIER_PART)
+        if (objects->all[i].size > objects->alone_max)
             download_large(courier, &objects->all[i]);
+    flush_directories(courier, objects);
     for (size_t i = 0; i < objects->count; i++) {
         free(objects->all[i].key);
         free(objects->all[i].path);
@@ -301,12 +406,44 @@ static void download_all(struct courier *courier, struct objects *objects)
     free(objects->all);
 }
 
-static void add_object(struct objects *objects, const char *key, char *path, uint64_t size)
+static void add_object(struct objects *objects, const char *key, char *path, uint64_t size, const char *etag)
 {
     objects->all = xrealloc(objects->all, (objects->count + 1) * sizeof *objects->all);
-    objects->all[objects->count++] = (struct object){xstrdup(key), path, size};
+    objects->all[objects->count++] = (struct object){xstrdup(key), path, size, ""};
+    memcpy(objects->all[objects->count - 1].etag, etag, STORE_ETAG_MAX);
     atomic_fetch_add(&objects->courier->files, 1);
     atomic_fetch_add(&objects->courier->bytes, size);
+}
+
+/* ---- Names. ---- */
+
+static bool ends_with(const char *name, const char *end)
+{
+    size_t length = strlen(name), tail = strlen(end);
+    return length >= tail && strcmp(name + length - tail, end) == 0;
+}
+
+/* It would be written into the bytes of another one that comes. */
+static bool is_our_own(const char *name)
+{
+    return ends_with(name, SUFFIX) || ends_with(name, SUFFIX ".ranges");
+}
+
+/* "a/b/c": no part is empty, "." or "..", and none ends as our own files do. */
+static bool is_below(const char *name)
+{
+    size_t whole = strlen(name);
+    if (whole == 0 || whole > 3000)
+        return false;
+    for (;;) {
+        size_t length = strcspn(name, "/");
+        bool dots = (length == 1 && name[0] == '.') || (length == 2 && name[0] == '.' && name[1] == '.');
+        if (length == 0 || length > 255 || dots)
+            return false;
+        if (!name[length])
+            return !is_our_own(name);
+        name += length + 1;
+    }
 }
 
 /* ---- One, by its name. ---- */
@@ -314,6 +451,7 @@ static void add_object(struct objects *objects, const char *key, char *path, uin
 struct sizing {
     const char *key;
     uint64_t size;
+    char etag[STORE_ETAG_MAX];
     int rc;
 };
 
@@ -328,6 +466,7 @@ static void size_up(struct courier *courier, struct waiter *waiter, void *contex
                           sizing->rc == -ENOENT ? "there is no such object" : "it cannot be read", &call,
                           sizing->rc);
     sizing->size = call.object.size;
+    memcpy(sizing->etag, call.object.etag, sizeof sizing->etag);
     store_call_release(&call);
 }
 
@@ -336,39 +475,21 @@ void courier_down(struct courier *courier, const char *key, const char *local)
     struct objects objects = {.courier = courier};
     struct sizing sizing = {.key = key, .rc = -EINTR};
     struct stat status;
+    const char *slash = strrchr(key, '/'), *name = slash ? slash + 1 : key;
+    bool into = stat(local, &status) == 0 && S_ISDIR(status.st_mode);
+    if (into && !is_below(name)) {
+        courier_fail(courier, key, "no file in %s can have its name: give the file's whole path", local);
+        return;
+    }
     courier_each(courier, 1, 1, size_up, &sizing);
     if (sizing.rc < 0)
         return;
-    const char *slash = strrchr(key, '/'), *name = slash ? slash + 1 : key;
-    bool into = stat(local, &status) == 0 && S_ISDIR(status.st_mode);
-    add_object(&objects, key, into ? xprintf("%s/%s", local, name) : xstrdup(local), sizing.size);
+    add_object(&objects, key, into ? xprintf("%s/%s", local, name) : xstrdup(local), sizing.size,
+               sizing.etag);
     download_all(courier, &objects);
 }
 
 /* ---- All below a prefix. ---- */
-
-static bool ends_with(const char *name, const char *end)
-{
-    size_t length = strlen(name), tail = strlen(end);
-    return length >= tail && strcmp(name + length - tail, end) == 0;
-}
-
-/* "a/b/c": no part is empty, "." or "..", and the last does not end as what stands beside a file while it comes. */
-static bool is_below(const char *name)
-{
-    size_t whole = strlen(name);
-    if (whole == 0 || whole > 3000 || ends_with(name, SUFFIX) || ends_with(name, SUFFIX RANGES))
-        return false;
-    for (;;) {
-        size_t length = strcspn(name, "/");
-        bool dots = (length == 1 && name[0] == '.') || (length == 2 && name[0] == '.' && name[1] == '.');
-        if (length == 0 || length > 255 || dots)
-            return false;
-        if (!name[length])
-            return true;
-        name += length + 1;
-    }
-}
 
 /* Its parents are made, and none of them is a link that leads away. */
 static int make_parents(const char *directory, const char *name)
@@ -411,7 +532,7 @@ static bool take_object(void *context, const struct store_object *object)
                      objects->directory, err_text(rc));
         return true;
     }
-    add_object(objects, object->key, xprintf("%s/%s", objects->directory, name), object->size);
+    add_object(objects, object->key, xprintf("%s/%s", objects->directory, name), object->size, object->etag);
     return true;
 }
 

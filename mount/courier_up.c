@@ -166,12 +166,9 @@ static void finish(struct courier *courier, const struct source *source)
     courier_tell(courier, "uploaded", source->path, source->key, (uint64_t)source->status.st_size);
 }
 
-static void put_whole(struct courier *courier, struct waiter *waiter, void *context, size_t index)
+static void put_whole(struct courier *courier, struct waiter *waiter, const struct source *source)
 {
-    const struct source *source = &((struct source *)context)[index];
     uint64_t size = (uint64_t)source->status.st_size;
-    if (size > COURIER_WHOLE_MAX)
-        return;
     int fd = open_source(courier, source);
     if (fd < 0)
         return;
@@ -293,7 +290,17 @@ static void abort_parts(struct courier *courier, const struct parts *parts)
     store_call_release(&call);
 }
 
-static void put_parts(struct courier *courier, const struct source *source)
+/* By the thread that has the waiter, or side by side by the crew (NULL). */
+static void act_all(struct courier *courier, struct waiter *waiter, size_t count, courier_act *act,
+                    struct parts *parts)
+{
+    if (!waiter)
+        courier_each(courier, count, courier_crew(parts->part), act, parts);
+    for (size_t i = 0; waiter && i < count && !atomic_load(&courier->stopped); i++)
+        act(courier, waiter, parts, i);
+}
+
+static void put_parts(struct courier *courier, struct waiter *waiter, const struct source *source)
 {
     uint64_t size = (uint64_t)source->status.st_size;
     struct parts parts = {.source = source, .part = courier_part(size), .fd = open_source(courier, source)};
@@ -302,16 +309,16 @@ static void put_parts(struct courier *courier, const struct source *source)
     parts.count = (size_t)((size + parts.part - 1) / parts.part);
     parts.all = xcalloc(parts.count, sizeof *parts.all);
     atomic_store(&parts.rc, -EINTR); /* a crew that was stopped does nothing */
-    courier_each(courier, 1, 1, create, &parts);
+    act_all(courier, waiter, 1, create, &parts);
     if (atomic_load(&parts.rc) == 0)
-        courier_each(courier, parts.count, courier_crew(parts.part), put_part, &parts);
+        act_all(courier, waiter, parts.count, put_part, &parts);
     if (atomic_load(&parts.rc) == 0 && has_changed(source, parts.fd)) {
         say_changed(courier, source);
         atomic_store(&parts.rc, -EAGAIN);
     }
     if (atomic_load(&parts.rc) == 0) {
         atomic_store(&parts.rc, -EINTR);
-        courier_each(courier, 1, 1, complete, &parts);
+        act_all(courier, waiter, 1, complete, &parts);
     }
     if (atomic_load(&parts.rc) == 0)
         finish(courier, source);
@@ -323,6 +330,17 @@ static void put_parts(struct courier *courier, const struct source *source)
 }
 
 /* ---- All. ---- */
+
+static void put_one(struct courier *courier, struct waiter *waiter, void *context, size_t index)
+{
+    const struct sources *sources = context;
+    const struct source *source = &sources->all[index];
+    uint64_t size = (uint64_t)source->status.st_size;
+    if (size <= COURIER_WHOLE_MAX)
+        put_whole(courier, waiter, source);
+    else if (size <= courier_alone(sources->count))
+        put_parts(courier, waiter, source);
+}
 
 /* The last part of a path that may end with slashes, or be "." or "..". */
 static char *name_of(const char *path)
@@ -349,10 +367,10 @@ void courier_up(struct courier *courier, const char *local, const char *key)
     for (size_t length = strlen(name); length > 1 && name[length - 1] == '/';)
         name[--length] = 0;
     look_at(courier, &sources, path, name, 0, NULL);
-    courier_each(courier, sources.count, 0, put_whole, sources.all);
+    courier_each(courier, sources.count, 0, put_one, &sources);
     for (size_t i = 0; i < sources.count && !atomic_load(&courier->stopped); i++)
-        if ((uint64_t)sources.all[i].status.st_size > COURIER_WHOLE_MAX)
-            put_parts(courier, &sources.all[i]);
+        if ((uint64_t)sources.all[i].status.st_size > courier_alone(sources.count))
+            put_parts(courier, NULL, &sources.all[i]);
     for (size_t i = 0; i < sources.count; i++) {
         free(sources.all[i].path);
         free(sources.all[i].key);

@@ -1,5 +1,6 @@
 """The storage operations: upload, download, ls, exists, rm, on MinIO."""
 
+import fcntl
 import json
 import os
 import pathlib
@@ -28,6 +29,26 @@ class Storage(harness.Workshop):
                              cwd=self.work)
         self.assertEqual(run.returncode, status, run.stderr + run.stdout)
         return run
+
+    def little(self, **options):
+        """One for each test; little_skyvol() speaks to it."""
+        if not hasattr(self, "own_little"):
+            self.own_little = super().little(**options)
+        return self.own_little
+
+    def little_put(self, key):
+        self.little().control("put", key=key, text=key)
+
+    def little_start(self, command, *words):
+        return subprocess.Popen([SKYVOL, command, "--endpoint", self.little().endpoint, "--path-style", "test", *words],
+                                env=clean_environment(keys=False) | self.little().environment, cwd=self.work, text=True,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def little_skyvol(self, command, *words, status=0):
+        process = self.little_start(command, *words)
+        out, said = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, status, said)
+        return subprocess.CompletedProcess(process.args, status, out, said)
 
     def keys_of(self, below=""):
         return [key for key, _, _ in self.s3.list(self.bucket, below)]
@@ -75,6 +96,36 @@ class Upload(Storage):
         self.assertEqual(json.loads(run.stdout), {"done": [{"from": "large", "to": "large", "size": len(data)}], "failures": 0})
         self.assertEqual(self.s3.get(self.bucket, "large"), data)
         self.assertIn("-6\"", self.skyvol("ls", self.bucket, "-l").stdout, "six parts")
+
+    def test_many_of_a_few_parts_go_and_come_whole(self):
+        tree = self.work / "tree"
+        tree.mkdir()
+        files = {f"{i:02}": random.Random(i).randbytes((9 << 20) + i) if i < 4 else bytes(i) for i in range(18)}
+        for name, data in files.items():
+            (tree / name).write_bytes(data)
+        self.skyvol("upload", self.bucket, "tree")
+        self.assertEqual(self.skyvol("ls", self.bucket, "-l").stdout.count('-2"'), 4, "two parts each")
+        (tree / "00").chmod(0o750)
+        self.skyvol("upload", self.bucket, "tree")
+        self.skyvol("download", self.bucket, "tree", "again", "--recursive")
+        for name, data in files.items():
+            self.assertTrue((self.work / "again" / name).read_bytes() == data, name)
+        self.assertEqual((self.work / "again/00").stat().st_mode & 0o777, 0o750)
+        self.assertEqual(sorted(os.listdir(self.work / "again")), sorted(files))
+
+    def test_what_changes_while_it_is_read_is_no_upload(self):
+        little, data = self.little(), self.work / "log"
+        data.write_bytes(bytes(40 << 20))
+        little.control("fault", op="UploadPart", action="delay", ms=1500, times=0)
+        process = self.little_start("upload", "log")
+        harness.wait_until(lambda: little.ask("counters").get("CreateMultipartUpload"), what="the upload's beginning")
+        with open(data, "ab") as file:
+            file.write(b"more")
+        _, said = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 1, said)
+        self.assertIn("log: it changed while it was read", said)
+        self.assertTrue(little.log("AbortMultipartUpload"))
+        self.assertFalse(little.ask("objects"))
 
     def test_ctrl_c_leaves_no_parts(self):
         with open(self.work / "large", "wb") as file:
@@ -166,6 +217,52 @@ class Download(Storage):
         self.assertEqual(os.listdir(self.work / "out"), ["a"])
 
 
+    def test_no_object_comes_into_the_bytes_of_another(self):
+        for key in ("p/x", "p/x.skyvol-download", "p/x.skyvol-download.ranges", "q/.."):
+            self.little_put(key)
+        run = self.little_skyvol("download", "p", "to", "--recursive", status=1)
+        for key in ("p/x.skyvol-download:", "p/x.skyvol-download.ranges:"):
+            self.assertIn(key, run.stderr)
+        self.assertEqual(os.listdir(self.work / "to"), ["x"])
+        self.assertEqual((self.work / "to/x").read_text(), "p/x")
+        self.assertIn("its name", self.little_skyvol("download", "q/..", "to", status=1).stderr)
+        self.assertEqual(os.listdir(self.work / "to"), ["x"])
+
+    def test_a_small_object_takes_one_request(self):
+        for key in ("p/a", "p/b"):
+            self.little_put(key)
+        little = self.little()
+        little.s3.put("test", "p/run", b"x", {"x-amz-meta-mode": str(0o100755), "x-amz-meta-mtime": "1700000000.5"})
+        self.little_skyvol("download", "p", "to", "--recursive")
+        self.assertEqual((len(little.log("GetObject")), little.log("HeadObject")), (3, []))
+        status = (self.work / "to/run").stat()
+        self.assertEqual((status.st_mode & 0o777, status.st_mtime), (0o755, 1700000000.5))
+
+    def test_two_do_not_write_one_file(self):
+        self.s3.put(self.bucket, "a", b"a")
+        with open(self.work / "a.skyvol-download", "w") as other:
+            fcntl.flock(other, fcntl.LOCK_EX)
+            self.assertIn("another skyvol download", self.skyvol("download", self.bucket, "a", "a", status=1).stderr)
+        self.skyvol("download", self.bucket, "a", "a")
+        self.assertEqual((self.work / "a").read_bytes(), b"a")
+
+    def test_what_ctrl_c_stopped_goes_on_where_it_was(self):
+        data = random.Random(5).randbytes(40 << 20)
+        little = self.little()
+        little.s3.put("test", "big", data)
+        little.control("fault", op="GetObject", action="hang", skip=3, times=0)
+        process = self.little_start("download", "big", "big")
+        fresh = self.work / "big.skyvol-download"
+        harness.wait_until(lambda: fresh.exists() and fresh.stat().st_blocks * 512 >= 3 * (8 << 20), what="three ranges")
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 130)
+        little.control("clear", what=["faults", "log"])
+        self.little_skyvol("download", "big", "big")
+        self.assertTrue((self.work / "big").read_bytes() == data)
+        self.assertEqual(len(little.log("GetObject")), 2)
+
+
 class Look(Storage):
     def test_all_pages_are_listed(self):
         for i in range(1003):
@@ -217,6 +314,46 @@ class Remove(Storage):
         self.assertIn("no such object", self.skyvol("rm", self.bucket, "old", status=1).stderr)
         self.assertIn("nothing below", self.skyvol("rm", self.bucket, "old", "--recursive", status=1).stderr)
         self.skyvol("rm", self.bucket, "", "--recursive", status=2)
+        self.assertIn("whole bucket", self.skyvol("rm", self.bucket, "old-1", "", "--recursive", status=2).stderr)
+        self.assertIn("--recursive", self.skyvol("rm", self.bucket, "old-1", "--prefix", "old", status=2).stderr)
+        self.assertEqual(self.keys_of(), ["old-1/x"])
+
+    def test_several_at_once_and_each_is_told_once(self):
+        for key in ("a/1", "a/2", "b/1", "c"):
+            self.s3.put(self.bucket, key, b"")
+        told = [{"what": "would remove", "key": key} for key in ("a/1", "a/2", "b/1")]
+        run = self.skyvol("rm", self.bucket, "a", "b", "--recursive", "--dry-run", "--json")
+        self.assertEqual(json.loads(run.stdout), {"done": told, "failures": 0})
+        run = self.skyvol("rm", self.bucket, "a", "b", "none", "--recursive", status=1)
+        self.assertEqual(run.stdout.splitlines(), ["removed a/1", "removed a/2", "removed b/1"])
+        self.assertIn("none: there is nothing below it", run.stderr)
+        self.assertEqual(self.keys_of(), ["c"])
+
+    def test_what_the_server_keeps_is_named_and_the_rest_goes(self):
+        for key in ("d/1", "d/kept", "d/2"):
+            self.s3.put(self.bucket, key, b"")
+        everything = {"Effect": "Allow", "Action": "s3:*", "Resource": "arn:aws:s3:::*"}
+        kept = {"Effect": "Deny", "Action": "s3:DeleteObject", "Resource": f"arn:aws:s3:::{self.bucket}/d/kept"}
+        self.environment.update(self.s3.assume_role({"Version": "2012-10-17", "Statement": [everything, kept]}))
+        run = self.skyvol("rm", self.bucket, "d", "--recursive", status=1)
+        self.assertIn("d/kept: it could not be removed: AccessDenied", run.stderr)
+        self.assertEqual(run.stdout.splitlines(), ["removed d/1", "removed d/2"])
+        self.assertEqual(self.keys_of(), ["d/kept"])
+
+    def test_uploads_that_nobody_completed_go_when_they_are_old_enough(self):
+        for key in ("a/part", "b/part"):
+            self.s3.request("POST", self.bucket, key, {"uploads": ""})
+        self.s3.put(self.bucket, "a/object", b"")
+        line = "would abort the upload of a/part\n"
+        self.assertEqual(self.skyvol("rm", self.bucket, "--uploads", "--older-than", "7d").stdout, "")
+        self.assertEqual(self.skyvol("rm", self.bucket, "--uploads", "--older-than", "999999999d").stdout, "")
+        self.assertEqual(self.skyvol("rm", self.bucket, "--uploads", "--prefix", "a/", "--dry-run").stdout, line)
+        self.skyvol("rm", self.bucket, "a/part", "--uploads", status=2)
+        self.skyvol("rm", self.bucket, "--uploads", "--older-than", "soon", status=2)
+        self.skyvol("rm", self.bucket, "a/object", "--older-than", "7d", status=2)
+        self.skyvol("rm", self.bucket, "--uploads", "--prefix", "a/")
+        self.assertEqual(self.skyvol("rm", self.bucket, "--uploads").stdout, "aborted the upload of b/part\n")
+        self.assertEqual(self.keys_of(), ["a/object"])
 
     def test_no_empty_key_among_others_means_the_whole_bucket(self):
         for key in ("kept", "old/a"):
