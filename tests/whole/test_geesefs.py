@@ -66,7 +66,7 @@ class Geesefs(harness.Workshop):
             os.fsync(file.fileno())
             self.assertEqual(self.s3.get(self.bucket, "b"), b"2", "fsync reaches the server")
         self.s3.put(self.bucket, "a", b"changed")
-        harness.wait_until(lambda: (place / "a").read_text() == "changed", seconds=3, what="the change on the server")
+        harness.wait_until(lambda: (place / "a").read_text() == "changed", seconds=10, what="the change on the server")
         with self.assertRaises(OSError):
             (self.base / "second/x").write_text("x")
 
