@@ -51,11 +51,24 @@ static void open_cache(struct room *room)
     room->root = cache_root(room->cache);
 }
 
+/* Disks of virtual machines have been seen to say for a moment that they are full: that is no finding. */
+#define DIRECTORY_TRIES 50
+
 static void make_directory(char path[64], struct disk **ret_directory)
 {
-    snprintf(path, 64, "/tmp/skyvol-room-XXXXXX");
-    if (!mkdtemp(path) || disk_open_directory(path, ret_directory) < 0)
+    for (int left = DIRECTORY_TRIES;; left--) {
+        snprintf(path, 64, "/tmp/skyvol-room-XXXXXX");
+        if (mkdtemp(path))
+            break;
+        perror("room: a directory below /tmp");
+        if (!left)
+            abort();
+        usleep(100000);
+    }
+    if (disk_open_directory(path, ret_directory) < 0) {
+        fprintf(stderr, "room: %s cannot be opened\n", path);
         abort();
+    }
 }
 
 void room_init(struct room *room, const struct room_config *config)
