@@ -2,21 +2,16 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
-#include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "base/clock.h"
 #include "base/err.h"
 #include "base/json.h"
+#include "base/program.h"
 #include "mount/words.h"
-
-extern char **environ;
 
 static void free_words(char **words)
 {
@@ -105,29 +100,6 @@ static int resolve_env(const struct deferred *deferred, const char *field, struc
     return -ENOKEY;
 }
 
-/* Reads to the end, or to one byte beyond the most that is allowed; the deadline is clock_ms(). */
-static int read_all(int fd, int64_t deadline_ms, char *room, size_t *ret_length)
-{
-    size_t length = 0;
-    for (;;) {
-        struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
-        int64_t left_ms = deadline_ms - clock_ms();
-        int ready = left_ms > 0 ? poll(&poll_fd, 1, (int)left_ms) : 0;
-        if (ready == 0)
-            return -ETIMEDOUT;
-        ssize_t some = ready < 0 ? -1 : read(fd, room + length, DEFERRED_BYTES_MAX + 1 - length);
-        if (some < 0 && (errno == EINTR || errno == EAGAIN))
-            continue;
-        if (some < 0)
-            return -errno;
-        length += (size_t)some;
-        if (some == 0 || length > DEFERRED_BYTES_MAX) {
-            *ret_length = length;
-            return length > DEFERRED_BYTES_MAX ? -EFBIG : 0;
-        }
-    }
-}
-
 static bool is_space(char c)
 {
     return c == ' ' || c == '\t' || c == '\n' || c == '\r';
@@ -169,20 +141,39 @@ static int open_private(const char *path, int *ret_fd)
     return rc;
 }
 
+/* The whole of a regular file; -EFBIG: it has more than DEFERRED_BYTES_MAX. */
+static int read_all(int fd, char *room, size_t *ret_length)
+{
+    size_t length = 0;
+    for (;;) {
+        ssize_t some = read(fd, room + length, DEFERRED_BYTES_MAX + 1 - length);
+        if (some < 0 && errno == EINTR)
+            continue;
+        if (some < 0)
+            return -errno;
+        length += (size_t)some;
+        if (length > DEFERRED_BYTES_MAX)
+            return -EFBIG;
+        *ret_length = length;
+        if (some == 0)
+            return 0;
+    }
+}
+
 static int read_file(const char *path, struct secret **ret_secret)
 {
+    char *room = xmalloc(DEFERRED_BYTES_MAX + 1);
+    size_t length = 0;
     int fd = -1;
     int rc = open_private(path, &fd);
-    if (rc < 0)
-        return rc;
-    size_t length = 0;
-    char *room = xmalloc(DEFERRED_BYTES_MAX + 1);
-    rc = read_all(fd, clock_ms() + DEFERRED_COMMAND_MS, room, &length);
+    if (rc == 0) {
+        rc = read_all(fd, room, &length);
+        close(fd);
+    }
     if (rc == 0)
         rc = take_line(room, length, ret_secret);
     secret_wipe(room, DEFERRED_BYTES_MAX + 1);
     free(room);
-    close(fd);
     return rc;
 }
 
@@ -208,59 +199,6 @@ static int resolve_file(const struct deferred *deferred, const char *field, stru
 }
 
 /* ---- A command. ---- */
-
-static int start_command(char **words, int output, pid_t *ret_pid)
-{
-    posix_spawn_file_actions_t actions;
-    posix_spawnattr_t attributes;
-    sigset_t none;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
-    posix_spawn_file_actions_adddup2(&actions, output, 1);
-    posix_spawnattr_init(&attributes);
-    sigemptyset(&none);
-    posix_spawnattr_setsigmask(&attributes, &none);
-    posix_spawnattr_setpgroup(&attributes, 0); /* so that all that it starts can be ended with it */
-    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP);
-    int rc = -posix_spawnp(ret_pid, words[0], &actions, &attributes, words, environ);
-    posix_spawnattr_destroy(&attributes);
-    posix_spawn_file_actions_destroy(&actions);
-    return rc;
-}
-
-/* It has closed its output: it ends, or is ended, by the deadline. */
-static int await_command(pid_t pid, int64_t deadline_ms, int *ret_status)
-{
-    while (waitpid(pid, ret_status, WNOHANG) == 0) {
-        if (clock_ms() >= deadline_ms) {
-            kill(-pid, SIGKILL);
-            waitpid(pid, ret_status, 0);
-            return -ETIMEDOUT;
-        }
-        usleep(2000);
-    }
-    return 0;
-}
-
-static int run_command(char **words, char *room, size_t *ret_length, int *ret_status)
-{
-    int ends[2];
-    pid_t pid;
-    int64_t deadline_ms = clock_ms() + DEFERRED_COMMAND_MS;
-    if (pipe2(ends, O_CLOEXEC) < 0)
-        return -errno;
-    int rc = start_command(words, ends[1], &pid);
-    close(ends[1]);
-    if (rc == 0) {
-        rc = read_all(ends[0], deadline_ms, room, ret_length);
-        if (rc < 0)
-            kill(-pid, SIGKILL);
-        int end_rc = await_command(pid, deadline_ms, ret_status);
-        rc = rc < 0 ? rc : end_rc;
-    }
-    close(ends[0]);
-    return rc;
-}
 
 /* AWS's credential_process has names of its own. */
 static const char *name_in_json(const char *field)
@@ -310,13 +248,14 @@ static void say_of_command(const struct deferred *deferred, const char *field, i
 static int resolve_command(const struct deferred *deferred, const char *field, struct secret **ret_secret,
                            struct buf *why)
 {
+    const char *const *words = (const char *const *)deferred->words;
     char *room = xmalloc(DEFERRED_BYTES_MAX + 1);
-    size_t length = 0;
-    int status = 0;
-    int rc = run_command(deferred->words, room, &length, &status);
+    size_t length;
+    int status;
+    int rc = program_run(words, DEFERRED_COMMAND_MS, room, DEFERRED_BYTES_MAX + 1, &length, &status);
     if (rc == 0 && status != 0)
         rc = -EIO;
-    else if (rc == 0 && memchr(room, '{', length) == room)
+    else if (rc == 0 && room[0] == '{')
         rc = take_json(room, length, field, ret_secret);
     else if (rc == 0)
         rc = take_line(room, length, ret_secret);
