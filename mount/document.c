@@ -1,5 +1,6 @@
 #include "mount/document.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -81,4 +82,46 @@ void node_merge(struct node *under, struct node **over)
     }
     node_free(*over);
     *over = NULL;
+}
+
+static int by_line(const void *a, const void *b)
+{
+    const struct node *const *x = a, *const *y = b;
+    return (*x)->line - (*y)->line;
+}
+
+static int check_plain(const struct node *table, const char *name, struct buf *why)
+{
+    if (table->kind != NODE_TABLE) {
+        buf_printf(why, "%s:%d: '%s' must be a table", table->file, table->line, name);
+        return -EBADMSG;
+    }
+    for (size_t i = 0; i < table->count; i++) {
+        const struct node *child = table->children[i];
+        if (!child->text) {
+            buf_printf(why, "%s:%d: '%s' must be a string, a number or a boolean", child->file, child->line,
+                       child->name);
+            return -EBADMSG;
+        }
+    }
+    return 0;
+}
+
+int document_each(const char *path, const char *table,
+                  int (*each)(void *context, const char *name, const char *value, int line), void *context,
+                  struct buf *why)
+{
+    struct node *root = NULL;
+    int rc = document_read(path, &root, why);
+    const struct node *found = rc == 0 ? node_get(root, table) : NULL;
+    if (found)
+        rc = check_plain(found, table, why);
+    if (found && rc == 0 && found->count)
+        qsort(found->children, found->count, sizeof(struct node *), by_line);
+    for (size_t i = 0; found && rc == 0 && i < found->count; i++) {
+        const struct node *value = found->children[i];
+        rc = each(context, value->name, value->text, value->line);
+    }
+    node_free(root);
+    return rc;
 }

@@ -41,6 +41,12 @@ void node_merge(struct node *under, struct node **over);
 /* toml.cc. -ENOENT and other -errno of reading the file, without words; -EBADMSG with "FILE:LINE: what" in `why`. */
 int document_read(const char *path, struct node **ret_root, struct buf *why);
 
+/* Each plain value (a text, a number, or a switch as "true" or "false") of one top-level table of a file, in the order of lines; each() returns
+ * 0 to go on. A value of another kind is -EBADMSG; a missing table is 0; else as document_read(). */
+int document_each(const char *path, const char *table,
+                  int (*each)(void *context, const char *name, const char *value, int line), void *context,
+                  struct buf *why);
+
 #ifdef __cplusplus
 }
 #endif

@@ -14,7 +14,7 @@
 #include "base/memory.h"
 #include "cache/cache.h"
 #include "fs/fs.h"
-#include "mount/toml.h"
+#include "mount/document.h"
 #include "mount/words.h"
 #include "s3/store.h"
 
@@ -525,7 +525,7 @@ static int read_file(struct settings *settings, const char *path, bool must_exis
 {
     struct file_reading reading = {settings, path, why, 0};
     BUF_SCOPED words = BUF_INIT;
-    int rc = toml_each(path, "mount", set_from_file, &reading, &words);
+    int rc = document_each(path, "mount", set_from_file, &reading, &words);
     if (rc == -ENOENT && !must_exist)
         return 0;
     if (rc == 0)

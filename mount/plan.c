@@ -128,23 +128,6 @@ static size_t find_group(struct maker *maker, const struct volume *volume, const
 
 /* ---- Mounts. ---- */
 
-static void add_note(struct maker *maker, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-static void add_note(struct maker *maker, const char *format, ...)
-{
-    size_t count = 0;
-    BUF_SCOPED text = BUF_INIT;
-    va_list list;
-    va_start(list, format);
-    buf_vprintf(&text, format, list);
-    va_end(list);
-    while (maker->plan->notes && maker->plan->notes[count])
-        count++;
-    maker->plan->notes = xrealloc(maker->plan->notes, (count + 2) * sizeof *maker->plan->notes);
-    maker->plan->notes[count] = buf_take(&text);
-    maker->plan->notes[count + 1] = NULL;
-}
-
 /* "minio:9000" of "http://minio:9000/": what tells two buckets of one name apart. */
 static char *name_host(const char *endpoint)
 {
@@ -292,8 +275,8 @@ static void add_mount(struct maker *maker, const struct group *group)
     write_options(maker->request, group, &mount, &options);
     mount.options = buf_take(&options);
     if (group->writable && group->reader)
-        add_note(
-            maker,
+        provision_add(
+            &maker->plan->notes,
             "bucket %s is mounted read-write, because a volume writes to it; its read-only volumes are bound "
             "read-only where the host can",
             group->bucket);
@@ -344,15 +327,15 @@ static void note_native(struct maker *maker)
     const struct configuration *configuration = maker->request->configuration;
     for (size_t i = 0; i < configuration->volume_count; i++)
         if (!configuration->volumes[i].storage && configuration->volumes[i].read_only)
-            add_note(maker, "%s: read_only cannot be enforced on a native volume",
-                     configuration->volumes[i].mount);
+            provision_add(&maker->plan->notes, "%s: read_only cannot be enforced on a native volume",
+                          configuration->volumes[i].mount);
 }
 
 static void copy_notes(struct maker *maker)
 {
     const struct provision *provision = maker->request->provision;
     for (size_t i = 0; provision && provision->notes && provision->notes[i]; i++)
-        add_note(maker, "%s", provision->notes[i]);
+        provision_add(&maker->plan->notes, "%s", provision->notes[i]);
 }
 
 /* ---- All. ---- */

@@ -5,8 +5,8 @@
 #include <strings.h>
 
 #include "mount/adapter.h"
+#include "mount/document.h"
 #include "mount/runpod.h"
-#include "mount/toml.h"
 #include "mount/words.h"
 
 #define SERVICE    "https://rest.runpod.io/v1"
@@ -100,7 +100,7 @@ static int find_key(const struct provider_job *job, struct secret **ret_key, str
     const char *home = getenv("HOME");
     STRING_SCOPED *path = xprintf("%s/.runpod/config.toml", home ? home : "");
     struct secret *key = NULL;
-    rc = toml_each(path, "default", note_key, &key, why);
+    rc = document_each(path, "default", note_key, &key, why);
     if (rc == 0 && key) {
         *ret_key = key;
         return 0;

@@ -1,14 +1,10 @@
-#include "mount/toml.h"
-
-#include <algorithm>
+/* The home of toml++: C++ behind the C door of document.h. */
 #include <cerrno>
-#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <stdexcept>
 #include <string>
-#include <vector>
 
 /* The library asserts, or assumes, what some broken files make false ("[" and a line end): for us that is an error of the file. */
 #define NOT_TOML "it is no TOML: a name is missing, or a bracket or quote is not closed"
@@ -33,11 +29,6 @@ extern "C" {
 
 namespace
 {
-struct value {
-    std::string name, text;
-    int line;
-};
-
 bool plain_text(const toml::node &node, std::string &text)
 {
     if (auto string = node.as_string())
@@ -45,7 +36,7 @@ bool plain_text(const toml::node &node, std::string &text)
     else if (auto integer = node.as_integer())
         text = std::to_string(integer->get());
     else if (auto truth = node.as_boolean())
-        text = truth->get() ? "yes" : "no";
+        text = truth->get() ? "true" : "false";
     else if (auto real = node.as_floating_point()) {
         std::ostringstream out;
         out << real->get();
@@ -54,11 +45,8 @@ bool plain_text(const toml::node &node, std::string &text)
         return false;
     return true;
 }
-} // namespace
 
-/* The text of a file. Throws nothing but what the library throws; -errno. */
-namespace
-{
+/* -errno; throws only what the library throws. */
 int read_text(const char *path, std::string &text)
 {
     errno = 0;
@@ -90,8 +78,6 @@ struct node *convert(const toml::node &from, const char *name, const char *path)
 {
     std::string text;
     bool plain = plain_text(from, text);
-    if (from.is_boolean())
-        text = text == "yes" ? "true" : "false";
     struct node *node =
         node_new(name_kind(from), name, plain ? text.c_str() : nullptr, path, (int)from.source().begin.line);
     if (auto table = from.as_table())
@@ -112,47 +98,6 @@ try {
         return rc;
     toml::table all = toml::parse(text, std::string(path));
     *ret_root = convert(all, nullptr, path);
-    return 0;
-} catch (const toml::parse_error &error) {
-    buf_printf(why, "%s:%u: %s", path, (unsigned)error.source().begin.line, std::string(error.description()).c_str());
-    return -EBADMSG;
-} catch (const std::invalid_argument &error) {
-    buf_printf(why, "%s: %s", path, error.what());
-    return -EBADMSG;
-} catch (const std::exception &error) {
-    buf_printf(why, "%s: %s", path, error.what());
-    return -EIO;
-}
-
-extern "C" int toml_each(const char *path, const char *table,
-                         int (*each)(void *context, const char *name, const char *value, int line),
-                         void *context, struct buf *why)
-try {
-    std::string text;
-    if (int rc = read_text(path, text))
-        return rc;
-    toml::table all = toml::parse(text, std::string(path));
-    const toml::node *found = all.get(table);
-    if (!found)
-        return 0;
-    const toml::table *wanted = found->as_table();
-    if (!wanted) {
-        buf_printf(why, "%s:%u: '%s' must be a table", path, (unsigned)found->source().begin.line, table);
-        return -EBADMSG;
-    }
-    std::vector<value> values;
-    for (auto &&[key, node] : *wanted) {
-        value v{std::string(key.str()), "", (int)node.source().begin.line};
-        if (!plain_text(node, v.text)) {
-            buf_printf(why, "%s:%d: '%s' must be a string, a number or a boolean", path, v.line, v.name.c_str());
-            return -EBADMSG;
-        }
-        values.push_back(v);
-    }
-    std::stable_sort(values.begin(), values.end(), [](const value &a, const value &b) { return a.line < b.line; });
-    for (const value &v : values)
-        if (int rc = each(context, v.name.c_str(), v.text.c_str(), v.line))
-            return rc;
     return 0;
 } catch (const toml::parse_error &error) {
     buf_printf(why, "%s:%u: %s", path, (unsigned)error.source().begin.line, std::string(error.description()).c_str());
