@@ -211,18 +211,18 @@ static int open_store(struct check *check)
     return rc;
 }
 
-int check_mount(const struct plan_mount *mount, const char *const *prefixes, bool write, check_tell *tell,
-                void *context)
+int check_mount(const struct plan_mount *mount, const char *const *reads, const char *const *writes,
+                check_tell *tell, void *context)
 {
     struct check check = {
         .mount = mount, .credentials = find_credentials(mount), .tell = tell, .context = context};
     waiter_init(&check.waiter);
     if (open_store(&check) == 0) {
-        for (size_t i = 0; prefixes[i] && check.rc == 0; i++)
-            try_list(&check, prefixes[i]);
-        for (size_t i = 0; write && prefixes[i] && check.rc == 0; i++)
-            try_write(&check, prefixes[i]);
-        if (write && check.rc == 0)
+        for (size_t i = 0; reads[i] && check.rc == 0; i++)
+            try_list(&check, reads[i]);
+        for (size_t i = 0; writes && writes[i] && check.rc == 0; i++)
+            try_write(&check, writes[i]);
+        if (writes && writes[0] && check.rc == 0)
             look_at_lifecycle(&check);
     }
     store_free(check.store);

@@ -14,8 +14,9 @@ enum check_grade { CHECK_OK, CHECK_WARN, CHECK_FAIL };
 typedef void check_tell(void *context, const struct plan_mount *mount, enum check_grade grade,
                         const char *words);
 
-/* One mount of a plan; `write`: also try to write below each prefix of `prefixes` (NULL at the end). 0: nothing failed; else -EIO. */
-int check_mount(const struct plan_mount *mount, const char *const *prefixes, bool write, check_tell *tell,
-                void *context);
+/* One mount of a plan: each prefix of `reads` is listed, below each of `writes` (NULL: nothing is written) an object is written and removed;
+ * NULL at the end of both. 0: nothing failed; else -EIO. */
+int check_mount(const struct plan_mount *mount, const char *const *reads, const char *const *writes,
+                check_tell *tell, void *context);
 
 #endif

@@ -47,11 +47,8 @@ static int check_plan(struct checking *checking, const struct plan *plan)
 {
     int status = 0;
     for (size_t i = 0; i < plan->mount_count; i++) {
-        const struct plan_mount *mount = &plan->mounts[i];
-        bool write = !mount->read_only && !checking->read_only;
         const char **all = list_prefixes(plan, i, false), **writing = list_prefixes(plan, i, true);
-        if (check_mount(mount, all, false, tell, checking) < 0 ||
-            (write && check_mount(mount, writing, true, tell, checking) < 0))
+        if (check_mount(&plan->mounts[i], all, checking->read_only ? NULL : writing, tell, checking) < 0)
             status = 1;
         free(all);
         free(writing);
@@ -68,23 +65,16 @@ static void tell_native(struct checking *checking, const struct plan *plan)
 
 static int check(struct checking *checking, const struct configuration *configuration)
 {
-    struct provision provision;
-    struct plan plan = {0};
+    struct provided provided;
     BUF_SCOPED why = BUF_INIT;
-    WAITER_SCOPED(waiter);
-    int rc = provided_supply(configuration, &waiter, false, &provision, &why);
-    const struct plan_request request = {
-        .configuration = configuration, .provision = &provision, .keys = PLAN_KEYS, .shared = true};
-    if (rc == 0)
-        rc = plan_make(&request, &plan, &why);
+    int rc = provided_plan(configuration, PLAN_KEYS, true, &provided, &why);
+    int status = 1;
     words_complain(why.bytes);
-    int status = rc < 0;
     if (rc == 0) {
-        tell_native(checking, &plan);
-        status = check_plan(checking, &plan);
+        tell_native(checking, &provided.plan);
+        status = check_plan(checking, &provided.plan);
     }
-    plan_release(&plan);
-    provision_release(&provision);
+    provided_release(&provided);
     return status;
 }
 

@@ -94,21 +94,14 @@ static void print_plan(const struct plan *plan, const struct words *said)
 
 static int make_plan(const struct configuration *configuration, const struct words *said)
 {
-    struct provision provision;
-    struct plan plan = {0};
+    struct provided provided;
     BUF_SCOPED why = BUF_INIT;
-    WAITER_SCOPED(waiter);
-    int rc = provided_supply(configuration, &waiter, false, &provision, &why);
-    const struct plan_request request = {
-        .configuration = configuration, .provision = &provision, .keys = PLAN_KEYS, .shared = true};
-    if (rc == 0)
-        rc = plan_make(&request, &plan, &why);
+    int rc = provided_plan(configuration, PLAN_KEYS, true, &provided, &why);
     if (rc < 0)
         words_complain(why.bytes);
     else
-        print_plan(&plan, said);
-    plan_release(&plan);
-    provision_release(&provision);
+        print_plan(&provided.plan, said);
+    provided_release(&provided);
     return rc < 0;
 }
 

@@ -34,22 +34,16 @@ static int raise_plan(const struct configuration *configuration, const struct pl
 
 static int up(const struct configuration *configuration)
 {
-    struct provision provision;
-    struct plan plan = {0};
+    struct provided provided;
     BUF_SCOPED why = BUF_INIT;
-    WAITER_SCOPED(waiter);
     STRING_SCOPED *keys = xprintf("%s.keys", configuration->state);
-    const struct plan_request request = {
-        .configuration = configuration, .provision = &provision, .keys = keys, .shared = geteuid() == 0};
-    int rc = provided_supply(configuration, &waiter, false, &provision, &why);
-    if (rc == 0)
-        rc = plan_make(&request, &plan, &why);
+    int rc = provided_plan(configuration, keys, geteuid() == 0, &provided, &why);
+    char **notes = provided.plan.notes;
     words_complain(why.bytes);
-    for (size_t i = 0; rc == 0 && plan.notes && plan.notes[i]; i++)
-        words_line(stdout, "%s", plan.notes[i]);
-    int status = rc < 0 ? 1 : raise_plan(configuration, &plan);
-    plan_release(&plan);
-    provision_release(&provision);
+    for (size_t i = 0; rc == 0 && notes && notes[i]; i++)
+        words_line(stdout, "%s", notes[i]);
+    int status = rc < 0 ? 1 : raise_plan(configuration, &provided.plan);
+    provided_release(&provided);
     return status;
 }
 

@@ -3,7 +3,7 @@
  *
  *      courier_begin -> { courier_each(tasks) ... } -> courier_end: the exit status
  *
- * Memory: COURIER_CREW tasks at once, each with one buffer of courier_window(); 256 MiB at most in all.
+ * Memory: COURIER_CREW tasks at once, each with one buffer of courier_part() bytes; 256 MiB at most in all (names are not counted).
  * Ctrl-C: SIGINT and SIGTERM interrupt all waiters; tasks end with -EINTR and clear up what is their own.
  * Threads: courier_fail() and the counters from any task; the rest by the command's.
  */

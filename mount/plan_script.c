@@ -109,7 +109,7 @@ static void call(struct buf *out, const char *name, const char *first, const cha
     buf_add_char(out, '\n');
 }
 
-/* `printf` where `echo` would, as comments: notes may hold anything. */
+/* Said when the script runs: notes may hold anything, so they are quoted too. */
 static void write_notes(const struct plan *plan, struct buf *out)
 {
     for (size_t i = 0; plan->notes && plan->notes[i]; i++) {

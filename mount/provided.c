@@ -23,3 +23,22 @@ int provided_supply(const struct configuration *configuration, struct waiter *wa
     free(volumes);
     return rc;
 }
+
+int provided_plan(const struct configuration *configuration, const char *keys, bool shared,
+                  struct provided *ret_provided, struct buf *why)
+{
+    WAITER_SCOPED(waiter);
+    const struct plan_request request = {.configuration = configuration,
+                                         .provision = &ret_provided->provision,
+                                         .keys = keys,
+                                         .shared = shared};
+    ret_provided->plan = (struct plan){0};
+    int rc = provided_supply(configuration, &waiter, false, &ret_provided->provision, why);
+    return rc < 0 ? rc : plan_make(&request, &ret_provided->plan, why);
+}
+
+void provided_release(struct provided *provided)
+{
+    plan_release(&provided->plan);
+    provision_release(&provided->provision);
+}

@@ -8,7 +8,7 @@
  * are kept per loop. start and cancel from any thread; header(), sink(), taken() and done() run on the loop, hold no lock, do not block.
  * Waiting: each loop has connections_max / loops places; bulk calls may hold three quarters of them, so that a small call
  * always finds one soon, and small calls leave a quarter to bulk ones that wait. A call that waits for a place is running, and its patience runs too.
- * Copies: the body goes from libcurl's buffer to its final place by the one copy of the write callback.
+ * Copies: the body goes from the loop's buffer, or libcurl's, to its final place by one copy.
  */
 #ifndef S3_HTTP_H
 #define S3_HTTP_H
