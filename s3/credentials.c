@@ -156,32 +156,27 @@ void credentials_unref(struct credentials *credentials)
 
 /* ---- Names of things. ---- */
 
-static const char *read_environment(const char *name)
-{
-    const char *value = getenv(name);
-    return value && *value ? value : NULL;
-}
-
 static const char *name_profile(const struct credentials *credentials)
 {
     const char *name = credentials->profile;
     if (!name)
-        name = read_environment("AWS_PROFILE");
+        name = source_environment("AWS_PROFILE");
     if (!name)
-        name = read_environment("AWS_DEFAULT_PROFILE");
+        name = source_environment("AWS_DEFAULT_PROFILE");
     return name ? name : "default";
 }
 
 static bool profile_was_chosen(const struct credentials *credentials)
 {
-    return credentials->profile || read_environment("AWS_PROFILE") || read_environment("AWS_DEFAULT_PROFILE");
+    return credentials->profile || source_environment("AWS_PROFILE") ||
+           source_environment("AWS_DEFAULT_PROFILE");
 }
 
 /* The option, the variable, or the file below ~/.aws; "~/" is the home. */
 static char *name_file(const struct credentials *credentials, const char *option, const char *variable,
                        const char *usual, bool *ret_named)
 {
-    const char *path = option ? option : read_environment(variable);
+    const char *path = option ? option : source_environment(variable);
     *ret_named = path != NULL;
     if (path && strncmp(path, "~/", 2))
         return *path == '/' || !credentials->directory ? xstrdup(path)
@@ -308,16 +303,6 @@ static int read_config_file(const struct credentials *credentials, struct file *
     return open_file(ret_file, false, why);
 }
 
-/* The section of a profile in the config file; malloc'ed. */
-static char *name_config_section(const struct ini *ini, const char *profile)
-{
-    char *section = xprintf("profile %s", profile);
-    if (ini_has_section(ini, section) || strcmp(profile, "default"))
-        return section;
-    free(section);
-    return xstrdup("default");
-}
-
 /* ---- The sources. ---- */
 
 /* Half a pair stops the search: another identity must not be taken in silence. */
@@ -334,10 +319,10 @@ static int look_into_environment(const struct credentials *credentials, struct f
         buf_add_string(why, "environment: its keys are not used themselves, because role_arn was given");
         return 0;
     }
-    const char *access_key = read_environment("AWS_ACCESS_KEY_ID");
-    const char *secret_key = read_environment("AWS_SECRET_ACCESS_KEY");
-    const char *token = read_environment("AWS_SESSION_TOKEN");
-    const char *expiration = read_environment("AWS_CREDENTIAL_EXPIRATION");
+    const char *access_key = source_environment("AWS_ACCESS_KEY_ID");
+    const char *secret_key = source_environment("AWS_SECRET_ACCESS_KEY");
+    const char *token = source_environment("AWS_SESSION_TOKEN");
+    const char *expiration = source_environment("AWS_CREDENTIAL_EXPIRATION");
     if (!access_key && !secret_key) {
         buf_add_string(why, "environment: AWS_ACCESS_KEY_ID is not set");
         return 0;
@@ -348,7 +333,7 @@ static int look_into_environment(const struct credentials *credentials, struct f
         buf_add_string(why, "environment: AWS_CREDENTIAL_EXPIRATION is no ISO 8601 time");
         return -ENOKEY;
     }
-    return source_keys(access_key, secret_key, token ? token : read_environment("AWS_SECURITY_TOKEN"),
+    return source_keys(access_key, secret_key, token ? token : source_environment("AWS_SECURITY_TOKEN"),
                        expires_ns, ret_found, why);
 }
 
@@ -393,7 +378,7 @@ static int look_into_config_file(const struct credentials *credentials, struct f
     const char *profile = name_profile(credentials);
     int rc = read_config_file(credentials, &file, why);
     if (!rc) {
-        STRING_SCOPED *section = name_config_section(file.ini, profile);
+        STRING_SCOPED *section = source_section(file.ini, profile);
         rc = look_into_section(&file, section, profile, ret_found, why);
     }
     release_file(&file);
@@ -454,8 +439,8 @@ static const struct source_view *look_at_files(const struct credentials *credent
                                          .config = looking->config.ini,
                                          .config_private = looking->config.private,
                                          .role = credentials->role_arn};
-    const char *region = read_environment("AWS_REGION");
-    region = region ? region : read_environment("AWS_DEFAULT_REGION");
+    const char *region = source_environment("AWS_REGION");
+    region = region ? region : source_environment("AWS_DEFAULT_REGION");
     looking->view.region = region ? region : source_setting(&looking->view, looking->view.profile, "region");
     return &looking->view;
 }
@@ -661,7 +646,7 @@ static const char *find_service_setting(const struct ini *ini, const char *secti
 static char *find_setting(const struct ini *credentials_ini, const struct ini *config_ini,
                           const char *profile, const char *name)
 {
-    STRING_SCOPED *section = name_config_section(config_ini, profile);
+    STRING_SCOPED *section = source_section(config_ini, profile);
     const char *value = find_service_setting(config_ini, section, name);
     if (!value)
         value = ini_get(credentials_ini, profile, name);
@@ -673,7 +658,7 @@ static char *find_setting(const struct ini *credentials_ini, const struct ini *c
 /* The field's variables go before its files. */
 static bool addresses_are_ignored(void)
 {
-    const char *said = read_environment("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS");
+    const char *said = source_environment("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS");
     return said && strcasecmp(said, "true") == 0;
 }
 
@@ -681,12 +666,12 @@ static const char *find_variable(const char *name)
 {
     const char *value = NULL;
     if (strcmp(name, "region") == 0) {
-        value = read_environment("AWS_REGION");
-        return value ? value : read_environment("AWS_DEFAULT_REGION");
+        value = source_environment("AWS_REGION");
+        return value ? value : source_environment("AWS_DEFAULT_REGION");
     }
     if (strcmp(name, "endpoint_url") == 0) {
-        value = read_environment("AWS_ENDPOINT_URL_S3");
-        value = value ? value : read_environment("AWS_ENDPOINT_URL");
+        value = source_environment("AWS_ENDPOINT_URL_S3");
+        value = value ? value : source_environment("AWS_ENDPOINT_URL");
     }
     return value;
 }

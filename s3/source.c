@@ -78,7 +78,7 @@ int source_json(const char *text, size_t length, const char *token_name, struct 
 
 /* ---- Profiles. ---- */
 
-static char *name_section(const struct ini *config, const char *profile)
+char *source_section(const struct ini *config, const char *profile)
 {
     char *section = xprintf("profile %s", profile);
     if (ini_has_section(config, section) || strcmp(profile, "default") != 0)
@@ -89,7 +89,7 @@ static char *name_section(const struct ini *config, const char *profile)
 
 const char *source_setting(const struct source_view *view, const char *profile, const char *name)
 {
-    STRING_SCOPED *section = name_section(view->config, profile);
+    STRING_SCOPED *section = source_section(view->config, profile);
     const char *value = view->keys ? ini_get(view->keys, profile, name) : NULL;
     if (!value && view->config)
         value = ini_get(view->config, section, name);
@@ -98,7 +98,7 @@ const char *source_setting(const struct source_view *view, const char *profile, 
 
 bool source_has_profile(const struct source_view *view, const char *profile)
 {
-    STRING_SCOPED *section = name_section(view->config, profile);
+    STRING_SCOPED *section = source_section(view->config, profile);
     return (view->keys && ini_has_section(view->keys, profile)) ||
            (view->config && ini_has_section(view->config, section));
 }

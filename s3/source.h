@@ -45,6 +45,8 @@ int source_json(const char *text, size_t length, const char *token_name, struct 
                 struct buf *why);
 /* The variable, NULL when it is not set or empty. */
 const char *source_environment(const char *name);
+/* The section of a profile in the config file; malloc'ed. */
+char *source_section(const struct ini *config, const char *profile);
 /* A setting of a profile: the credentials file's, else the config file's. */
 const char *source_setting(const struct source_view *view, const char *profile, const char *name);
 bool source_has_profile(const struct source_view *view, const char *profile);
