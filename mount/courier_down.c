@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/disk.h"
 #include "base/err.h"
 #include "cache/cache.h"
 #include "mount/courier.h"
@@ -20,9 +21,6 @@
  * A run that finds them goes on where they end if the object is still that one; both go when the file stands. */
 #define SUFFIX      ".skyvol-download"
 #define FLUSH_EVERY 8 /* ranges */
-/* One write takes memory in pieces as large as itself; small ones come warm, while large ones were not touched for long, which costs a
- * virtual machine four times the copy. */
-#define WRITE_BYTES ((uint64_t)64 << 10)
 
 struct object {
     char *key, *path;
@@ -178,7 +176,8 @@ static void head(struct courier *courier, struct waiter *waiter, void *context, 
 static int write_range(int fd, const char *bytes, uint64_t offset, uint64_t length)
 {
     while (length > 0) {
-        ssize_t some = pwrite(fd, bytes, length < WRITE_BYTES ? length : WRITE_BYTES, (off_t)offset);
+        ssize_t some =
+            pwrite(fd, bytes, length < DISK_WRITE_BYTES ? length : DISK_WRITE_BYTES, (off_t)offset);
         if (some < 0 && errno == EINTR)
             continue;
         if (some <= 0)
