@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "cache/observed.h"
 #include "cache/server.h"
 
@@ -279,14 +280,26 @@ static int count_keys_locked(struct forest *forest, const char *key)
     return forest->keys;
 }
 
-/* The lock of names is not held. */
+/* The lock of names is not held. No failure of it is anybody's answer. */
 static int run_list(struct forest *forest, struct ask *ask, struct store_call *list, struct waiter *waiter)
 {
-    *list = server_call(forest->cache, STORE_LIST, NULL);
+    struct cache *cache = forest->cache;
+    BUF_SCOPED words = BUF_INIT;
+
+    *list = server_call(cache, STORE_LIST, NULL);
     list->prefix = ask->prefix;
     list->start_after = ask->after;
     list->max_keys = ask->keys;
-    return server_wait(forest->cache, "list", list, 0, waiter);
+    if (list->patience_ms > FOREST_PATIENCE_MS)
+        list->patience_ms = FOREST_PATIENCE_MS;
+    int rc = list->rc = store_wait(cache->config.store, list, waiter);
+    server_count(cache, list);
+    if (rc == 0 || rc == -EINTR || rc == -ECANCELED)
+        return rc == -ECANCELED ? -EINTR : rc;
+    store_error_print(&list->error, rc, &words);
+    log_warn("list: LIST %s from %s on: %s: its directories are asked for one by one", ask->prefix, ask->after,
+             words.bytes);
+    return rc;
 }
 
 static int ask_locked(struct forest *forest, struct ask *ask, struct waiter *waiter)
@@ -305,7 +318,6 @@ static int ask_locked(struct forest *forest, struct ask *ask, struct waiter *wai
     list_append(&forest->asks, &ask->link);
     lock_drop(&names->lock);
     int rc = run_list(forest, ask, &list, waiter);
-    bool silent = list.rc == -ETIMEDOUT; /* to ask again would be to wait as long again */
     if (rc == 0)
         swath = swath_new(forest->cache->config.memory, &list);
     store_call_release(&list);
@@ -324,7 +336,7 @@ static int ask_locked(struct forest *forest, struct ask *ask, struct waiter *wai
     lock_drop(&names->lock);
     swath_unref(gone);
     lock_take(&names->lock);
-    return rc == -EINTR || silent ? rc : 0;
+    return rc == -EINTR ? rc : 0;
 }
 
 /* One that is under way may tell of it. */

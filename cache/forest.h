@@ -16,6 +16,9 @@
  * It costs no more than it saves: one that did not tell all of FOREST_WORTH directories, or was of use for one only, was a failure, and
  * those who would ask for the next one do without FOREST_PAUSE times, twice as often ... FOREST_PAUSE_MAX.
  *
+ * It is a guess, and nobody waits long for it: when the server is silent for FOREST_PATIENCE_MS, or refuses it, those that wait for it
+ * do without, too.
+ *
  * Bounds: FOREST_SWATHS pages of LIST, charged to SHARE_DEMAND, each until another one needs its place; FOREST_TOUCHES places.
  * Threads: `_locked` with the lock of names held; who waits for the server drops it meanwhile, and holds the marker of the directory's
  * listing, or of its name.
@@ -36,6 +39,8 @@
 #define FOREST_PAUSE     16
 #define FOREST_PAUSE_MAX 256
 
+#define FOREST_PATIENCE_MS 2000 /* less where io_timeout is less */
+
 struct aftermath;
 struct forest;
 
@@ -43,7 +48,7 @@ struct forest *forest_new(struct cache *cache);
 void forest_free(struct forest *forest);
 
 /* The directory is to be listed, from its beginning. *ret_swath: what tells all of it, a reference; NULL: it has to be asked for itself.
- * 0, -EINTR, or -EIO when the server was silent for io_timeout. */
+ * 0, -EINTR. */
 int forest_list_locked(struct inode *directory, struct waiter *waiter, struct swath **ret_swath);
 /* The attributes of the directory, which are not known. 1: they are; 0: it has to be asked for itself; else as forest_list_locked().
  * Waiter NULL: only what is here is looked at. */

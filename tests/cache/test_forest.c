@@ -416,6 +416,36 @@ Test(forest, what_changes_here_while_it_is_on_its_way_wins)
     clock_fake_end();
 }
 
+/* ---- Whom it keeps waiting. ---- */
+
+Test(forest, one_that_the_server_is_silent_to_costs_its_own_patience_and_no_error)
+{
+    struct room_config config = listing_with(true);
+    config.attr_ttl_ms = 60000;
+    ROOM_SCOPED(room, &config);
+    struct walker walker;
+    BUF_SCOPED list = BUF_INIT;
+    clock_fake_begin(INT64_C(1700000000000000000));
+    plant(&room, 30, 3);
+    cr_assert_eq(tree_list(&room, "", true, &list), 0);
+    clock_fake_advance(40000); /* what was asked for is of no use any more, and nobody has to be looked up */
+    assert_directory(&room, 0, "f0 f1 f2 ");
+    memory_store_fault(room.bucket, &(struct fault){.kind = FAULT_HANG, .op = STORE_LIST, .key = "p/"});
+    memory_store_fault(room.bucket, &(struct fault){.kind = FAULT_HANG, .op = STORE_LIST, .key = "p/d001/"});
+    start_walker(&walker, &room, 1, 2);
+    cr_assert(memory_store_await(room.bucket, STORE_LIST, "p/", 1));
+    clock_fake_advance(FOREST_PATIENCE_MS);
+    cr_assert(memory_store_await(room.bucket, STORE_LIST, "p/d001/", 1), "it asks for the directory itself");
+    room_start_server(&room);
+    pthread_join(walker.thread, NULL);
+    cr_assert(walker.right);
+    size_t before = memory_store_logged(room.bucket, STORE_LIST, "p/");
+    for (int i = 2; i < 2 + FOREST_PAUSE; i++)
+        assert_directory(&room, i, "f0 f1 f2 ");
+    cr_assert_eq(memory_store_logged(room.bucket, STORE_LIST, "p/"), before, "it counts as a failure");
+    clock_fake_end();
+}
+
 /* ---- A tree that changes at random, walked all the time. ---- */
 
 #define PATHS_MAX 400
