@@ -22,6 +22,7 @@ struct ask {
     struct list link;
     const char *prefix, *after;
     int keys;
+    uint64_t number; /* they are numbered as they come */
 };
 
 struct forest {
@@ -30,6 +31,7 @@ struct forest {
     struct swath *swaths[FOREST_SWATHS];
     struct list asks;
     size_t ask_count;
+    uint64_t asked; /* the number of the last one */
     struct touch *touches;
     uint64_t sequence;  /* grows with each touch */
     uint64_t cleared;   /* what was asked for before this is worth nothing */
@@ -315,6 +317,7 @@ static int ask_locked(struct forest *forest, struct ask *ask, struct waiter *wai
     }
     uint64_t sequence = forest->sequence;
     forest->ask_count++;
+    ask->number = ++forest->asked;
     list_append(&forest->asks, &ask->link);
     lock_drop(&names->lock);
     int rc = run_list(forest, ask, &list, waiter);
@@ -339,12 +342,13 @@ static int ask_locked(struct forest *forest, struct ask *ask, struct waiter *wai
     return rc == -EINTR ? rc : 0;
 }
 
-/* One that is under way may tell of it. */
-static bool may_come_locked(const struct forest *forest, const char *key)
+/* One that is under way, and no later one than `last`, may tell of it. */
+static bool may_come_locked(const struct forest *forest, const char *key, uint64_t last)
 {
     list_for_each (at, &forest->asks) {
         const struct ask *ask = container_of(at, struct ask, link);
-        if (strcmp(key, ask->after) > 0 && strncmp(key, ask->prefix, strlen(ask->prefix)) == 0)
+        if (ask->number <= last && strcmp(key, ask->after) > 0 &&
+            strncmp(key, ask->prefix, strlen(ask->prefix)) == 0)
             return true;
     }
     return false;
@@ -361,8 +365,9 @@ static int ask_below_locked(struct inode *top, struct inode *directory, struct w
     if (names_key_locked(top, &prefix) < 0 || names_key_locked(directory, &key) < 0)
         return 0;
     int rc = 0;
-    bool comes = may_come_locked(forest, key.bytes);
-    while (rc == 0 && may_come_locked(forest, key.bytes))
+    uint64_t last = forest->asked; /* behind those that come after us we might wait for ever */
+    bool comes = may_come_locked(forest, key.bytes, last);
+    while (rc == 0 && may_come_locked(forest, key.bytes, last))
         rc = gate_wait_locked(&names->turn, &names->lock, waiter, CLOCK_NEVER);
     if (rc < 0 || comes || forest->ask_count == FOREST_SWATHS)
         return rc;

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -348,6 +349,7 @@ struct walker {
     int first, end;
     pthread_t thread;
     bool right;
+    atomic_bool done;
 };
 
 static void *walk_thread(void *context)
@@ -364,12 +366,14 @@ static void *walk_thread(void *context)
                         strcmp(list.bytes, "f0 f1 f2 ") == 0 && walker->right;
     }
     waiter_release(&walker->room.waiter);
+    atomic_store(&walker->done, true);
     return NULL;
 }
 
 static void start_walker(struct walker *walker, struct room *room, int first, int end)
 {
     *walker = (struct walker){.room = *room, .first = first, .end = end};
+    atomic_init(&walker->done, false);
     pthread_create(&walker->thread, NULL, walk_thread, walker);
 }
 
@@ -443,6 +447,52 @@ Test(forest, one_that_the_server_is_silent_to_costs_its_own_patience_and_no_erro
     for (int i = 2; i < 2 + FOREST_PAUSE; i++)
         assert_directory(&room, i, "f0 f1 f2 ");
     cr_assert_eq(memory_store_logged(room.bucket, STORE_LIST, "p/"), before, "it counts as a failure");
+    clock_fake_end();
+}
+
+static bool is_done(void *context)
+{
+    struct walker *walker = context;
+    return atomic_load(&walker->done);
+}
+
+/* For what another one has asked for. */
+static bool somebody_waits(void *context)
+{
+    struct names *names = &((struct room *)context)->cache->names;
+    LOCK_SCOPED(&names->lock);
+    return !list_empty(&names->turn.waiters);
+}
+
+Test(forest, nobody_waits_for_those_that_asked_later)
+{
+    struct room_config config = listing_with(true);
+    ROOM_SCOPED(room, &config);
+    struct walker first, waiting, later;
+    BUF_SCOPED list = BUF_INIT;
+    clock_fake_begin(INT64_C(1700000000000000000));
+    plant(&room, 30, 3);
+    cr_assert_eq(tree_list(&room, "", false, &list), 0);
+    assert_directory(&room, 0, "f0 f1 f2 ");
+    memory_store_fault(room.bucket,
+                       &(struct fault){.kind = FAULT_HANG, .op = STORE_LIST, .key = "p/", .times = 1});
+    memory_store_fault(room.bucket,
+                       &(struct fault){.kind = FAULT_DELAY, .op = STORE_LIST, .key = "p/", .delay_ms = 500});
+    start_walker(&first, &room, 10, 11);
+    cr_assert(memory_store_await(room.bucket, STORE_LIST, "p/", 1));
+    start_walker(&waiting, &room, 20, 21);
+    cr_assert(room_await(somebody_waits, &room));
+    start_walker(&later, &room, 5, 6); /* from there on: of the 20th, too */
+    cr_assert(memory_store_await(room.bucket, STORE_LIST, "p/", 2));
+    memory_store_unhang(room.bucket, STORE_LIST, "p/");
+    cr_assert(room_await(is_done, &first));
+    cr_assert(room_await(is_done, &waiting));
+    cr_assert_not(atomic_load(&later.done));
+    clock_fake_advance(500);
+    pthread_join(first.thread, NULL);
+    pthread_join(waiting.thread, NULL);
+    pthread_join(later.thread, NULL);
+    cr_assert(first.right && waiting.right && later.right);
     clock_fake_end();
 }
 
