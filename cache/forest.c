@@ -202,6 +202,26 @@ static bool is_useful_locked(const struct forest *forest, const struct swath *sw
     return swath->sequence >= forest->cleared && swath->until_ms > clock_ms();
 }
 
+/* By the answers that it gave. `ends`: there will be no more; else it has failed when it was looked at in vain instead. */
+static void judge_locked(struct forest *forest, struct swath *swath, bool ends)
+{
+    bool fails = swath->used <= 1;
+
+    if (fails && !swath->failed && (ends || swath->vain >= FOREST_WORTH)) {
+        swath->failed = true;
+        set_failed_locked(forest);
+    }
+    if (!fails && ends)
+        forest->pause_max = 0;
+}
+
+static void judge_all_locked(struct forest *forest)
+{
+    for (size_t i = 0; i < FOREST_SWATHS; i++)
+        if (forest->swaths[i])
+            judge_locked(forest, forest->swaths[i], false);
+}
+
 /* Gives up a place; what was there is judged, and to be released when the lock has been dropped. */
 static struct swath *make_room_locked(struct forest *forest, size_t *ret_place)
 {
@@ -218,10 +238,8 @@ static struct swath *make_room_locked(struct forest *forest, size_t *ret_place)
     struct swath *swath = forest->swaths[oldest];
     *ret_place = oldest;
     forest->swaths[oldest] = NULL;
-    if (swath && swath->used <= 1)
-        set_failed_locked(forest);
-    else if (swath)
-        forest->pause_max = 0;
+    if (swath)
+        judge_locked(forest, swath, true);
     return swath;
 }
 
@@ -239,7 +257,8 @@ static void take_in_locked(struct forest *forest, struct swath *swath, struct sw
     forest->swaths[place] = swath;
     if (forest->until_ms < swath->until_ms)
         forest->until_ms = swath->until_ms;
-    if (swath->whole < FOREST_WORTH && !swath->last)
+    swath->failed = swath->whole < FOREST_WORTH && !swath->last;
+    if (swath->failed)
         set_failed_locked(forest);
 }
 
@@ -253,6 +272,11 @@ static struct swath *find_locked(const struct forest *forest, const char *key,
             return swath;
     }
     return NULL;
+}
+
+static bool tells_first(const struct swath *swath, const char *key)
+{
+    return swath_first(swath, key) != NULL;
 }
 
 /* ---- Asking. ---- */
@@ -371,6 +395,7 @@ static int ask_below_locked(struct inode *top, struct inode *directory, struct w
         rc = gate_wait_locked(&names->turn, &names->lock, waiter, CLOCK_NEVER);
     if (rc < 0 || comes || forest->ask_count == FOREST_SWATHS)
         return rc;
+    judge_all_locked(forest);
     if (forest->pause) {
         forest->pause--;
         return 0;
@@ -389,7 +414,10 @@ static bool is_eligible_locked(const struct inode *directory)
 
 int forest_ask_locked(struct inode *directory, struct waiter *waiter)
 {
-    if (!is_eligible_locked(directory) || !waiter)
+    BUF_SCOPED key = BUF_INIT;
+
+    if (!is_eligible_locked(directory) || !waiter || names_key_locked(directory, &key) < 0 ||
+        find_locked(directory->cache->forest, key.bytes, tells_first)) /* it tells not enough */
         return 0;
     struct inode *top = find_walked_locked(directory);
     return ask_below_locked(top ? top : directory->parent, directory, waiter);
@@ -416,8 +444,6 @@ static int find_or_ask_locked(struct inode *directory, struct waiter *waiter,
         rc = ask_below_locked(top, directory, waiter);
         *ret_swath = rc == 0 ? find_locked(forest, key.bytes, tells) : NULL;
     }
-    if (*ret_swath)
-        (*ret_swath)->used++;
     return rc;
 }
 
@@ -426,13 +452,8 @@ int forest_list_locked(struct inode *directory, struct waiter *waiter, struct sw
     int rc = find_or_ask_locked(directory, waiter, swath_holds, ret_swath);
 
     if (*ret_swath)
-        swath_ref(*ret_swath);
+        swath_ref(*ret_swath)->used++;
     return rc;
-}
-
-static bool tells_first(const struct swath *swath, const char *key)
-{
-    return swath_first(swath, key) != NULL;
 }
 
 /* The marker's metadata are needed, unless it is the known one. False: it has to be asked for. */
@@ -456,10 +477,13 @@ int forest_look_locked(struct inode *directory, struct waiter *waiter, struct af
     if (!first)
         return 0; /* it was renamed, or what it stands in, while the server was asked */
     struct observed observed = {.type = S_IFDIR, .attributes_known = true, .started_ms = swath->asked_ms};
-    if (names_doomed_locked(&cache->names, first))
-        return 0; /* it may be bare */
-    if (strcmp(first->key, key.bytes) == 0 && !read_marker_locked(directory, first, &observed))
+    bool marker = strcmp(first->key, key.bytes) == 0;
+    if (names_doomed_locked(&cache->names, first) || /* it may be bare */
+        (marker && !read_marker_locked(directory, first, &observed))) {
+        swath->vain += waiter != NULL; /* else who wants those of many asks for them at once anyway */
         return 0;
+    }
+    swath->used++;
     observed_apply_locked(cache, directory->parent, directory->name, &observed, aftermath);
     return 1;
 }

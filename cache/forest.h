@@ -13,8 +13,9 @@
  * How many keys are asked for grows with proof: FOREST_KEYS, and twice as many each time that he has come to their end, half as many
  * when they were out of date before.
  *
- * It costs no more than it saves: one that did not tell all of FOREST_WORTH directories, or was of use for one only, was a failure, and
- * those who would ask for the next one do without FOREST_PAUSE times, twice as often ... FOREST_PAUSE_MAX.
+ * It costs no more than it saves: one that did not tell all of FOREST_WORTH directories, or answered one question only, was a failure,
+ * and those who would ask for the next one do without FOREST_PAUSE times, twice as often ... FOREST_PAUSE_MAX. A marker without metadata
+ * (most servers list so) is no answer to who wants its attributes; the names below it may be one to who lists them.
  *
  * It is a guess, and nobody waits long for it: when the server is silent for FOREST_PATIENCE_MS, or refuses it, those that wait for it
  * do without, too.

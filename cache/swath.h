@@ -5,7 +5,7 @@
  *                      '--- a, a/b, c ...: whole ---' '- x -'
  *
  * Owns: counted references; it is charged to SHARE_DEMAND until the last one goes. Threads: nothing of it changes after swath_new(), but
- * `used` (lock of names). swath_unref: hold no lock.
+ * `used`, `vain` and `failed` (lock of names). swath_unref: hold no lock.
  */
 #ifndef CACHE_SWATH_H
 #define CACHE_SWATH_H
@@ -25,7 +25,9 @@ struct swath {
     int64_t until_ms;  /* it is of use */
     uint64_t sequence; /* of the touches that came before it (forest.h) */
     size_t whole;      /* directories that it tells all of, about */
-    size_t used;       /* and that it was asked for; under the lock of names */
+    size_t used;       /* answers that it gave */
+    size_t vain;       /* times that what it told was not enough */
+    bool failed;       /* it was not worth its LIST (forest.c) */
     struct store_object *objects;
     size_t count;
     bool last; /* there is nothing behind it with that prefix */

@@ -162,6 +162,58 @@ Test(forest, a_walk_that_is_slow_asks_for_no_more_than_it_would_alone)
     clock_fake_end();
 }
 
+/* Looked up one by one. */
+static void look_at_all(struct room *room, int directories)
+{
+    struct attributes attributes;
+    char path[16];
+
+    for (int i = 0; i < directories; i++) {
+        snprintf(path, sizeof path, "d%03d", i);
+        cr_assert_eq(tree_stat(room, path, &attributes), 0);
+        cr_assert_eq(attributes.mode, 16832);
+    }
+}
+
+static void plant_markers(struct room *room, int directories)
+{
+    char key[64];
+
+    for (int i = 0; i < directories; i++) {
+        snprintf(key, sizeof key, "p/d%03d/", i);
+        tree_put(room, key, "", "mode=16832", NULL);
+    }
+}
+
+Test(forest, where_listings_tell_no_attributes_LISTs_for_those_of_markers_are_failures)
+{
+    struct room_config config = listing_with(false);
+    config.bucket.page_max = 60;
+    ROOM_SCOPED(room, &config);
+    BUF_SCOPED list = BUF_INIT;
+    clock_fake_begin(INT64_C(1700000000000000000));
+    plant(&room, 200, 5);
+    plant_markers(&room, 200);
+    cr_assert_eq(tree_list(&room, "", false, &list), 0);
+    size_t before = memory_store_logged(room.bucket, STORE_LIST, "p/");
+    look_at_all(&room, 200);
+    size_t wasted = memory_store_logged(room.bucket, STORE_LIST, "p/") - before;
+    cr_assert_leq(wasted, 200 / 16, "%zu", wasted);
+    clock_fake_end();
+}
+
+Test(forest, names_below_markers_without_attributes_are_answers_all_the_same)
+{
+    struct room_config config = listing_with(false);
+    ROOM_SCOPED(room, &config);
+    clock_fake_begin(INT64_C(1700000000000000000));
+    plant(&room, 200, 3);
+    plant_markers(&room, 200);
+    walk_from(&room, 0, 200, "f0 f1 f2 ");
+    cr_assert_leq(lists(&room), 4, "%zu", lists(&room));
+    clock_fake_end();
+}
+
 /* ---- What it tells. ---- */
 
 Test(forest, names_are_what_LISTs_of_their_own_would_make_of_them)
