@@ -262,12 +262,13 @@ static void take_in_locked(struct forest *forest, struct swath *swath, struct sw
         set_failed_locked(forest);
 }
 
-static struct swath *find_locked(const struct forest *forest, const char *key,
+/* Of those that were asked for then, or later. */
+static struct swath *find_locked(const struct forest *forest, const char *key, int64_t since_ms,
                                  bool (*tells)(const struct swath *swath, const char *key))
 {
     for (size_t i = 0; i < FOREST_SWATHS; i++) {
         struct swath *swath = forest->swaths[i];
-        if (swath && is_useful_locked(forest, swath) && tells(swath, key) &&
+        if (swath && is_useful_locked(forest, swath) && swath->asked_ms >= since_ms && tells(swath, key) &&
             !is_touched_locked(forest, swath, key))
             return swath;
     }
@@ -417,7 +418,7 @@ int forest_ask_locked(struct inode *directory, struct waiter *waiter)
     BUF_SCOPED key = BUF_INIT;
 
     if (!is_eligible_locked(directory) || !waiter || names_key_locked(directory, &key) < 0 ||
-        find_locked(directory->cache->forest, key.bytes, tells_first)) /* it tells not enough */
+        find_locked(directory->cache->forest, key.bytes, 0, tells_first)) /* it tells not enough */
         return 0;
     struct inode *top = find_walked_locked(directory);
     return ask_below_locked(top ? top : directory->parent, directory, waiter);
@@ -426,7 +427,7 @@ int forest_ask_locked(struct inode *directory, struct waiter *waiter)
 /* ---- What it tells. ---- */
 
 /* Who asks for one beside another is given what he will ask for next. */
-static int find_or_ask_locked(struct inode *directory, struct waiter *waiter,
+static int find_or_ask_locked(struct inode *directory, int64_t since_ms, struct waiter *waiter,
                               bool (*tells)(const struct swath *swath, const char *key),
                               struct swath **ret_swath)
 {
@@ -438,18 +439,19 @@ static int find_or_ask_locked(struct inode *directory, struct waiter *waiter,
     if (!is_eligible_locked(directory) || names_key_locked(directory, &key) < 0)
         return 0;
     note_locked(directory);
-    *ret_swath = find_locked(forest, key.bytes, tells);
+    *ret_swath = find_locked(forest, key.bytes, since_ms, tells);
     struct inode *top = *ret_swath || !waiter ? NULL : find_walked_locked(directory);
     if (top) {
         rc = ask_below_locked(top, directory, waiter);
-        *ret_swath = rc == 0 ? find_locked(forest, key.bytes, tells) : NULL;
+        *ret_swath = rc == 0 ? find_locked(forest, key.bytes, since_ms, tells) : NULL;
     }
     return rc;
 }
 
-int forest_list_locked(struct inode *directory, struct waiter *waiter, struct swath **ret_swath)
+int forest_list_locked(struct inode *directory, int64_t since_ms, struct waiter *waiter,
+                       struct swath **ret_swath)
 {
-    int rc = find_or_ask_locked(directory, waiter, swath_holds, ret_swath);
+    int rc = find_or_ask_locked(directory, since_ms, waiter, swath_holds, ret_swath);
 
     if (*ret_swath)
         swath_ref(*ret_swath)->used++;
@@ -469,7 +471,7 @@ int forest_look_locked(struct inode *directory, struct waiter *waiter, struct af
     struct cache *cache = directory->cache;
     struct swath *swath;
     BUF_SCOPED key = BUF_INIT;
-    int rc = find_or_ask_locked(directory, waiter, tells_first, &swath);
+    int rc = find_or_ask_locked(directory, 0, waiter, tells_first, &swath);
 
     if (rc < 0 || !swath || names_key_locked(directory, &key) < 0)
         return rc;

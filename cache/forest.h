@@ -48,9 +48,10 @@ struct forest;
 struct forest *forest_new(struct cache *cache);
 void forest_free(struct forest *forest);
 
-/* The directory is to be listed, from its beginning. *ret_swath: what tells all of it, a reference; NULL: it has to be asked for itself.
- * 0, -EINTR. */
-int forest_list_locked(struct inode *directory, struct waiter *waiter, struct swath **ret_swath);
+/* The directory is to be listed, from its beginning. *ret_swath: what tells all of it, and was asked for at since_ms or later, a reference;
+ * NULL: it has to be asked for itself. 0, -EINTR. */
+int forest_list_locked(struct inode *directory, int64_t since_ms, struct waiter *waiter,
+                       struct swath **ret_swath);
 /* The attributes of the directory, which are not known. 1: they are; 0: it has to be asked for itself; else as forest_list_locked().
  * Waiter NULL: only what is here is looked at. */
 int forest_look_locked(struct inode *directory, struct waiter *waiter, struct aftermath *aftermath);

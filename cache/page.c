@@ -352,8 +352,10 @@ static int prepare_locked(struct page *page, struct waiter *waiter, struct page_
 {
     const struct page_place *place = page->place;
     bool first = !place->token && !place->last && !place->ahead;
-    int rc = !waiter ? -EAGAIN : first ? forest_list_locked(page->directory, waiter, &page->swath) : 0;
+    int rc = waiter ? 0 : -EAGAIN;
 
+    if (rc == 0 && first)
+        rc = forest_list_locked(page->directory, page->since_ms, waiter, &page->swath);
     return rc < 0 ? rc : prepare_call_locked(page, ret_stale);
 }
 

@@ -46,6 +46,7 @@ struct page {
     struct inode *directory;
     struct page_place *place;
     bool goes_on; /* whoever lists will want the next page, too */
+    int64_t since_ms; /* what a swath tells from before that will not do */
     /* Results. */
     struct page_call *asked;
     struct swath *swath;        /* that it was answered from; NULL: the server was asked */

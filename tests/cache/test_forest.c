@@ -277,6 +277,30 @@ Test(forest, what_another_client_changes_is_seen_within_attr_ttl)
     clock_fake_end();
 }
 
+Test(forest, it_denies_no_name_for_longer_than_negative_ttl_and_keeps_nobody_from_learning_which_are_missing)
+{
+    struct room_config config = listing_with(true);
+    config.attr_ttl_ms = 10000;
+    config.negative_ttl_ms = 1000;
+    ROOM_SCOPED(room, &config);
+    struct entry entry;
+    char path[32];
+    clock_fake_begin(INT64_C(1700000000000000000));
+    plant(&room, 20, 2);
+    walk_from(&room, 0, 10, "f0 f1 ");
+    clock_fake_advance(1200);
+    tree_put(&room, "p/d015/new", "x", NULL);
+    cr_assert_eq(tree_lookup(&room, "d015/new", &entry), 0);
+    inode_unref(entry.inode);
+    size_t before = heads(&room);
+    for (int i = 0; i < 20; i++) {
+        snprintf(path, sizeof path, "d015/none%d", i);
+        cr_assert_eq(tree_lookup(&room, path, &entry), -ENOENT);
+    }
+    cr_assert_eq(heads(&room), before, "a listing tells of them: %zu", heads(&room) - before);
+    clock_fake_end();
+}
+
 Test(forest, refresh_forgets_it)
 {
     struct room_config config = listing_with(true);
