@@ -440,7 +440,9 @@ static int find_or_ask_locked(struct inode *directory, int64_t since_ms, struct 
         return 0;
     note_locked(directory);
     *ret_swath = find_locked(forest, key.bytes, since_ms, tells);
-    struct inode *top = *ret_swath || !waiter ? NULL : find_walked_locked(directory);
+    /* Of one that is not where it would be, another LIST would tell no more. */
+    bool asks = !*ret_swath && waiter && !find_locked(forest, key.bytes, since_ms, swath_lacks);
+    struct inode *top = asks ? find_walked_locked(directory) : NULL;
     if (top) {
         rc = ask_below_locked(top, directory, waiter);
         *ret_swath = rc == 0 ? find_locked(forest, key.bytes, since_ms, tells) : NULL;

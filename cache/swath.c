@@ -116,7 +116,8 @@ bool swath_ends_before(const struct swath *swath, const char *key)
     return swath->count && strcmp(swath->objects[swath->count - 1].key, key) < 0;
 }
 
-bool swath_holds(const struct swath *swath, const char *key)
+/* Its range does, whether there are any or not. */
+static bool spans(const struct swath *swath, const char *key)
 {
     if (!begins_before(swath, key))
         return false;
@@ -146,6 +147,16 @@ const struct store_object *swath_first(const struct swath *swath, const char *ke
     size_t place = begins_before(swath, key) ? find_place(swath, key) : swath->count;
     bool found = place < swath->count && begins_with(swath->objects[place].key, key);
     return found ? &swath->objects[place] : NULL;
+}
+
+bool swath_holds(const struct swath *swath, const char *key)
+{
+    return spans(swath, key) && swath_first(swath, key);
+}
+
+bool swath_lacks(const struct swath *swath, const char *key)
+{
+    return spans(swath, key) && !swath_first(swath, key);
 }
 
 static void copy_object(struct store_object *to, const struct store_object *from)

@@ -41,8 +41,11 @@ void swath_unref(struct swath *swath);
 
 /* Its keys end before this one. */
 bool swath_ends_before(const struct swath *swath, const char *key);
-/* All keys of the directory "p/a/" lie in it. */
+/* All keys of the directory "p/a/" lie in it, and there are some. */
 bool swath_holds(const struct swath *swath, const char *key);
+/* There would be, but there are none: a directory that stands, as far as is known, has gone meanwhile, or is in use and empty without a
+ * marker; or the server lists in another order than ours, which this range did not show. Its own LIST tells. */
+bool swath_lacks(const struct swath *swath, const char *key);
 /* What a LIST of this prefix with delimiter "/" would have answered: objects and prefixes of the call, copies. */
 void swath_answer(const struct swath *swath, struct store_call *call);
 /* The first object of the directory "p/a/" (its marker, where it has one). NULL: there is none, or it may lie elsewhere. */

@@ -348,6 +348,32 @@ Test(forest, a_failed_LIST_leaves_the_directory_to_its_own)
     clock_fake_end();
 }
 
+Test(forest, of_a_directory_without_a_key_in_it_its_own_LIST_tells)
+{
+    struct room_config config = listing_with(true);
+    ROOM_SCOPED(room, &config);
+    struct handle *handle;
+    clock_fake_begin(INT64_C(1700000000000000000));
+    plant(&room, 20, 1);
+    walk_from(&room, 0, 1, "f0 "); /* all of them are known */
+    cr_assert_eq(tree_open(&room, "d007/f0", O_RDONLY, &handle), 0);
+    memory_store_remove(room.bucket, "p/d007/f0");
+    memory_store_remove(room.bucket, "p/d008/f0");
+    memory_store_remove(room.bucket, "p/d009/f0");
+    clock_fake_advance(600);
+    assert_directory(&room, 1, "f0 ");
+    size_t before = lists(&room);
+    tree_put(&room, "p/d009/new", "x", NULL); /* as if it had stood elsewhere in the order of that server */
+    assert_directory(&room, 9, "new ");
+    assert_directory(&room, 8, "");
+    assert_directory(&room, 7, "");
+    for (int i = 10; i < 20; i++)
+        assert_directory(&room, i, "f0 ");
+    cr_assert_eq(lists(&room) - before, 3, "no more than these: %zu", lists(&room) - before);
+    cr_assert_eq(room_close(&room, handle), 0);
+    clock_fake_end();
+}
+
 /* ---- Against changes of our own. ---- */
 
 Test(forest, what_changed_here_since_it_was_asked_for_wins)

@@ -75,7 +75,11 @@ Test(swath, it_holds_a_directory_whose_keys_all_lie_in_it)
     cr_assert(swath_holds(stage.swath, "p/a/"));
     cr_assert(swath_holds(stage.swath, "p/a/b/"));
     cr_assert(swath_holds(stage.swath, "p/b/"));
-    cr_assert(swath_holds(stage.swath, "p/ab/"), "there are none");
+    cr_assert(!swath_holds(stage.swath, "p/ab/"), "there are none: its own LIST says so");
+    cr_assert(swath_lacks(stage.swath, "p/ab/"));
+    cr_assert(!swath_lacks(stage.swath, "p/b/"));
+    cr_assert(!swath_lacks(stage.swath, "p/c/"));
+    cr_assert(!swath_lacks(stage.swath, "p/a!/"));
     cr_assert(!swath_holds(stage.swath, "p/c/"), "they may follow");
     cr_assert(!swath_holds(stage.swath, "p/"));
     cr_assert(!swath_holds(stage.swath, "p/a!/"), "it lies before");
@@ -88,7 +92,8 @@ Test(swath, it_holds_a_directory_whose_keys_all_lie_in_it)
     end(&stage);
     begin(&stage, "p/a.", KEYS " p/c/1", false);
     cr_assert(swath_holds(stage.swath, "p/c/"));
-    cr_assert(swath_holds(stage.swath, "p/d/"));
+    cr_assert(!swath_holds(stage.swath, "p/d/"));
+    cr_assert(swath_lacks(stage.swath, "p/d/"));
     end(&stage);
 }
 
