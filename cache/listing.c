@@ -319,7 +319,7 @@ static int grow(struct listing *listing, struct waiter *waiter)
     if (page.swath)
         date_back_locked(listing, page.swath);
     listing->answered_ms = clock_ms();
-    listing->waited_ms += listing->answered_ms - asked_ms;
+    listing->waited_ms += page.began_ms ? listing->answered_ms - page.began_ms : 0;
     if (directory->growing_ms == listing->started_ms)
         directory->grown_ms = listing->waited_ms;
     if (page.doubtful)

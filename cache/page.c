@@ -421,6 +421,7 @@ int page_fetch_locked(struct page *page, struct waiter *waiter, struct aftermath
         return rc;
     uint64_t catalogued = page->directory->catalogued;
     const struct names_watch *watch = &page->asked->watch;
+    page->began_ms = page->swath ? 0 : clock_ms();
     lock_drop(&names->lock);
     page_call_free(stale);
     rc = run_call(page, waiter);

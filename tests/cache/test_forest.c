@@ -598,6 +598,42 @@ Test(forest, nobody_waits_for_those_that_asked_later)
     clock_fake_end();
 }
 
+/* A listing that took long is believed for long. */
+static void check_slow_guess(bool told)
+{
+    struct room_config config = listing_with(true);
+    ROOM_SCOPED(room, &config);
+    struct walker walker;
+    BUF_SCOPED list = BUF_INIT;
+    clock_fake_begin(INT64_C(1700000000000000000));
+    plant(&room, 20, 3);
+    cr_assert_eq(tree_list(&room, "", true, &list), 0);
+    clock_fake_advance(600);
+    memory_store_fault(
+        room.bucket,
+        &(struct fault){.kind = FAULT_DELAY, .op = STORE_LIST, .key = "p/", .times = 1, .delay_ms = 900});
+    if (!told)
+        memory_store_fault(room.bucket,
+                           &(struct fault){
+                               .kind = FAULT_FAIL, .op = STORE_LIST, .key = "p/", .times = 1, .rc = -EACCES});
+    start_walker(&walker, &room, 1, 2);
+    cr_assert(memory_store_await(room.bucket, STORE_LIST, "p/", 1));
+    clock_fake_advance(900);
+    pthread_join(walker.thread, NULL);
+    cr_assert(walker.right);
+    cr_assert_eq(memory_store_logged(room.bucket, STORE_LIST, "p/d001/"), told ? 0 : 1);
+    tree_put(&room, "p/d001/new", "x", NULL);
+    clock_fake_advance(told ? 101 : 1001);
+    assert_directory(&room, 1, "f0 f1 f2 new ");
+    clock_fake_end();
+}
+
+Test(forest, time_that_it_took_is_none_of_the_directory_that_it_tells_of)
+{
+    check_slow_guess(true);
+    check_slow_guess(false);
+}
+
 /* ---- A tree that changes at random, walked all the time. ---- */
 
 #define PATHS_MAX 400
