@@ -374,6 +374,49 @@ Test(forest, of_a_directory_without_a_key_in_it_its_own_LIST_tells)
     clock_fake_end();
 }
 
+static void assert_looks(struct room *room, const char *path, int rc, uint32_t mode)
+{
+    struct attributes attributes = {0};
+    cr_assert_eq(tree_stat(room, path, &attributes), rc, "%s", path);
+    cr_assert_eq(attributes.mode, mode, "%s: %o", path, attributes.mode);
+}
+
+Test(forest, what_somebody_saw_since_it_was_asked_for_is_not_undone_by_it)
+{
+    struct room_config config = listing_with(true);
+    config.attr_ttl_ms = 10000;
+    config.negative_ttl_ms = 1000; /* no more is listed again than has to be */
+    ROOM_SCOPED(room, &config);
+    BUF_SCOPED list = BUF_INIT;
+    clock_fake_begin(INT64_C(1700000000000000000));
+    plant(&room, 20, 2);
+    plant_markers(&room, 20);
+    cr_assert_eq(tree_list(&room, "", false, &list), 0);
+    assert_looks(&room, "d005", 0, 16832);
+    clock_fake_advance(6000);
+    assert_directory(&room, 0, "f0 f1 ");
+    assert_directory(&room, 1, "f0 f1 "); /* with all others */
+    clock_fake_advance(1);
+    tree_put(&room, "p/d005/", "", "mode=16877", NULL);
+    memory_store_remove(room.bucket, "p/d006/f0");
+    tree_put(&room, "p/d007/f0", "target", "mode=41471", NULL);
+    memory_store_remove(room.bucket, "p/d008/f0");
+    tree_put(&room, "p/d008/f0/x", "x", NULL);
+    clock_fake_advance(4499);
+    assert_looks(&room, "d005", 0, 16877); /* it had been known for a ttl */
+    assert_looks(&room, "d006/f0", -ENOENT, 0);
+    assert_looks(&room, "d007/f0", 0, 41471);
+    assert_looks(&room, "d008/f0", 0, S_IFDIR | 0755);
+    size_t before = lists(&room);
+    assert_directory(&room, 5, "f0 f1 ");
+    assert_directory(&room, 6, "f1 ");
+    assert_directory(&room, 7, "f0@ f1 ");
+    assert_directory(&room, 8, "f0/ f1 ");
+    cr_assert_eq(lists(&room), before);
+    assert_looks(&room, "d005", 0, 16877);
+    clock_fake_end();
+}
+
 /* ---- Against changes of our own. ---- */
 
 Test(forest, what_changed_here_since_it_was_asked_for_wins)
