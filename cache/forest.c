@@ -42,15 +42,7 @@ struct forest {
     unsigned pause_max; /* and so many after the last failure */
 };
 
-struct forest *forest_new(struct cache *cache)
-{
-    struct forest *forest = xcalloc(1, sizeof *forest);
-
-    forest->cache = cache;
-    forest->keys = FOREST_KEYS;
-    list_init(&forest->asks);
-    return forest;
-}
+/* ---- Touches. ---- */
 
 static void forget_touches_locked(struct forest *forest)
 {
@@ -61,18 +53,6 @@ static void forget_touches_locked(struct forest *forest)
         free(touch);
     }
 }
-
-void forest_free(struct forest *forest)
-{
-    if (!forest)
-        return;
-    for (size_t i = 0; i < FOREST_SWATHS; i++)
-        swath_unref(forest->swaths[i]);
-    forget_touches_locked(forest);
-    free(forest);
-}
-
-/* ---- Touches. ---- */
 
 void forest_clear_locked(struct cache *cache)
 {
@@ -109,6 +89,8 @@ void forest_touched_locked(const struct inode *parent, const char *name)
     struct forest *forest = parent->cache->forest;
     BUF_SCOPED key = BUF_INIT;
 
+    if (is_idle_locked(forest))
+        forget_touches_locked(forest);
     if (is_idle_locked(forest) || names_key_locked(parent, &key) < 0)
         return;
     const struct inode *inode = names_find_locked(&forest->cache->names, parent, name);
@@ -222,11 +204,74 @@ static void judge_all_locked(struct forest *forest)
             judge_locked(forest, forest->swaths[i], false);
 }
 
-/* Gives up a place; what was there is judged, and to be released when the lock has been dropped. */
-static struct swath *make_room_locked(struct forest *forest, size_t *ret_place)
+static const struct swath *find_newest_locked(const struct forest *forest)
+{
+    const struct swath *newest = NULL;
+
+    for (size_t i = 0; i < FOREST_SWATHS; i++)
+        if (forest->swaths[i] && (!newest || forest->swaths[i]->asked_ms >= newest->asked_ms))
+            newest = forest->swaths[i];
+    return newest;
+}
+
+/* Nobody will look at it any more. The newest one tells for a while how many keys to ask for. */
+static bool is_spent_locked(const struct forest *forest, const struct swath *swath)
+{
+    bool counts = swath == find_newest_locked(forest) && swath->until_ms + FOREST_WALK_MS >= clock_ms();
+    return !is_useful_locked(forest, swath) && !counts;
+}
+
+/* Swaths that have left their places, to be released when the lock has been dropped. */
+struct gone {
+    struct swath *all[FOREST_SWATHS];
+    size_t count;
+};
+
+static void leave_locked(struct forest *forest, size_t place, struct gone *gone)
+{
+    gone->all[gone->count++] = forest->swaths[place];
+    forest->swaths[place] = NULL;
+}
+
+static void leave_spent_locked(struct forest *forest, struct gone *gone)
+{
+    for (size_t i = 0; i < FOREST_SWATHS; i++)
+        if (forest->swaths[i] && is_spent_locked(forest, forest->swaths[i])) {
+            judge_locked(forest, forest->swaths[i], true);
+            leave_locked(forest, i, gone);
+        }
+}
+
+/* No lock is held. */
+static void release_gone(struct gone *gone)
+{
+    while (gone->count)
+        swath_unref(gone->all[--gone->count]);
+}
+
+/* Blocks had not enough: a swath costs one LIST. */
+static void reclaim(void *context, size_t bytes)
+{
+    struct forest *forest = context;
+    struct lock *lock = &forest->cache->names.lock;
+    struct gone gone = {0};
+
+    (void)bytes;
+    lock_take(lock);
+    leave_spent_locked(forest, &gone);
+    for (size_t i = 0; i < FOREST_SWATHS; i++)
+        if (forest->swaths[i])
+            leave_locked(forest, i, &gone); /* before its time: it is not judged */
+    lock_drop(lock);
+    release_gone(&gone);
+}
+
+/* A free place, or that of the oldest one, which is judged. */
+static size_t make_room_locked(struct forest *forest, struct gone *gone)
 {
     size_t oldest = 0;
 
+    leave_spent_locked(forest, gone);
     for (size_t i = 0; i < FOREST_SWATHS; i++) {
         if (!forest->swaths[i] || !is_useful_locked(forest, forest->swaths[i])) {
             oldest = i;
@@ -235,26 +280,22 @@ static struct swath *make_room_locked(struct forest *forest, size_t *ret_place)
         if (forest->swaths[i]->asked_ms < forest->swaths[oldest]->asked_ms)
             oldest = i;
     }
-    struct swath *swath = forest->swaths[oldest];
-    *ret_place = oldest;
-    forest->swaths[oldest] = NULL;
-    if (swath)
-        judge_locked(forest, swath, true);
-    return swath;
+    if (forest->swaths[oldest]) {
+        judge_locked(forest, forest->swaths[oldest], true);
+        leave_locked(forest, oldest, gone);
+    }
+    return oldest;
 }
 
-/* *ret_gone: to be released without the lock. */
-static void take_in_locked(struct forest *forest, struct swath *swath, struct swath **ret_gone)
+static void take_in_locked(struct forest *forest, struct swath *swath, struct gone *gone)
 {
     const struct cache_config *config = &forest->cache->config;
     int64_t good_ms = swath->asked_ms + config->attr_ttl_ms;
-    size_t place;
 
     swath->until_ms = clock_ms() + config->attr_ttl_ms / 2;
     if (swath->until_ms > good_ms)
         swath->until_ms = good_ms;
-    *ret_gone = make_room_locked(forest, &place);
-    forest->swaths[place] = swath;
+    forest->swaths[make_room_locked(forest, gone)] = swath;
     if (forest->until_ms < swath->until_ms)
         forest->until_ms = swath->until_ms;
     swath->failed = swath->whole < FOREST_WORTH && !swath->last;
@@ -281,16 +322,6 @@ static bool tells_first(const struct swath *swath, const char *key)
 }
 
 /* ---- Asking. ---- */
-
-static const struct swath *find_newest_locked(const struct forest *forest)
-{
-    const struct swath *newest = NULL;
-
-    for (size_t i = 0; i < FOREST_SWATHS; i++)
-        if (forest->swaths[i] && (!newest || forest->swaths[i]->asked_ms >= newest->asked_ms))
-            newest = forest->swaths[i];
-    return newest;
-}
 
 /* Of who asks from this key on. */
 static int count_keys_locked(struct forest *forest, const char *key)
@@ -333,7 +364,8 @@ static int ask_locked(struct forest *forest, struct ask *ask, struct waiter *wai
 {
     struct names *names = &forest->cache->names;
     int64_t asked_ms = clock_ms(), asked_ns = clock_wall_ns();
-    struct swath *swath = NULL, *gone = NULL;
+    struct swath *swath = NULL;
+    struct gone gone = {0};
     struct store_call list;
 
     if (is_idle_locked(forest)) {
@@ -344,7 +376,9 @@ static int ask_locked(struct forest *forest, struct ask *ask, struct waiter *wai
     forest->ask_count++;
     ask->number = ++forest->asked;
     list_append(&forest->asks, &ask->link);
+    leave_spent_locked(forest, &gone);
     lock_drop(&names->lock);
+    release_gone(&gone);
     int rc = run_list(forest, ask, &list, waiter);
     if (rc == 0)
         swath = swath_new(forest->cache->config.memory, &list);
@@ -362,7 +396,7 @@ static int ask_locked(struct forest *forest, struct ask *ask, struct waiter *wai
     list_remove(&ask->link);
     gate_open(&names->turn);
     lock_drop(&names->lock);
-    swath_unref(gone);
+    release_gone(&gone);
     lock_take(&names->lock);
     return rc == -EINTR ? rc : 0;
 }
@@ -490,4 +524,27 @@ int forest_look_locked(struct inode *directory, struct waiter *waiter, struct af
     swath->used++;
     observed_apply_locked(cache, directory->parent, directory->name, &observed, aftermath);
     return 1;
+}
+
+/* ---- Birth and end. ---- */
+
+struct forest *forest_new(struct cache *cache)
+{
+    struct forest *forest = xcalloc(1, sizeof *forest);
+
+    forest->cache = cache;
+    forest->keys = FOREST_KEYS;
+    list_init(&forest->asks);
+    memory_add_reclaimer(cache->config.memory, reclaim, forest);
+    return forest;
+}
+
+void forest_free(struct forest *forest)
+{
+    if (!forest)
+        return;
+    for (size_t i = 0; i < FOREST_SWATHS; i++)
+        swath_unref(forest->swaths[i]);
+    forget_touches_locked(forest);
+    free(forest);
 }

@@ -20,7 +20,9 @@
  * It is a guess, and nobody waits long for it: when the server is silent for FOREST_PATIENCE_MS, or refuses it, those that wait for it
  * do without, too.
  *
- * Bounds: FOREST_SWATHS pages of LIST, charged to SHARE_DEMAND, each until another one needs its place; FOREST_TOUCHES places.
+ * Bounds: FOREST_SWATHS pages of LIST, charged to SHARE_DEMAND: until the next one is asked for when they are out of date, or memory is
+ * short and clean blocks were not enough. FOREST_TOUCHES places of a key (mostly 200 bytes, 1.2 KiB at most) while a swath is of use, and
+ * until the next change of a name: not charged, since the budget takes nothing back under the lock of names.
  * Threads: `_locked` with the lock of names held; who waits for the server drops it meanwhile, and holds the marker of the directory's
  * listing, or of its name.
  */

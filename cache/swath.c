@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
+
 /* ---- Birth and end. ---- */
 
 static bool begins_with(const char *key, const char *prefix)
@@ -66,8 +68,10 @@ static size_t count_whole(const struct swath *swath)
 struct swath *swath_new(struct memory *memory, struct store_call *list)
 {
     size_t bytes = count_bytes(list);
+    WAITER_SCOPED(hasty);
 
-    if (!is_in_order(list) || !memory_try(memory, bytes, SHARE_DEMAND))
+    /* Clean blocks take all the memory that there is, and give way to who asks as one who would wait. */
+    if (!is_in_order(list) || memory_take(memory, bytes, SHARE_DEMAND, &hasty, clock_ms()) < 0)
         return NULL;
     struct swath *swath = xcalloc(1, sizeof *swath);
     atomic_init(&swath->references, 1);

@@ -33,8 +33,8 @@ struct swath {
     bool last; /* there is nothing behind it with that prefix */
 };
 
-/* Takes the objects of a LIST that was answered. NULL: they are not in order, or not what was asked for, or there is no memory; they
- * stay the call's then. */
+/* Takes the objects of a LIST that was answered. NULL: they are not in order, or not what was asked for, or there is no memory, nor any
+ * to be had without waiting for others; they stay the call's then. Hold no lock. */
 struct swath *swath_new(struct memory *memory, struct store_call *list);
 struct swath *swath_ref(struct swath *swath);
 void swath_unref(struct swath *swath);

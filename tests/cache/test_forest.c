@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "cache/core.h"
 #include "cache/forest.h"
+#include "tests/support/reader.h"
 #include "tests/support/tree.h"
 
 static struct room_config listing_with(bool meta)
@@ -562,6 +563,91 @@ Test(forest, what_changes_here_while_it_is_on_its_way_wins)
     assert_directory(&room, 3, "f0 f1 f2 ");
     cr_assert_eq(lists(&room), before, "the rest of it is of use");
     assert_directory(&room, 20, "f1 f2 ");
+    clock_fake_end();
+}
+
+/* ---- Memory. ---- */
+
+static size_t in_demand(struct room *room)
+{
+    struct memory_report report;
+    memory_report(room->memory, &report);
+    return report.shares[SHARE_DEMAND];
+}
+
+Test(forest, what_is_out_of_date_is_given_back_when_the_next_one_is_asked_for)
+{
+    struct room_config config = listing_with(true);
+    config.bucket.page_max = 50;
+    ROOM_SCOPED(room, &config);
+    BUF_SCOPED list = BUF_INIT;
+    clock_fake_begin(INT64_C(1700000000000000000));
+    plant(&room, 100, 5);
+    walk_from(&room, 0, 100, "f0 f1 f2 f3 f4 ");
+    size_t before = in_demand(&room);
+    clock_fake_advance(60000);
+    walk_from(&room, 0, 2, "f0 f1 f2 f3 f4 ");
+    cr_assert_gt(in_demand(&room), 0);
+    cr_assert_leq(in_demand(&room), before * 3 / FOREST_SWATHS, "%zu of %zu", in_demand(&room), before);
+    clock_fake_end();
+}
+
+Test(forest, memory_that_others_wait_for_is_given_back)
+{
+    struct room_config config = listing_with(true);
+    ROOM_SCOPED(room, &config);
+    struct memory_report report;
+    clock_fake_begin(INT64_C(1700000000000000000));
+    plant(&room, 50, 5);
+    walk_from(&room, 0, 5, "f0 f1 f2 f3 f4 ");
+    memory_report(room.memory, &report);
+    cr_assert_gt(report.shares[SHARE_DEMAND], 0);
+    size_t bytes = report.limit - report.used + report.shares[SHARE_DEMAND];
+    cr_assert_eq(memory_take(room.memory, bytes, SHARE_UPLOAD, &room.waiter, clock_ms()), 0);
+    memory_give(room.memory, bytes, SHARE_UPLOAD);
+    walk_from(&room, 5, 50, "f0 f1 f2 f3 f4 ");
+    clock_fake_end();
+}
+
+Test(forest, it_has_room_where_clean_blocks_take_all_the_memory)
+{
+    struct room_config config = listing_with(true);
+    config.memory_bytes = 8 << 20;
+    ROOM_SCOPED(room, &config);
+    struct handle *handle;
+    struct reader reader;
+    struct memory_report report;
+    BUF_SCOPED large = BUF_INIT;
+    BUF_SCOPED list = BUF_INIT;
+    static char note[8192]; /* more than a few names that are forgotten leave */
+    char key[64];
+    clock_fake_begin(INT64_C(1700000000000000000));
+    memset(note, 'n', sizeof note - 1);
+    memcpy(note, "note=", 5);
+    for (int i = 0; i < 100; i++) {
+        snprintf(key, sizeof key, "p/d%03d/f", i);
+        tree_put(&room, key, "x", note, NULL);
+    }
+    for (int i = 0; i < 16 << 20; i++)
+        buf_add_char(&large, 'x');
+    memory_store_put(room.bucket, "p/large", large.bytes, large.length, NULL, NULL);
+    cr_assert_eq(tree_open(&room, "large", O_RDONLY, &handle), 0);
+    cr_assert_eq(tree_list(&room, "", false, &list), 0);
+    for (int i = 0; i < 128; i++) { /* here and there: nothing is passed */
+        reader_begin(&reader, &room, handle, (uint64_t)(i * 37 % 128) * PAGE_BYTES, 1);
+        cr_assert_eq(reader_wait(&reader), 0);
+        reader_release(&reader);
+    }
+    memory_report(room.memory, &report);
+    size_t rest = report.limit - report.used;
+    cr_assert_lt(rest, PAGE_BYTES);
+    cr_assert(memory_try(room.memory, rest, SHARE_UPLOAD));
+    for (int i = 0; i < 100; i++)
+        assert_directory(&room, i, "f ");
+    /* Names have no room for themselves, are forgotten, and looked for anew: some LISTs are of those. */
+    cr_assert_leq(lists(&room), 100 + 8, "%zu", lists(&room));
+    memory_give(room.memory, rest, SHARE_UPLOAD);
+    cr_assert_eq(room_close(&room, handle), 0);
     clock_fake_end();
 }
 
