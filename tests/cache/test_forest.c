@@ -1018,6 +1018,39 @@ Test(forest, a_file_renamed_in_sync_is_not_shown_under_its_old_name)
     check_rename(false);
 }
 
+
+Test(forest, copies_of_a_directory_whose_rename_failed_are_not_shown)
+{
+    struct room_config config = listing_with(true);
+    ROOM_SCOPED(room, &config);
+    struct renamer r = {.from = "d020", .to = "d021/new"};
+    BUF_SCOPED list = BUF_INIT;
+    clock_fake_begin(INT64_C(1700000000000000000));
+    plant(&room, 30, 2);
+    cr_assert_eq(tree_list(&room, "", true, &list), 0);
+    assert_directory(&room, 0, "f0 f1 ");
+    memory_store_fault(
+        room.bucket,
+        &(struct fault){.kind = FAULT_DELAY, .op = STORE_COPY, .key = "p/d021/new/f1", .delay_ms = 700});
+    memory_store_fault(
+        room.bucket,
+        &(struct fault){.kind = FAULT_FAIL, .op = STORE_COPY, .key = "p/d021/new/f1", .rc = -EACCES});
+    r.room = room;
+    pthread_create(&r.thread, NULL, rename_thread, &r);
+    cr_assert(memory_store_await(room.bucket, STORE_COPY, "p/d021/new/f1", 1));
+    cr_assert(memory_store_settle(room.bucket));
+    clock_fake_advance(600);
+    assert_directory(&room, 1, "f0 f1 "); /* this tells of the first copy */
+    cr_assert(memory_store_has(room.bucket, "p/d021/new/f0"));
+    clock_fake_advance(100);
+    pthread_join(r.thread, NULL);
+    cr_assert_eq(r.rc, -EACCES);
+    cr_assert_not(memory_store_has(room.bucket, "p/d021/new/f0"));
+    assert_directory(&room, 21, "f0 f1 ");
+    assert_directory(&room, 20, "f0 f1 ");
+    clock_fake_end();
+}
+
 struct stater {
     struct room room;
     const char *path;
