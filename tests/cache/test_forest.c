@@ -1051,6 +1051,35 @@ Test(forest, copies_of_a_directory_whose_rename_failed_are_not_shown)
     clock_fake_end();
 }
 
+/* Where mkdir fails behind the point at which the object has gone: the marker's key is longer than keys may be. */
+Test(forest, an_object_that_made_way_for_a_directory_is_not_shown)
+{
+    struct room_config config = listing_with(true);
+    ROOM_SCOPED(room, &config);
+    struct handle *handle;
+    char name[201], last[214];
+    memset(name, 'n', 200);
+    memset(last, 'l', 213);
+    name[200] = last[213] = '\0';
+    STRING_SCOPED *directory = xprintf("d005/%s/%s/%s/%s", name, name, name, name);
+    STRING_SCOPED *path = xprintf("%s/%s", directory, last), *key = xprintf("p/%s", path);
+    cr_assert_eq(strlen(key), STORE_KEY_MAX);
+    clock_fake_begin(INT64_C(1700000000000000000));
+    plant(&room, 30, 2);
+    tree_put(&room, key, "x", NULL);
+    walk_from(&room, 0, 1, "f0 f1 ");
+    cr_assert_eq(tree_open(&room, path, O_RDONLY, &handle), 0);
+    cr_assert_eq(tree_unlink(&room, path), 0);
+    clock_fake_advance(600);
+    assert_directory(&room, 1, "f0 f1 ");
+    cr_assert(memory_store_has(room.bucket, key), "it stands, hidden");
+    cr_assert_eq(tree_mkdir(&room, path), -ENAMETOOLONG);
+    cr_assert_not(memory_store_has(room.bucket, key));
+    assert_list(&room, directory, true, "");
+    cr_assert_eq(room_close(&room, handle), 0);
+    clock_fake_end();
+}
+
 struct stater {
     struct room room;
     const char *path;
