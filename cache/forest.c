@@ -355,8 +355,8 @@ static int run_list(struct forest *forest, struct ask *ask, struct store_call *l
     if (rc == 0 || rc == -EINTR || rc == -ECANCELED)
         return rc == -ECANCELED ? -EINTR : rc;
     store_error_print(&list->error, rc, &words);
-    log_warn("list: LIST %s from %s on: %s: its directories are asked for one by one", ask->prefix, ask->after,
-             words.bytes);
+    log_warn("list: LIST %s from %s on: %s: its directories are asked for one by one", ask->prefix,
+             ask->after, words.bytes);
     return rc;
 }
 
@@ -436,7 +436,8 @@ static int ask_below_locked(struct inode *top, struct inode *directory, struct w
         return 0;
     }
     int keys = count_keys_locked(forest, key.bytes);
-    key.bytes[key.length - 1] = '.'; /* next before "/": what stands between the two is passed over */
+    /* '.' is next before "/": "b-1/", where he has been, is passed over, only "b.1/" is told again. */
+    key.bytes[key.length - 1] = '.';
     struct ask ask = {.prefix = prefix.bytes, .after = key.bytes, .keys = keys};
     return ask_locked(forest, &ask, waiter);
 }

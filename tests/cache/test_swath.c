@@ -97,6 +97,21 @@ Test(swath, it_holds_a_directory_whose_keys_all_lie_in_it)
     end(&stage);
 }
 
+Test(swath, it_begins_with_the_directory_that_it_was_asked_for_from_on)
+{
+    struct stage stage;
+    begin(&stage, "p/b.", "p/b./0 p/b.1/x p/b/y p/b/z/1 p/c", false);
+    cr_assert(swath_holds(stage.swath, "p/b/"));
+    cr_assert(swath_holds(stage.swath, "p/b/z/"));
+    cr_assert(swath_holds(stage.swath, "p/b./"));
+    cr_assert(swath_holds(stage.swath, "p/b.1/"));
+    cr_assert(!swath_holds(stage.swath, "p/b-1/"));
+    cr_assert(!swath_lacks(stage.swath, "p/b-1/"), "of what lies before it tells nothing");
+    cr_assert(!swath_lacks(stage.swath, "p/"));
+    cr_assert_null(swath_first(stage.swath, "p/"));
+    end(&stage);
+}
+
 Test(swath, the_first_object_of_a_directory_is_its_marker_where_it_has_one)
 {
     struct stage stage;
