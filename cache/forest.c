@@ -448,12 +448,16 @@ static bool is_eligible_locked(const struct inode *directory)
     return directory->parent && directory->cache->config.attr_ttl_ms > 0;
 }
 
-int forest_ask_locked(struct inode *directory, struct waiter *waiter)
+bool forest_tells_locked(const struct inode *directory)
 {
     BUF_SCOPED key = BUF_INIT;
+    return names_key_locked(directory, &key) == 0 &&
+           find_locked(directory->cache->forest, key.bytes, 0, tells_first);
+}
 
-    if (!is_eligible_locked(directory) || !waiter || names_key_locked(directory, &key) < 0 ||
-        find_locked(directory->cache->forest, key.bytes, 0, tells_first)) /* it tells not enough */
+int forest_ask_locked(struct inode *directory, struct waiter *waiter)
+{
+    if (!is_eligible_locked(directory) || !waiter)
         return 0;
     struct inode *top = find_walked_locked(directory);
     return ask_below_locked(top ? top : directory->parent, directory, waiter);

@@ -57,6 +57,8 @@ int forest_list_locked(struct inode *directory, int64_t since_ms, struct waiter 
 /* The attributes of the directory, which are not known. 1: they are; 0: it has to be asked for itself; else as forest_list_locked().
  * Waiter NULL: only what is here is looked at. */
 int forest_look_locked(struct inode *directory, struct waiter *waiter, struct aftermath *aftermath);
+/* What is here tells of it already, enough or not: it is not to be asked for. */
+bool forest_tells_locked(const struct inode *directory);
 /* Those of many directories are wanted, of which this is the first: they are asked for if that is worth it. Errors as forest_list_locked(). */
 int forest_ask_locked(struct inode *directory, struct waiter *waiter);
 

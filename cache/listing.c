@@ -547,7 +547,7 @@ static void gather_questions_locked(struct listing *listing, size_t first, struc
         if (entry->asked || (inode && attributes_known(inode)) ||
             (folder && forest_look_locked(inode, NULL, aftermath) == 1))
             continue;
-        if (folder && !ret_questions->folders++)
+        if (folder && !forest_tells_locked(inode) && !ret_questions->folders++)
             ret_questions->folder = inode;
         ret_questions->all[ret_questions->count] =
             (struct page_question){entry->name, entry->type == S_IFDIR, false};

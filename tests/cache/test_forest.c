@@ -215,6 +215,24 @@ Test(forest, names_below_markers_without_attributes_are_answers_all_the_same)
     clock_fake_end();
 }
 
+Test(forest, markers_without_attributes_keep_nobody_from_learning_that_others_have_none)
+{
+    struct room_config config = listing_with(false);
+    ROOM_SCOPED(room, &config);
+    BUF_SCOPED list = BUF_INIT;
+    char key[64];
+    clock_fake_begin(INT64_C(1700000000000000000));
+    plant(&room, 200, 3);
+    for (int i = 0; i < 200; i += 2) {
+        snprintf(key, sizeof key, "p/d%03d/", i);
+        tree_put(&room, key, "", "mode=16832", NULL);
+    }
+    cr_assert_eq(tree_list(&room, "", true, &list), 0);
+    cr_assert_eq(lists(&room), 3, "its own, and two for what is below: %zu", lists(&room));
+    cr_assert_eq(heads(&room), 100, "%zu", heads(&room));
+    clock_fake_end();
+}
+
 /* ---- What it tells. ---- */
 
 Test(forest, names_are_what_LISTs_of_their_own_would_make_of_them)
