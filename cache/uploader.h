@@ -159,7 +159,8 @@ struct uploader {
     struct cache *cache;
     size_t memory_max; /* bytes that bodies may take at once, but for a single larger one */
     /* Parts in flight of files that are still written. A writer waits for a thread of ours to wake up at each write, which takes
-     * milliseconds while all processors are busy: so half of them, and one part at least, are for what goes up early. */
+     * milliseconds while all processors are busy: so half of them, and two parts at least, are for what goes up early (with one, they idle while the
+     * writer waits for the disk). */
     size_t early_max;
     struct pool
         *jobs; /* of errands that block; its own, because a rename waits for them and others for the rename */
