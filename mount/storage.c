@@ -340,17 +340,21 @@ bool storage_has_keys(const struct storage *storage)
 int storage_keys(const struct storage *storage, struct keys **ret_keys, struct buf *why)
 {
     struct secret *access = NULL, *secret = NULL, *token = NULL;
-    int rc = deferred_resolve(&storage->access_key, "access_key", &access, why);
+    struct deferred_answer answer = {0};
+    int rc = deferred_resolve_with(&storage->access_key, "access_key", &answer, &access, why);
     if (rc == 0)
-        rc = deferred_resolve(&storage->secret_key, "secret_key", &secret, why);
+        rc = deferred_resolve_with(&storage->secret_key, "secret_key", &answer, &secret, why);
     if (rc == 0 && storage->session_token.kind != DEFERRED_NONE)
-        rc = deferred_resolve(&storage->session_token, "session_token", &token, why);
+        rc = deferred_resolve_with(&storage->session_token, "session_token", &answer, &token, why);
+    else if (rc == 0 && deferred_equal(&storage->access_key, &storage->secret_key))
+        token = deferred_told(&answer, &storage->access_key, "session_token");
     if (rc == 0)
         *ret_keys = keys_new(secret_reveal(access), secret_reveal(secret),
                              token ? secret_reveal(token) : NULL, INT64_MAX);
     secret_unref(access);
     secret_unref(secret);
     secret_unref(token);
+    deferred_answer_release(&answer);
     return rc;
 }
 
