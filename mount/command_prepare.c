@@ -6,9 +6,11 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "mount/adapter.h"
 #include "mount/command.h"
 #include "mount/interrupt.h"
 #include "mount/pool_words.h"
+#include "mount/provided.h"
 #include "mount/words.h"
 
 enum action { PREPARE, TEARDOWN };
@@ -50,16 +52,19 @@ static int run_adapter(struct work *work, struct buf *why)
         .volume_count = count,
         .pool = configuration->pool,
         .state_path = configuration->state,
+        .origin = configuration->origin,
         .waiter = &waiter,
         .tell = tell,
         .context = work,
     };
     waiter_init(&waiter);
     interrupt_watch(&waiter);
-    int rc = 0;
-    if (job.provider && work->action == TEARDOWN)
+    int rc = job.provider ? adapter_belong(&job, why) : 0;
+    if (rc == 0 && work->action == PREPARE)
+        rc = provided_check(configuration, why);
+    if (rc == 0 && job.provider && work->action == TEARDOWN)
         rc = job.provider->teardown(&job, why);
-    else if (job.provider && count)
+    else if (rc == 0 && job.provider && count)
         rc = job.provider->prepare(&job, why);
     interrupt_watch(NULL);
     waiter_release(&waiter);
@@ -88,7 +93,7 @@ static void say_failure(const struct work *work, int rc, const struct buf *why)
 {
     const char *state = work->configuration.state;
     words_complain(why->length ? why->bytes : err_text(rc));
-    if (rc == -EBUSY || !state || access(state, F_OK) < 0)
+    if (rc == -EBUSY || rc == -EXDEV || !state || access(state, F_OK) < 0)
         return;
     if (work->action == TEARDOWN)
         words_say("what is left stays remembered in %s; run skyvol teardown again when the reason is gone",
@@ -143,7 +148,8 @@ static int work_on(struct work *work)
 
 static int run(enum action action, int count, char **words)
 {
-    struct work work = {.action = action, .done = json_array_new()};
+    struct work work = {
+        .action = action, .said.request.removes = action == TEARDOWN, .done = json_array_new()};
     int code = read_words(count, words, &work);
     if (!code)
         code = pool_words_read(&work.said, &work.configuration);

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/digest.h"
 #include "base/err.h"
 #include "mount/configured.h"
 #include "mount/home.h"
@@ -28,6 +29,7 @@ void configuration_release(struct configuration *configuration)
     free(configuration->pool);
     free(configuration->base);
     free(configuration->state);
+    free(configuration->origin);
     if (configuration->warnings.bytes)
         buf_release(&configuration->warnings);
     *configuration = (struct configuration){0};
@@ -148,6 +150,16 @@ static int read_volumes(const struct node *pool, const struct node *root, struct
     return rc;
 }
 
+/* Of two files that were merged: the one that gives the volumes. */
+static void note_origin(const struct node *pool, struct configuration *configuration)
+{
+    const struct node *volumes = node_get(pool, "volumes");
+    const struct node *node = volumes ? volumes : pool;
+    char *path = node ? realpath(node->file, NULL) : NULL;
+    configuration->origin = path ? xstrdup(path) : NULL;
+    free(path);
+}
+
 static int read_pool(const struct configuration_request *request, const struct node *root,
                      struct configuration *configuration, struct buf *why)
 {
@@ -167,8 +179,9 @@ static int read_pool(const struct configuration_request *request, const struct n
         buf_printf(why, "%s:%d: provider must be a text", provider->file, provider->line);
         rc = -EINVAL;
     }
+    note_origin(pool, configuration);
     if (!request->volume_count) {
-        int volumes_rc = read_volumes(pool, root, configuration, why);
+        int volumes_rc = request->removes ? 0 : read_volumes(pool, root, configuration, why);
         return rc < 0 ? rc : volumes_rc;
     }
     for (size_t i = 0; i < request->volume_count; i++)
@@ -208,6 +221,9 @@ static int read_provider(const struct node *root, struct configuration *configur
     int require_rc =
         provider_require(type ? type->text : name, volumes, count, &configuration->provider, why);
     free(volumes);
+    if (configuration->provider && provider_check_settings(configuration->provider, &configuration->settings,
+                                                           &configuration->warnings, why) < 0)
+        rc = -EINVAL;
     return rc < 0 ? rc : require_rc;
 }
 
@@ -218,11 +234,35 @@ static void add_plain(struct buf *out, const char *text)
         buf_add_char(out, isalnum((unsigned char)*text) || strchr("-_", *text) ? *text : '_');
 }
 
-static char *name_state(const struct configuration *configuration)
+static int compare_texts(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* Each set of mounts that --volume gives is a pool of its own. */
+static void add_mounts(const struct configuration *configuration, struct buf *name)
+{
+    uint8_t hash[SHA256_BYTES];
+    BUF_SCOPED all = BUF_INIT;
+    const char **mounts = xcalloc(configuration->volume_count + 1, sizeof *mounts);
+    for (size_t i = 0; i < configuration->volume_count; i++)
+        mounts[i] = configuration->volumes[i].mount;
+    qsort(mounts, configuration->volume_count, sizeof *mounts, compare_texts);
+    for (size_t i = 0; i < configuration->volume_count; i++)
+        buf_printf(&all, "%s\n", mounts[i]);
+    free(mounts);
+    digest_sha256(all.bytes, all.length, hash);
+    buf_add_char(name, '-');
+    buf_add_hex(name, hash, 6);
+}
+
+static char *name_state(const struct configuration *configuration, bool words)
 {
     BUF_SCOPED name = BUF_INIT;
     STRING_SCOPED *base = home_base();
     add_plain(&name, configuration->pool);
+    if (words)
+        add_mounts(configuration, &name);
     buf_add_char(&name, '-');
     add_plain(&name, configuration->provider_name ? configuration->provider_name : "none");
     return xprintf("%s/pools/%s", base ? base : ".", name.bytes);
@@ -236,7 +276,8 @@ static int read_root(const struct configuration_request *request, const struct n
         configuration->pool = xstrdup("volumes");
     int check_rc =
         volumes_check(configuration->volumes, configuration->volume_count, configuration->base, why);
-    int provider_rc = configuration->volume_count ? read_provider(root, configuration, why) : 0;
+    int provider_rc =
+        configuration->volume_count || request->removes ? read_provider(root, configuration, why) : 0;
     return rc < 0 ? rc : check_rc < 0 ? check_rc : provider_rc;
 }
 
@@ -262,11 +303,15 @@ int configuration_read(const struct configuration_request *request, struct confi
     if (rc == 0)
         rc = read_root(request, root, ret_configuration, why);
     node_free(root);
-    if (rc < 0)
+    if (rc < 0) {
         configuration_release(ret_configuration);
-    else
-        ret_configuration->state = request->state ? xstrdup(request->state) : name_state(ret_configuration);
-    return rc;
+        return rc;
+    }
+    if (request->state || request->volume_count)
+        free_string(&ret_configuration->origin);
+    ret_configuration->state =
+        request->state ? xstrdup(request->state) : name_state(ret_configuration, request->volume_count);
+    return 0;
 }
 
 int configuration_storage(const char *file, const char *name, struct storage *ret_storage, struct buf *why)

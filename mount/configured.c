@@ -337,13 +337,14 @@ int configured_words(const char *text, size_t number, const struct node *root,
 
 /* ---- Providers. ---- */
 
-static char **take_list(const struct node *node)
+static char **take_list(const struct node *node, bool *ret_plain)
 {
     char **list = xcalloc(node->count + 1, sizeof *list);
     size_t count = 0;
     for (size_t i = 0; i < node->count; i++)
         if (node->children[i]->text)
             list[count++] = xstrdup(node->children[i]->text);
+    *ret_plain = count == node->count;
     return list;
 }
 
@@ -368,11 +369,10 @@ int configured_settings(const struct node *table, struct provider_settings *sett
                 continue;
             }
         } else if (node->kind == NODE_ARRAY) {
-            setting.list = take_list(node);
+            setting.list = take_list(node, &setting.plain);
         } else if (node->text) {
             setting.value = xstrdup(node->text);
-        } else {
-            continue; /* a table of another tool's */
+            setting.open = others_read(node->file);
         }
         setting.name = xstrdup(node->name);
         setting.where = node_where(node);

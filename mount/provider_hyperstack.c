@@ -8,19 +8,11 @@
 #include "mount/reach.h"
 #include "mount/words.h"
 
-static const char *const settings[] = {"api_key",
-                                       "api_url",
-                                       "object_storage_region",
-                                       "object_storage_endpoint",
-                                       "region",
-                                       "image",
-                                       "network_optimised",
-                                       "network_optimised_regions",
-                                       "instance_timeout",
-                                       "request_timeout",
-                                       "teardown_timeout",
-                                       "teardown_poll_interval",
-                                       NULL};
+static const struct provider_name settings[] = {{"api_key", PROVIDER_KEY},
+                                                {"api_url", PROVIDER_TEXT},
+                                                {"object_storage_region", PROVIDER_TEXT},
+                                                {"object_storage_endpoint", PROVIDER_TEXT},
+                                                {NULL, PROVIDER_TEXT}};
 
 static const char *text_or(const struct provider_job *job, const char *name, const char *fallback)
 {
@@ -41,6 +33,7 @@ static int open_account(const struct provider_job *job, struct hyperstack *ret_a
         .region = text_or(job, "object_storage_region", HYPERSTACK_REGION),
         .state_path = job->state_path,
         .pool = job->pool,
+        .origin = job->origin,
         .waiter = job->waiter,
         .tell = job->tell,
         .context = job->context,

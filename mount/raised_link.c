@@ -18,7 +18,7 @@ static int raise_directory(struct raised *raised, const char *path)
         words_say("%s is no directory: move it away", path);
         return -ENOTDIR;
     }
-    int rc = raised_intend(raised, "directory", path, NULL, &thing);
+    int rc = raised_intend(raised, "directory", path, NULL, NULL, &thing);
     if (rc < 0)
         return rc;
     if (mkdir(path, 0755) < 0 && errno != EEXIST) {
@@ -76,9 +76,10 @@ int raised_link(struct raised *raised, const char *place, const char *target)
             words_line(stdout, "%s -> %s (it was there)", place, target);
         return there < 0 ? there : 0;
     }
-    rc = raised_intend(raised, "link", place, target, &thing);
+    rc = raised_intend(raised, "link", place, target, NULL, &thing);
     if (rc < 0)
         return rc;
+    thing->fresh = true;
     unlink(fresh);
     if (symlink(target, fresh) < 0 || rename(fresh, place) < 0) {
         rc = -errno;

@@ -205,6 +205,17 @@ class RunPod(Desk):
         self.bad("prepare", "my-data", "other", "prefix", "Secure Cloud")
         self.assertEqual(self.fake.calls, [])
 
+    def test_a_bucket_of_another_service_is_refused_before_any_call(self):
+        more = '[[pool.volumes]]\nbucket = "my-other"\nmount = "/other"\nstorage = { endpoint = "http://127.0.0.1:1", access_key = "a", ' \
+               'secret_key = "b" }\n'
+        self.pool("runpod", [("my-data", "/data", False)], more)
+        alone = self.text.replace(self.text[self.text.index("[[pool.volumes]]"):self.text.index(more)], "")
+        for text in (self.text, alone):
+            self.text = text
+            for command in ("prepare", "plan", "up"):
+                self.bad(command, "my-other", "no FUSE", "skyward.toml:")
+        self.assertEqual(self.fake.calls, [])
+
     def test_a_data_centre_that_is_not_the_volumes_is_refused(self):
         self.pool("runpod", [("my-data", "/data", False)], '[providers.runpod]\ndata_center_ids = ["US-KS-2", "US-GA-1"]\n')
         self.bad("prepare", "EU-RO-1", "US-KS-2, US-GA-1")
