@@ -59,7 +59,8 @@ int raised_intend(struct raised *raised, const char *kind, const char *path, con
 int raised_made(struct raised *raised, struct state_thing *thing)
 {
     BUF_SCOPED why = BUF_INIT;
-    int rc = thing->made ? 0 : state_made(raised->state, thing, state_fact(thing, "path"), NULL, &why);
+    /* An id is a plain word, and a path need not be one: it stands in the facts. */
+    int rc = thing->made ? 0 : state_made(raised->state, thing, thing->kind, NULL, &why);
     words_complain(why.bytes);
     return rc;
 }

@@ -92,6 +92,22 @@ class Up(Volumes):
         self.nothing_is_left()
         self.skyvol("down")
 
+    def test_a_place_may_have_any_name(self):
+        self.s3.put(self.bucket, self.key("a b/ü'/x"), b"x")
+        name = "it's $HOME `x` \\ dätä"
+        (self.work / name).mkdir()
+        self.write({"bucket": self.bucket, "mount": f"{self.work}/{name}/in", "prefix": f"{self.prefix}/a b/ü'"},
+                   {"bucket": self.bucket, "mount": f"{self.work}/{name}/new one/out", "prefix": f"{self.prefix}/{name}", "read_only": False})
+        self.skyvol("up")
+        self.skyvol("up")
+        self.assertEqual((self.work / name / "in/x").read_text(), "x")
+        (self.work / name / "new one/out/y").write_text("y")
+        self.assertEqual(self.s3.get(self.bucket, self.key(f"{name}/y")), b"y")
+        self.assertEqual(stat.S_IMODE(self.state.with_suffix(".up").stat().st_mode), 0o600)
+        self.skyvol("down")
+        self.assertEqual(os.listdir(self.work / name), [])
+        self.nothing_is_left()
+
     def test_volumes_need_no_file(self):
         self.s3.put(self.bucket, self.key("a"), b"1")
         words = ["--volume", f"bucket={self.bucket},mount={self.work}/data,prefix={self.prefix},rw,endpoint={self.minio.endpoint},"
