@@ -2,6 +2,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -292,6 +293,24 @@ static int take_base(const char *said, char **ret_base, struct buf *why)
     return -EINVAL;
 }
 
+/* Absolute: keys are kept beside it, and a mount outlives this directory. */
+static int take_state(const char *said, char **ret_state, struct buf *why)
+{
+    char here[PATH_MAX];
+    if (!*said || said[strlen(said) - 1] == '/') {
+        words_next(why);
+        buf_printf(why, "--state must name a file, got '%s'", said);
+        return -EINVAL;
+    }
+    if (*said != '/' && !getcwd(here, sizeof here)) {
+        words_next(why);
+        buf_printf(why, "--state %s: the working directory is gone: give an absolute path", said);
+        return -EINVAL;
+    }
+    *ret_state = *said == '/' ? xstrdup(said) : xprintf("%s/%s", here, said);
+    return 0;
+}
+
 int configuration_read(const struct configuration_request *request, struct configuration *ret_configuration,
                        struct buf *why)
 {
@@ -300,6 +319,8 @@ int configuration_read(const struct configuration_request *request, struct confi
     int rc = read_files(request, &root, why);
     if (rc == 0)
         rc = take_base(request->base, &ret_configuration->base, why);
+    if (rc == 0 && request->state)
+        rc = take_state(request->state, &ret_configuration->state, why);
     if (rc == 0)
         rc = read_root(request, root, ret_configuration, why);
     node_free(root);
@@ -309,8 +330,8 @@ int configuration_read(const struct configuration_request *request, struct confi
     }
     if (request->state || request->volume_count)
         free_string(&ret_configuration->origin);
-    ret_configuration->state =
-        request->state ? xstrdup(request->state) : name_state(ret_configuration, request->volume_count);
+    if (!request->state)
+        ret_configuration->state = name_state(ret_configuration, request->volume_count);
     return 0;
 }
 

@@ -8,6 +8,7 @@
 #include "mount/option.h"
 #include "mount/words.h"
 #include "s3/credentials.h"
+#include "s3/store.h"
 
 /* While it is made: what a mount is a group of. */
 struct group {
@@ -191,19 +192,55 @@ static void write_options(const struct plan_request *request, const struct group
         buf_printf(options, ",%s", group->options);
 }
 
-static int check_options(struct maker *maker, const struct group *group)
+static void refuse(struct maker *maker, const char *where, const char *what, const char *words)
+{
+    words_next(maker->why);
+    buf_printf(maker->why, "%s: %s%s", where ? where : maker->plan->provider, what, words);
+    maker->rc = -EINVAL;
+}
+
+/* What the volumes' own options say against the rest of the plan. */
+static const char *find_contradiction(const struct group *group, const struct settings *settings)
+{
+    if (settings->read_only && group->writable)
+        return "they make the mount read-only, and a volume of it has read_only = false";
+    if (!settings->read_only && !group->writable)
+        return "rw says less than read_only = false, which is missing";
+    if (strcmp(settings->endpoint, group->endpoint) != 0)
+        return "endpoint belongs into the storage";
+    return NULL;
+}
+
+/* By what the mount itself will ask of them, so that it need not fail on a machine that is paid for. */
+static void check_endpoint(struct maker *maker, const struct group *group, const struct settings *settings)
+{
+    struct store *store = NULL;
+    BUF_SCOPED words = BUF_INIT;
+    struct store_config config = {.endpoint = settings->endpoint,
+                                  .bucket = group->bucket,
+                                  .region = settings->region,
+                                  .style = (enum store_style)settings->style,
+                                  .allow_http = settings->allow_http};
+    if (store_s3_new(&config, &store, &words) < 0)
+        refuse(maker, group->storage ? group->storage->where : NULL, "", words.bytes);
+    store_free(store);
+}
+
+/* `options`: all of the mount, those of the volumes at the end. */
+static void check_options(struct maker *maker, const struct group *group, const char *options)
 {
     struct settings settings = {0};
     BUF_SCOPED words = BUF_INIT;
     option_defaults(&settings);
-    int rc = option_parse_list(&settings, group->options, &words);
+    if (option_parse_list(&settings, group->options, &words) == 0 &&
+        option_from_environment(&settings, &words) == 0 && option_parse_list(&settings, options, &words) == 0)
+        option_check(&settings, &words);
+    const char *against = words.length ? words.bytes : find_contradiction(group, &settings);
+    if (against)
+        refuse(maker, group->options_where, "options: ", against);
+    else
+        check_endpoint(maker, group, &settings);
     settings_release(&settings);
-    if (rc < 0) {
-        words_next(maker->why);
-        buf_printf(maker->why, "%s: options: %s", group->options_where, words.bytes);
-        maker->rc = -EINVAL;
-    }
-    return rc;
 }
 
 /* ---- Secrets. ---- */
@@ -271,8 +308,8 @@ static void add_mount(struct maker *maker, const struct group *group)
                                .dir = choose_dir(plan, group)};
     BUF_SCOPED options = BUF_INIT;
     mount.credentials = settle_credentials(maker, group, mount.dir);
-    check_options(maker, group);
     write_options(maker->request, group, &mount, &options);
+    check_options(maker, group, options.bytes);
     mount.options = buf_take(&options);
     if (group->writable && group->reader)
         provision_add(

@@ -32,7 +32,8 @@ void provider_names(struct buf *out)
 static void add_buckets(const struct volume *const *volumes, size_t count, struct buf *out)
 {
     for (size_t i = 0; i < count; i++)
-        buf_printf(out, "%s%s (%s)", i ? ", " : "", volumes[i]->bucket, volumes[i]->where);
+        buf_printf(out, "%s%s (%s)", i ? ", " : "",
+                   volumes[i]->bucket ? volumes[i]->bucket : "one without a name", volumes[i]->where);
 }
 
 int provider_require(const char *name, const struct volume *const *volumes, size_t count,

@@ -214,6 +214,26 @@ Test(configuration, what_is_to_be_taken_away_asks_for_no_volumes)
     }
 }
 
+/* The keys of its mounts are kept beside it. */
+Test(configuration, a_state_file_is_absolute_and_a_file)
+{
+    static const char *const rows[][2] = {{"here/pool", "/here/pool"}, {"", NULL}, {"/x/", NULL}};
+    static const char *const volume = "bucket=bucket,mount=/a,endpoint=http://h";
+    for (size_t i = 0; i < 3; i++) {
+        struct configuration all;
+        BUF_SCOPED why = BUF_INIT;
+        STRING_SCOPED *whole = xprintf("%s%s", directory, rows[i][1] ? rows[i][1] : "");
+        struct configuration_request request = {.volumes = &volume, .volume_count = 1, .state = rows[i][0]};
+        int rc = configuration_read(&request, &all, &why);
+        cr_expect_eq(rc, rows[i][1] ? 0 : -EINVAL, "%s", why.bytes);
+        cr_expect(rc == 0 || strstr(why.bytes, "--state must name a file"), "%s", why.bytes);
+        if (rc == 0) {
+            cr_expect_str_eq(all.state, whole);
+            configuration_release(&all);
+        }
+    }
+}
+
 /* "up --volume A" and "up --volume B" are two pools, whatever else their words say. */
 Test(configuration, each_set_of_mounts_on_a_command_line_is_a_pool_of_its_own)
 {
