@@ -193,6 +193,8 @@ static int resolve_file(const struct deferred *deferred, const char *field, stru
         buf_printf(why, "%s holds more than one line", deferred->name);
     else if (rc == -ELOOP)
         buf_printf(why, "%s is a symlink; name the file itself", deferred->name);
+    else if (rc == -EINVAL)
+        buf_printf(why, "%s is no regular file", deferred->name);
     else
         buf_printf(why, "%s cannot be read: %s", deferred->name, err_text(rc));
     return rc;
@@ -231,6 +233,8 @@ static void say_of_command(const struct deferred *deferred, const char *field, i
     buf_printf(why, "the command '%s' ", deferred->words[0]);
     if (rc == -ETIMEDOUT)
         buf_printf(why, "did not end within %d s", DEFERRED_COMMAND_MS / 1000);
+    else if (rc == -EFBIG) /* and was ended for it */
+        buf_printf(why, "printed more than %d bytes", DEFERRED_BYTES_MAX);
     else if (rc == -ENOENT)
         buf_add_string(why, "was not found; name it with its whole path");
     else if (status && WIFEXITED(status))

@@ -341,12 +341,16 @@ int storage_keys(const struct storage *storage, struct keys **ret_keys, struct b
 {
     struct secret *access = NULL, *secret = NULL, *token = NULL;
     struct deferred_answer answer = {0};
+    bool one = deferred_equal(&storage->access_key, &storage->secret_key);
     int rc = deferred_resolve_with(&storage->access_key, "access_key", &answer, &access, why);
-    if (rc == 0)
-        rc = deferred_resolve_with(&storage->secret_key, "secret_key", &answer, &secret, why);
+    /* What is wrong with either is said; what is wrong with one command, once. */
+    int secret_rc = rc == 0 || !one
+                        ? deferred_resolve_with(&storage->secret_key, "secret_key", &answer, &secret, why)
+                        : rc;
+    rc = rc < 0 ? rc : secret_rc;
     if (rc == 0 && storage->session_token.kind != DEFERRED_NONE)
         rc = deferred_resolve_with(&storage->session_token, "session_token", &answer, &token, why);
-    else if (rc == 0 && deferred_equal(&storage->access_key, &storage->secret_key))
+    else if (rc == 0 && one)
         token = deferred_told(&answer, &storage->access_key, "session_token");
     if (rc == 0)
         *ret_keys = keys_new(secret_reveal(access), secret_reveal(secret),

@@ -137,6 +137,23 @@ Test(storage, a_command_that_prints_a_set_of_keys_runs_once)
     unlink(file);
 }
 
+Test(storage, both_keys_that_cannot_be_found_are_named)
+{
+    char absent[] = "SKYVOL_TEST_ABSENT", missing[] = "/does/not/exist", program[] = "false";
+    char *words[] = {program, NULL};
+    struct keys *keys = NULL;
+    BUF_SCOPED why = BUF_INIT;
+    struct storage storage = {.access_key = {.kind = DEFERRED_ENV, .name = absent},
+                              .secret_key = {.kind = DEFERRED_FILE, .name = missing}};
+    cr_expect_eq(storage_keys(&storage, &keys, &why), -ENOKEY);
+    cr_expect(strstr(why.bytes, absent) && strstr(why.bytes, missing), "%s", why.bytes);
+    struct deferred command = {.kind = DEFERRED_COMMAND, .words = words};
+    struct storage same = {.access_key = command, .secret_key = command};
+    buf_reset(&why);
+    cr_expect_eq(storage_keys(&same, &keys, &why), -EIO);
+    cr_expect(!strchr(why.bytes, '\n'), "%s", why.bytes);
+}
+
 Test(storage, equal_ones_share_a_mount)
 {
     static const char *const rows[] = {"preset=s3",
