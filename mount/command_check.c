@@ -67,7 +67,7 @@ static int check(struct checking *checking, const struct configuration *configur
 {
     struct provided provided;
     BUF_SCOPED why = BUF_INIT;
-    int rc = provided_plan(configuration, PLAN_KEYS, true, &provided, &why);
+    int rc = provided_plan(configuration, NULL, true, &provided, &why);
     int status = 1;
     words_complain(why.bytes);
     if (rc == 0) {

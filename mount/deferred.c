@@ -11,7 +11,10 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "base/program.h"
+#include "mount/shell.h"
 #include "mount/words.h"
+
+#define PROCESS_WORDS_MAX 64 /* who reads such a line takes no more */
 
 static void free_words(char **words)
 {
@@ -309,6 +312,38 @@ struct secret *deferred_told(const struct deferred_answer *answer, const struct 
         told = false;
     }
     return told ? secret : NULL;
+}
+
+static bool is_process(const struct deferred_answer *answer)
+{
+    struct json *json = NULL;
+    int64_t version = 0;
+    if (json_parse(answer->text, answer->length, &json, NULL) == 0)
+        json_get_integer(json, "Version", &version);
+    json_free(json);
+    return version == 1;
+}
+
+/* Of a line of a credentials file: no second line, no comment. */
+static bool stands_in_line(const char *word)
+{
+    return !words_have_control(word) && !strpbrk(word, "#;");
+}
+
+bool deferred_process(const struct deferred_answer *answer, const struct deferred *deferred,
+                      struct buf *ret_line)
+{
+    if (!answers(answer, deferred) || !is_process(answer) ||
+        count_words(deferred->words) > PROCESS_WORDS_MAX ||
+        (*deferred->words[0] != '/' && strchr(deferred->words[0], '/')))
+        return false;
+    for (size_t i = 0; deferred->words[i]; i++) {
+        if (!stands_in_line(deferred->words[i]))
+            return false;
+        buf_add_string(ret_line, i ? " " : "");
+        shell_quote(ret_line, deferred->words[i]);
+    }
+    return true;
 }
 
 static int resolve(const struct deferred *deferred, const char *field, struct deferred_answer *answer,

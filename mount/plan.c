@@ -254,14 +254,19 @@ static void write_credentials(const char *access_key, const char *secret_key, co
         buf_printf(out, "aws_session_token = %s\n", token);
 }
 
-static int write_storage_keys(const struct storage *storage, struct buf *out, struct buf *why)
+/* Keys that a command makes end some day, and the mount goes on: where it can, it asks the command itself. */
+static int write_storage_keys(const struct maker *maker, const struct storage *storage, struct buf *out)
 {
     struct keys *keys;
-    int rc = storage_keys(storage, &keys, why);
+    BUF_SCOPED line = BUF_INIT;
+    int rc = storage_keys_again(storage, &keys, &line, maker->why);
     if (rc < 0)
         return rc;
-    write_credentials(keys->access_key, secret_reveal(keys->secret_key),
-                      keys->session_token ? secret_reveal(keys->session_token) : NULL, out);
+    if (maker->request->here && line.length)
+        buf_printf(out, "[default]\ncredential_process = %s\n", line.bytes);
+    else
+        write_credentials(keys->access_key, secret_reveal(keys->secret_key),
+                          keys->session_token ? secret_reveal(keys->session_token) : NULL, out);
     keys_unref(keys);
     return 0;
 }
@@ -285,7 +290,7 @@ static char *settle_credentials(struct maker *maker, const struct group *group, 
     if (supply && supply->credentials == SUPPLY_ROLE)
         return xstrdup("role");
     char *path = xprintf("%s/%s", maker->request->keys, strrchr(dir, '/') + 1);
-    if (group->storage && write_storage_keys(group->storage, &content, maker->why) < 0)
+    if (group->storage && write_storage_keys(maker, group->storage, &content) < 0)
         maker->rc = maker->rc < 0 ? maker->rc : -ENOKEY;
     else if (supply)
         write_credentials(supply->access_key, secret_reveal(supply->secret_key),

@@ -58,7 +58,8 @@ int provided_plan(const struct configuration *configuration, const char *keys, b
     WAITER_SCOPED(waiter);
     const struct plan_request request = {.configuration = configuration,
                                          .provision = &ret_provided->provision,
-                                         .keys = keys,
+                                         .keys = keys ? keys : PLAN_KEYS,
+                                         .here = keys != NULL,
                                          .shared = shared};
     ret_provided->plan = (struct plan){0};
     int rc = provided_supply(configuration, &waiter, false, &ret_provided->provision, why);

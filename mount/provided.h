@@ -18,7 +18,8 @@ struct provided {
     struct plan plan;
 };
 
-/* Errors as provided_supply() and plan_make(); provided_release() after any outcome. */
+/* `keys`: this host's directory for secrets; NULL: for another machine, at PLAN_KEYS. Errors as provided_supply() and plan_make();
+ * provided_release() after any outcome. */
 int provided_plan(const struct configuration *configuration, const char *keys, bool shared,
                   struct provided *ret_provided, struct buf *why);
 void provided_release(struct provided *provided);

@@ -339,6 +339,13 @@ bool storage_has_keys(const struct storage *storage)
 
 int storage_keys(const struct storage *storage, struct keys **ret_keys, struct buf *why)
 {
+    BUF_SCOPED line = BUF_INIT;
+    return storage_keys_again(storage, ret_keys, &line, why);
+}
+
+int storage_keys_again(const struct storage *storage, struct keys **ret_keys, struct buf *ret_line,
+                       struct buf *why)
+{
     struct secret *access = NULL, *secret = NULL, *token = NULL;
     struct deferred_answer answer = {0};
     bool one = deferred_equal(&storage->access_key, &storage->secret_key);
@@ -352,6 +359,10 @@ int storage_keys(const struct storage *storage, struct keys **ret_keys, struct b
         rc = deferred_resolve_with(&storage->session_token, "session_token", &answer, &token, why);
     else if (rc == 0 && one)
         token = deferred_told(&answer, &storage->access_key, "session_token");
+    bool whole = storage->session_token.kind == DEFERRED_NONE ||
+                 deferred_equal(&storage->session_token, &storage->access_key);
+    if (rc == 0 && one && whole && !deferred_process(&answer, &storage->access_key, ret_line))
+        buf_reset(ret_line);
     if (rc == 0)
         *ret_keys = keys_new(secret_reveal(access), secret_reveal(secret),
                              token ? secret_reveal(token) : NULL, INT64_MAX);

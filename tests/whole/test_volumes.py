@@ -108,6 +108,28 @@ class Up(Volumes):
         self.assertEqual(os.listdir(self.work / name), [])
         self.nothing_is_left()
 
+    def test_keys_that_end_are_asked_for_again_by_the_mount(self):
+        program, log = self.work / "it's a program", self.work / "log"
+        program.write_text(f'''#!/bin/sh
+echo "$2" >> '{log}'
+date -u -d '+2 minutes' '+{{"Version": 1, "AccessKeyId": "{ACCESS_KEY}", "SecretAccessKey": "{SECRET_KEY}", "Expiration": "%Y-%m-%dT%H:%M:%SZ"}}'
+''')
+        program.chmod(0o755)
+        command = json.dumps({"c": [str(program), "a  b", "$HOME \\"]})[6:-1]
+        storage = self.storage().replace('{ env = "KEY" }', f"{{ command = {command} }}").replace('{ env = "SECRET" }', f"{{ command = {command} }}")
+        self.write({"bucket": self.bucket, "mount": f"{self.work}/data", "prefix": self.prefix, "read_only": False, "storage": storage})
+        self.assertIn(SECRET_KEY, self.skyvol("plan").stdout, "on another machine the command is not there")
+        self.skyvol("up")
+        secret, = (self.work / "state").rglob(self.bucket)
+        self.assertNotIn(SECRET_KEY, secret.read_text())
+        self.assertEqual(stat.S_IMODE(secret.stat().st_mode), 0o600)
+        (self.work / "data/x").write_text("x")
+        self.assertEqual(self.s3.get(self.bucket, self.key("x")), b"x")
+        self.assertGreaterEqual(len(log.read_text().splitlines()), 3, "plan, up, and the mount itself")
+        self.assertEqual(set(log.read_text().splitlines()), {"$HOME \\"})
+        self.skyvol("down")
+        self.nothing_is_left()
+
     def test_volumes_need_no_file(self):
         self.s3.put(self.bucket, self.key("a"), b"1")
         words = ["--volume", f"bucket={self.bucket},mount={self.work}/data,prefix={self.prefix},rw,endpoint={self.minio.endpoint},"
