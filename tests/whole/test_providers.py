@@ -288,6 +288,12 @@ class Hyperstack(Desk):
         self.good("teardown")
         self.assertEqual(self.fake.left(), [])
 
+    def test_an_endpoint_that_takes_no_keys_is_refused_before_one_is_made(self):
+        for endpoint in ("http://objects.example.com", "objects.example.com", "https://me:you@objects.example.com"):
+            self.pool("hyperstack", [("my-data", "/data", False)], f'[providers.hyperstack]\nobject_storage_endpoint = "{endpoint}"\n')
+            self.bad("prepare", "skyward.toml:9", "object storage" if "http:" not in endpoint else "unencrypted")
+        self.assertEqual(self.fake.calls, [])
+
     def test_a_bucket_that_is_refused_is_not_made(self):
         self.fake.buckets["my-out"] = "theirs"
         self.bad("prepare", "my-out", "403")
