@@ -203,15 +203,39 @@ const struct volume **configuration_provided(const struct configuration *configu
     return volumes;
 }
 
+/* All that can be said of the volumes without a call. Those that are wrong in themselves are not shown to it. */
+static int check_provided(const struct configuration *configuration, struct buf *why)
+{
+    size_t all, count = 0;
+    const struct volume **volumes = configuration_provided(configuration, &all);
+    for (size_t i = 0; i < all; i++)
+        if (volumes[i]->bucket && *volumes[i]->bucket && volumes[i]->mount)
+            volumes[count++] = volumes[i];
+    struct provider_job job = {.provider = configuration->provider,
+                               .settings = &configuration->settings,
+                               .volumes = volumes,
+                               .volume_count = count,
+                               .pool = configuration->pool};
+    int rc = count ? configuration->provider->check(&job, why) : 0;
+    free(volumes);
+    return rc;
+}
+
 /* `provider` is a provider's name, or that of a [providers.*] table whose type says it. */
-static int read_provider(const struct node *root, struct configuration *configuration, struct buf *why)
+static int read_provider(const struct node *root, struct configuration *configuration, bool removes,
+                         struct buf *why)
 {
     const char *name = configuration->provider_name;
     const struct node *table = name ? node_get(node_get(root, "providers"), name) : NULL;
     const struct node *type = node_get(table, "type");
     int rc = 0;
-    if (table && table->kind == NODE_TABLE)
+    if (table && table->kind == NODE_TABLE) {
         rc = configured_settings(table, &configuration->settings, why);
+    } else if (table) {
+        words_next(why);
+        buf_printf(why, "%s:%d: providers.%s must be a table", table->file, table->line, name);
+        rc = -EINVAL;
+    }
     if (type && type->kind != NODE_TEXT) {
         words_next(why);
         buf_printf(why, "%s:%d: type must be a text", type->file, type->line);
@@ -225,6 +249,8 @@ static int read_provider(const struct node *root, struct configuration *configur
     if (configuration->provider && provider_check_settings(configuration->provider, &configuration->settings,
                                                            &configuration->warnings, why) < 0)
         rc = -EINVAL;
+    if (rc == 0 && configuration->provider && !removes)
+        rc = check_provided(configuration, why);
     return rc < 0 ? rc : require_rc;
 }
 
@@ -277,8 +303,9 @@ static int read_root(const struct configuration_request *request, const struct n
         configuration->pool = xstrdup("volumes");
     int check_rc =
         volumes_check(configuration->volumes, configuration->volume_count, configuration->base, why);
-    int provider_rc =
-        configuration->volume_count || request->removes ? read_provider(root, configuration, why) : 0;
+    int provider_rc = configuration->volume_count || request->removes
+                          ? read_provider(root, configuration, request->removes, why)
+                          : 0;
     return rc < 0 ? rc : check_rc < 0 ? check_rc : provider_rc;
 }
 

@@ -223,7 +223,12 @@ static int set_volume_value(const struct node *field, const struct node *root,
             return volume_set(volume, field->name, field->text, why);
     }
     BUF_SCOPED unknown = BUF_INIT;
-    int rc = volume_set(volume, field->name, "no", &unknown);
+    struct volume other; /* asked in the place of ours, which keeps what it has */
+    volume_init(&other, volume->where);
+    int rc = volume_set(&other, field->name, "no", &unknown);
+    volume->bucket_said |= other.bucket_said;
+    volume->mount_said |= other.mount_said;
+    volume_release(&other);
     if (rc < 0) {
         words_next(why);
         buf_add_string(why, unknown.bytes);

@@ -1,4 +1,5 @@
 /* The home of toml++: C++ behind the C door of document.h. */
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
 #include <fstream>
@@ -31,6 +32,13 @@ extern "C" {
 
 namespace
 {
+/* C ends a text at a NUL: as another control character it is refused where it stands. */
+std::string c_text(std::string text)
+{
+    std::replace(text.begin(), text.end(), '\0', '\1');
+    return text;
+}
+
 bool plain_text(const toml::node &node, std::string &text)
 {
     if (auto string = node.as_string())
@@ -45,6 +53,7 @@ bool plain_text(const toml::node &node, std::string &text)
         text = out.str();
     } else
         return false;
+    text = c_text(text);
     return true;
 }
 
@@ -97,7 +106,7 @@ struct node *convert(const toml::node &from, const char *name, const char *path)
         node_new(name_kind(from), name, plain ? text.c_str() : nullptr, path, (int)from.source().begin.line);
     if (auto table = from.as_table())
         for (auto &&[key, child] : *table)
-            node_add(node, convert(child, std::string(key.str()).c_str(), path));
+            node_add(node, convert(child, c_text(std::string(key.str())).c_str(), path));
     if (auto array = from.as_array())
         for (auto &&child : *array)
             node_add(node, convert(child, nullptr, path));

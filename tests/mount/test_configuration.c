@@ -153,6 +153,36 @@ Test(configuration, a_provider_may_have_a_name_of_ones_own)
     "[pool]\nprovider = \"aws\"\n[[pool.volumes]]\nbucket = \"bucket\"\nmount = "                            \
     "\"/data\"\n[providers.aws]\n"
 
+/* What was said and refused is not also missing, nor is another word taken for it. */
+Test(configuration, each_fault_is_said_once_and_those_of_the_provider_with_the_others)
+{
+    static const struct {
+        const char *text, *words;
+    } rows[] = {
+        {"bucket = 1\nmount = true\nread_only = \"x\"",
+         "one.toml:4: bucket: must be a text\none.toml:5: mount: must be a text\none.toml:6: read_only: must "
+         "be true or "
+         "false"},
+        {"bucket = \"buc\\u0000ket\"\nmount = \"/d\\u0007\"",
+         "one.toml:4: bucket has a control character\none.toml:5: mount has a control character"},
+        {"bucket = \"B_u\"\nmount = \"/tmp\"",
+         "one.toml:3: mount cannot be a system path: '/tmp'\none.toml:3: 'B_u' is no name of a bucket at "
+         "aws: 3 to 63 of a-z, "
+         "0-9, '-', '.'"},
+        {"bucket = \"bucket\"\nmount = \"/data\"\n[providers]\naws = 3",
+         "one.toml:7: providers.aws must be a table"},
+        {"bucket = \"bucket\"\nmount = \"/data\"\n\"colour\\u0000\" = 3",
+         "one.toml:6: a volume has no 'colour\001'"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct configuration all;
+        BUF_SCOPED why = BUF_INIT;
+        STRING_SCOPED *text = xprintf("[pool]\nprovider = \"aws\"\n[[pool.volumes]]\n%s\n", rows[i].text);
+        cr_expect_eq(read_text(text, &all, &why), -EINVAL);
+        cr_expect_str_eq(why.bytes, rows[i].words);
+    }
+}
+
 Test(configuration, a_setting_of_the_wrong_kind_is_not_passed_over)
 {
     struct configuration all;
