@@ -11,6 +11,7 @@
 #include "mount/interrupt.h"
 #include "mount/pool_words.h"
 #include "mount/provided.h"
+#include "mount/state.h"
 #include "mount/words.h"
 
 enum action { PREPARE, TEARDOWN };
@@ -39,6 +40,26 @@ static void tell(void *context, const char *what, const char *kind, const char *
     json_append(work->done, &one);
 }
 
+/* Its mounts send with the keys that would be deleted; down forgets them when nothing unsent waits. */
+static int refuse_while_up(const struct configuration *configuration, struct buf *why)
+{
+    struct state *state = NULL;
+    BUF_SCOPED words = BUF_INIT;
+    STRING_SCOPED *path = xprintf("%s.up", configuration->state);
+    int rc = state_look(path, "up", &state, &words);
+    bool is_up = rc == 0 && state_find(state, "mount");
+    state_close(state);
+    if (!is_up && (rc == 0 || rc == -ENOENT))
+        return 0;
+    if (is_up)
+        buf_printf(why, "pool %s is up on this host, and its mounts need the keys: skyvol down first",
+                   configuration->pool);
+    else
+        buf_printf(why, "whether pool %s is up on this host cannot be told: %s", configuration->pool,
+                   words.length ? words.bytes : err_text(rc));
+    return -EBUSY;
+}
+
 static int run_adapter(struct work *work, struct buf *why)
 {
     const struct configuration *configuration = &work->configuration;
@@ -60,8 +81,9 @@ static int run_adapter(struct work *work, struct buf *why)
     waiter_init(&waiter);
     interrupt_watch(&waiter);
     int rc = job.provider ? adapter_belong(&job, why) : 0;
-    if (rc == 0 && work->action == PREPARE)
-        rc = provided_check(configuration, why);
+    if (rc == 0)
+        rc = work->action == PREPARE ? provided_check(configuration, why)
+                                     : refuse_while_up(configuration, why);
     if (rc == 0 && job.provider && work->action == TEARDOWN)
         rc = job.provider->teardown(&job, why);
     else if (rc == 0 && job.provider && count)

@@ -272,6 +272,20 @@ class Hyperstack(Desk):
         self.assertEqual(self.fake.buckets, {"my-data": "ours", "my-out": "made"})
         self.good("teardown")
 
+    def test_no_key_is_deleted_while_the_pool_is_up_here(self):
+        self.good("prepare")
+        up = self.work / "state.up"
+        up.write_text(json.dumps({"version": 1, "program": "skyvol", "provider": "up", "pool": "pool", "things": [
+            {"kind": "mount", "made": True, "id": "mount", "facts": {"path": "/mnt/skyvol/my-data", "target": "my-data", "options": "ro"}}]}))
+        up.chmod(0o600)
+        self.bad("teardown", "is up on this host", "skyvol down")
+        up.chmod(0o644)
+        self.bad("teardown", "cannot be told", "open to others")
+        self.assertEqual(len(self.fake.left()), 1)
+        up.unlink()
+        self.good("teardown")
+        self.assertEqual(self.fake.left(), [])
+
     def test_the_plan_has_the_key_apart(self):
         self.good("prepare")
         key = self.fake.keys[self.fake.left()[0]]
