@@ -184,6 +184,33 @@ class RunPod(Desk):
         self.assertIn("mountpoint -q '/workspace'", plan["bootstrap"])
         self.assertEqual((plan["mounts"], plan["secrets"]), ([], []))
 
+    def test_up_and_the_script_link_into_the_volume_and_only_where_it_is_attached(self):
+        workspace, places = self.work / "workspace", self.work / "places"
+        workspace.mkdir()
+        self.text = f'[pool]\nprovider = "runpod"\n[providers.runpod]\nvolume_mount_path = "{workspace}"\n' + "".join(
+            f'[[pool.volumes]]\nbucket = "my-data"\nmount = "{places}/{name}"\nprefix = "{name}/x y"\nread_only = {only}\n'
+            for name, only in (("in", "true"), ("out", "false")))
+        self.bad("up", f"{workspace} is no mount point")
+        self.assertEqual((list(workspace.iterdir()), places.exists()), ([], False))
+        (self.work / "volume").mkdir()  # as hosts attach it: a bind, and here of the same filesystem
+        subprocess.run(["mount", "--bind", self.work / "volume", workspace], check=True)
+        self.addCleanup(subprocess.run, ["umount", "-l", workspace], stderr=subprocess.DEVNULL)
+        for _ in range(2):
+            self.assertIn("read_only cannot be enforced", self.good("up").stdout)
+        (places / "out/model").write_text("weights")
+        self.assertEqual((workspace / "out/x y/model").read_text(), "weights")
+        self.good("down")
+        self.assertEqual((places.exists(), (workspace / "out/x y/model").read_text()), (False, "weights"))
+        script = self.plan()["bootstrap"]
+        for _ in range(2):
+            subprocess.run(["dash", "-s"], input=script, text=True, check=True, capture_output=True)
+        self.assertEqual((places / "out/model").read_text(), "weights")
+        subprocess.run(["umount", workspace], check=True)
+        done = subprocess.run(["dash", "-s"], input=script, text=True, capture_output=True)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("is no mount point", done.stderr)
+        self.assertEqual(list(workspace.iterdir()), [])
+
     def test_the_key_of_the_command_line_tool_is_found(self):
         del self.environment["RUNPOD_API_KEY"]
         self.bad("prepare", "RUNPOD_API_KEY", ".runpod/config.toml")
