@@ -31,6 +31,16 @@ static const char linking[] =
     "        ln -sfn \"$2\" \"$1\"\n"
     "    fi\n"
     "    say \"$1 -> $2\"\n"
+    "}\n"
+    "# make_prefix DIR PLACE: what PLACE is to lead to is a directory afterwards.\n"
+    "make_prefix() { mkdir -p \"$1\" || fail \"$1, which $2 leads to, is no directory and cannot be made: "
+    "look at "
+    "the volume's prefix\"; }\n"
+    "# look_for_prefix DIR PLACE: the same where nothing can be made.\n"
+    "look_for_prefix() {\n"
+    "    if [ -d \"$1\" ]; then return 0; fi\n"
+    "    [ ! -e \"$1\" ] || fail \"$1, which $2 leads to, is no directory: look at the volume's prefix\"\n"
+    "    say \"$1 is not there yet: $2 dangles until it is\"\n"
     "}\n";
 
 static const char mounting[] =
@@ -214,20 +224,8 @@ static void write_mounts(const struct plan *plan, struct buf *out)
 static void write_directory(const struct plan *plan, const struct plan_link *link, struct buf *out)
 {
     bool writable = link->mount_index == SIZE_MAX || !plan->mounts[link->mount_index].read_only;
-    if (!*link->prefix)
-        return;
-    if (writable) {
-        buf_add_string(out, "mkdir -p ");
-        shell_quote(out, link->target);
-    } else {
-        STRING_SCOPED *words =
-            xprintf("%s is not there yet: %s dangles until it is", link->target, link->mount);
-        buf_add_string(out, "[ -d ");
-        shell_quote(out, link->target);
-        buf_add_string(out, " ] || say ");
-        shell_quote(out, words);
-    }
-    buf_add_char(out, '\n');
+    if (*link->prefix)
+        call(out, writable ? "make_prefix" : "look_for_prefix", link->target, link->mount, NULL);
 }
 
 static void write_bound_link(const struct plan_link *link, struct buf *out)

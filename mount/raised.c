@@ -201,8 +201,15 @@ static int raise_prefix(const struct plan *plan, const struct plan_link *link)
 {
     struct stat status;
     bool writable = link->mount_index == SIZE_MAX || !plan->mounts[link->mount_index].read_only;
-    if (!*link->prefix || stat(link->target, &status) == 0)
+    int rc = *link->prefix && stat(link->target, &status) < 0 ? -errno : 0;
+    if (!*link->prefix || (rc == 0 && S_ISDIR(status.st_mode)))
         return 0;
+    if (rc != -ENOENT) {
+        words_say("%s, which %s leads to, %s%s: look at the volume's prefix", link->target, link->mount,
+                  rc == 0 || rc == -ENOTDIR ? "is no directory" : "cannot be looked at: ",
+                  rc == 0 || rc == -ENOTDIR ? "" : err_text(rc));
+        return rc < 0 ? rc : -ENOTDIR;
+    }
     if (!writable) {
         words_line(stdout, "%s is not there yet: %s dangles until it is", link->target, link->mount);
         return 0;

@@ -92,6 +92,15 @@ class Up(Volumes):
         self.nothing_is_left()
         self.skyvol("down")
 
+    def test_a_prefix_that_is_a_file_is_refused(self):
+        self.s3.put(self.bucket, self.key("file"), b"x")
+        for below in ("", "/below"):
+            for read_only in (True, False):
+                self.write({"bucket": self.bucket, "mount": f"{self.work}/data", "prefix": f"{self.prefix}/file{below}", "read_only": read_only})
+                run = self.skyvol("up", check=False)
+                self.assertEqual((run.returncode, "is no directory" in run.stderr), (1, True), run.stderr)
+                self.nothing_is_left()
+
     def test_a_place_may_have_any_name(self):
         self.s3.put(self.bucket, self.key("a b/ü'/x"), b"x")
         name = "it's $HOME `x` \\ dätä"
@@ -642,10 +651,14 @@ class Script(Volumes):
     def test_links_never_go_into_what_stands_there(self):
         self.write({"bucket": self.bucket, "mount": "/data", "prefix": self.prefix})
         (self.work / "plan.sh").write_text(self.skyvol("plan", "--format", "sh", "--base", "/mnt/skyvol").stdout)
+        self.s3.put(self.bucket, self.key("file"), b"x")
+        self.write({"bucket": self.bucket, "mount": "/file", "prefix": f"{self.prefix}/file"})
+        (self.work / "file.sh").write_text(self.skyvol("plan", "--format", "sh", "--base", "/mnt/skyvol").stdout)
         run = self.in_a_root(textwrap.dedent(f"""\
             mkdir -p /data/full
             sh {self.work}/plan.sh && exit 1
             rmdir /data/full
+            sh {self.work}/file.sh && exit 1
             ln -s /usr /data-old && rmdir /data && mv /data-old /data
             sh {self.work}/plan.sh || exit 1
             test ! -L /usr/{self.bucket} && test -L /data || exit 1
@@ -654,6 +667,7 @@ class Script(Volumes):
             """), ["dash"])
         self.assertEqual(run.returncode, 0, run.stderr + run.stdout)
         self.assertIn("/data is a directory that is not empty", run.stderr)
+        self.assertIn("which /file leads to, is no directory", run.stderr)
 
 
 if __name__ == "__main__":
