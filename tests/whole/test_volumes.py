@@ -599,7 +599,17 @@ class Script(Volumes):
         shutil.copy(SKYVOL, package)
         digest = subprocess.run(["sha256sum", package], capture_output=True, text=True, check=True).stdout.split()[0]
         plans = {"without": [], "wrong": ["--package", package, "--sha256", "0" * 64],
-                 "with": ["--package", package, "--sha256", digest]}
+                 "with": ["--package", package, "--sha256", digest],
+                 "fetched": ["--package", "https://get.example/it's a $(package)", "--sha256", digest.upper()]}
+        (self.work / "bin").mkdir()
+        (self.work / "bin/curl").write_text(textwrap.dedent(f"""\
+            #!/bin/sh
+            # As the real one where the address leads on to another: nothing without -L; no plain http.
+            test "$#" = 7 && test "$7" = "https://get.example/it's a \\$(package)" || exit 9
+            case $1 in *L*) cp {package} "$5" ;; *) : > "$5" ;; esac
+            test "$2 $3" = "--proto =https"
+            """))
+        (self.work / "bin/curl").chmod(0o755)
         for name, words in plans.items():
             (self.work / name).write_text(subprocess.run(
                 [SKYVOL, "plan", "-c", self.file, "--format", "sh", *words], env=self.environment, capture_output=True,
@@ -610,6 +620,8 @@ class Script(Volumes):
             sh {self.work}/wrong && exit 1
             test ! -e /usr/local/bin/skyvol || exit 1
             sh {self.work}/with || exit 1
+            skyvol umount --wait /mnt/skyvol/{self.bucket} && rm /usr/local/bin/skyvol
+            PATH={self.work}/bin:$PATH sh {self.work}/fetched || exit 1
             test -d /data/. && skyvol umount --wait /mnt/skyvol/{self.bucket}
             """), ["dash"])
         self.assertEqual(run.returncode, 0, run.stderr + run.stdout)
