@@ -44,6 +44,61 @@ static char *resolve(const char *dir)
     return place_resolve(dir, &path, &why) == 0 ? path : xstrdup(dir);
 }
 
+/* ---- What waits unsent. ---- */
+
+struct waiting {
+    const char *mount_point, *bucket;
+    const char *endpoint; /* what waits for this one does not count; NULL: all does */
+    bool found;
+};
+
+/* -EBUSY: its daemon is about to end, or somebody looks at it. */
+static int look_patiently(const char *path, size_t *ret_unsent, struct buf *why)
+{
+    int64_t deadline = clock_ms() + ENDING_MS;
+    for (;;) {
+        STRING_SCOPED *source = NULL;
+        buf_reset(why);
+        int rc = home_look(path, ret_unsent, &source, why);
+        if (rc != -EBUSY || clock_ms() >= deadline)
+            return rc;
+        usleep(LOOK_US);
+    }
+}
+
+/* A cache directory: of this mount, with something unsent in it? */
+static void look_at_home(void *context, const char *path)
+{
+    struct waiting *waiting = context;
+    struct settings settings;
+    BUF_SCOPED why = BUF_INIT;
+    size_t unsent = 0;
+    bool ours =
+        home_recall(path, &settings, &why) == 0 && strcmp(settings.mount_point, waiting->mount_point) == 0 &&
+        (!waiting->bucket || strcmp(settings.bucket, waiting->bucket) == 0) &&
+        !(waiting->endpoint && settings.endpoint && strcmp(settings.endpoint, waiting->endpoint) == 0);
+    settings_release(&settings);
+    int rc = ours ? look_patiently(path, &unsent, &why) : 0;
+    if (rc == -ENOENT || (rc == 0 && unsent == 0))
+        return;
+    waiting->found = true;
+    if (rc < 0)
+        words_say("whether unsent files of %s wait in %s cannot be told: %s; their keys stay",
+                  waiting->mount_point, path, why.length ? why.bytes : err_text(rc));
+    else
+        words_say("%zu unsent files of %s wait in %s: send them with skyvol flush %s (or by skyvol up), or "
+                  "give them up with skyvol discard %s FILE; their keys stay until then",
+                  unsent, waiting->mount_point, path, path, path);
+}
+
+static bool waits_unsent(const char *mount_point, const char *bucket, const char *endpoint)
+{
+    struct waiting waiting = {.mount_point = mount_point, .bucket = bucket, .endpoint = endpoint};
+    home_each_default(look_at_home, &waiting);
+    home_each_elsewhere(look_at_home, &waiting);
+    return waiting.found;
+}
+
 /* ---- Up. ---- */
 
 /* 1: it stands already; 0: it may be mounted there. */
@@ -66,6 +121,11 @@ static int look(const struct raised *raised, const struct plan_mount *mount)
     } else if (alive || state == PLACE_FOREIGN) {
         words_say("%s is a mount of %s that up did not make: unmount it, or choose another --base",
                   mount->dir, there.source ? there.source : "something");
+        rc = -EBUSY;
+    } else if (options && strcmp(options, mount->options) != 0 &&
+               waits_unsent(path, mount->bucket, mount->endpoint)) {
+        words_say("%s is to be mounted from %s now, which would be the end of these keys", mount->dir,
+                  mount->endpoint);
         rc = -EBUSY;
     }
     place_mount_release(&there);
@@ -122,59 +182,7 @@ int raised_mounts(struct raised *raised)
     return rc;
 }
 
-/* ---- Down: what waits unsent. ---- */
-
-struct waiting {
-    const char *mount_point, *bucket;
-    bool found;
-};
-
-/* -EBUSY: its daemon is about to end, or somebody looks at it. */
-static int look_patiently(const char *path, size_t *ret_unsent, struct buf *why)
-{
-    int64_t deadline = clock_ms() + ENDING_MS;
-    for (;;) {
-        STRING_SCOPED *source = NULL;
-        buf_reset(why);
-        int rc = home_look(path, ret_unsent, &source, why);
-        if (rc != -EBUSY || clock_ms() >= deadline)
-            return rc;
-        usleep(LOOK_US);
-    }
-}
-
-/* A cache directory: of this mount, with something unsent in it? */
-static void look_at_home(void *context, const char *path)
-{
-    struct waiting *waiting = context;
-    struct settings settings;
-    BUF_SCOPED why = BUF_INIT;
-    size_t unsent = 0;
-    bool ours = home_recall(path, &settings, &why) == 0 &&
-                strcmp(settings.mount_point, waiting->mount_point) == 0 &&
-                (!waiting->bucket || strcmp(settings.bucket, waiting->bucket) == 0);
-    settings_release(&settings);
-    int rc = ours ? look_patiently(path, &unsent, &why) : 0;
-    if (rc == -ENOENT || (rc == 0 && unsent == 0))
-        return;
-    waiting->found = true;
-    if (rc < 0)
-        words_say("whether unsent files of %s wait in %s cannot be told: %s; its keys stay",
-                  waiting->mount_point, path, why.length ? why.bytes : err_text(rc));
-    else
-        words_say("%zu unsent files of %s wait in %s: send them with skyvol flush %s (or by skyvol up), or "
-                  "give them "
-                  "up with skyvol discard %s FILE; then run skyvol down again, its keys stay until then",
-                  unsent, waiting->mount_point, path, path, path);
-}
-
-static bool waits_unsent(const char *mount_point, const char *bucket)
-{
-    struct waiting waiting = {.mount_point = mount_point, .bucket = bucket};
-    home_each_default(look_at_home, &waiting);
-    home_each_elsewhere(look_at_home, &waiting);
-    return waiting.found;
-}
+/* ---- Down. ---- */
 
 /* Somebody serves it: mounted, or unmounted and still sending, or about to mount. */
 static bool is_served(const char *path, const struct place_mount *there)
@@ -199,7 +207,7 @@ int raised_unmount(const char *dir, const char *bucket)
     }
     if (served && (spawn(words, &pid) < 0 || await(pid) != 0))
         return -EBUSY;
-    if (waits_unsent(path, bucket))
+    if (waits_unsent(path, bucket, NULL))
         return -EBUSY;
     if (served)
         words_line(stdout, "unmounted %s", dir);

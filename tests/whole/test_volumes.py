@@ -332,6 +332,27 @@ class Memory(Volumes):
             self.skyvol("down")
             self.nothing_is_left()
 
+    def test_keys_that_unsent_files_need_are_not_replaced_by_those_of_another_endpoint(self):
+        home = self.leave_unsent(self.kill)
+        keys = self.secrets()
+        other = harness.Minio(self.work / "other")
+        self.addCleanup(other.stop)
+        other.s3.make_bucket(self.bucket)
+        volumes = self.volumes(options="durability=writeback,stop_timeout=1s")
+        self.write(*[volume | {"storage": self.storage().replace(self.minio.endpoint, other.endpoint).replace('"SECRET"', '"OTHER"')}
+                     for volume in volumes])
+        self.environment["OTHER"] = SECRET_KEY
+        run = self.skyvol("up", check=False)
+        self.assertEqual(run.returncode, 1, run.stdout)
+        self.assertIn(home, run.stderr)
+        self.assertEqual(self.secrets(), keys)
+        self.minio.start()
+        self.write(*self.volumes(options="durability=sync"))  # of the same endpoint: it sends them itself
+        self.skyvol("up")
+        self.skyvol("down")
+        self.assertEqual(self.s3.get(self.bucket, self.key("out/model")), b"weights")
+        self.nothing_is_left()
+
     def test_a_bucket_of_another_endpoint_is_not_taken_for_the_one_that_stands(self):
         other = harness.Minio(self.work / "other")
         self.addCleanup(other.stop)
