@@ -548,7 +548,9 @@ static void add_calls(const struct provider_job *job, const struct state_thing *
     for (size_t i = 0; i < job->volume_count; i++) {
         STRING_SCOPED *name = xprintf("region.%s", job->volumes[i]->bucket);
         if (adapter_is_first(job, i) && !state_fact(role, name))
-            provision_add(&provision->calls, "HEAD %s/%s", endpoint, job->volumes[i]->bucket);
+            provision_add(&provision->calls,
+                          "HEAD %s/%s (and GET ?location, where the answer tells no region)", endpoint,
+                          job->volumes[i]->bucket);
     }
 }
 

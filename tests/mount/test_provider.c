@@ -222,7 +222,8 @@ Test(provider, regions_that_were_found_are_not_asked_for_again)
     set(&stage, "instance_profile_arn", "auto");
     stage.job.explain = true;
     cr_assert_eq(stage.job.provider->supply(&stage.job, &provision, &why), 0);
-    cr_assert_str_eq(provision.calls[0], "HEAD https://s3.us-east-1.amazonaws.com/my-data");
+    cr_assert_str_eq(provision.calls[0], "HEAD https://s3.us-east-1.amazonaws.com/my-data (and GET "
+                                         "?location, where the answer tells no region)");
     cr_assert_str_eq(provision.calls[1], "HEAD https://s3.us-east-1.amazonaws.com/my-cn");
     cr_assert_null(provision.calls[2]);
     provision_release(&provision);

@@ -627,6 +627,18 @@ class Aws(Desk):
         self.assertTrue(any("instance-profile/skyvol-" in note for note in plan["notes"]))
         self.good("teardown")
 
+    def test_where_head_tells_no_region_the_location_is_asked_for(self):
+        self.fake.silent, self.fake.buckets["my-home"] = True, "us-east-1"
+        names = ("my-data", "my-out", "my-third", "my-home")
+        self.pool("aws", [(name, f"/{name}", False) for name in names])
+        self.assertEqual({mount["bucket"]: mount["region"] for mount in self.plan()["mounts"]}, {name: self.fake.buckets[name] for name in names})
+        self.assertEqual(self.fake.faults, [])
+        self.environment["AWS_SECRET_ACCESS_KEY"] = "another-secret"
+        self.assertEqual({mount["region"] for mount in self.plan()["mounts"]}, {"us-east-1"}, "a guess, which the mount mends when it is wrong")
+        for name in ("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"):
+            del self.environment[name]
+        self.assertEqual({mount["region"] for mount in self.plan()["mounts"]}, {"us-east-1"})
+
     def test_an_instance_profile_that_is_given_is_used_as_it_is(self):
         arn = "arn:aws:iam::123456789012:instance-profile/mine"
         self.pool("aws", [("my-data", "/data", False)], f'[providers.aws]\ninstance_profile_arn = "{arn}"\n')
