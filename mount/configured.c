@@ -271,8 +271,8 @@ int configured_volume(const struct node *table, const struct node *root, struct 
 
 static bool is_of_storage(const char *name)
 {
-    static const char *const names[] = {"preset",  "endpoint",   "region",         "account_id",
-                                        "profile", "path_style", "no_sign_request"};
+    static const char *const names[] = {"preset",  "endpoint",   "region",          "account_id",
+                                        "profile", "path_style", "no_sign_request", "allow_http"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(names[i], name) == 0)
             return true;

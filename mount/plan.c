@@ -180,6 +180,8 @@ static void write_options(const struct plan_request *request, const struct group
         add_option(options, "profile", storage->profile);
     if (storage && storage->no_sign_request)
         add_option(options, "no_sign_request", NULL);
+    if (storage && storage->allow_http)
+        add_option(options, "allow_http", NULL);
     if (*mount->credentials == '/')
         add_option(options, "credentials_file", mount->credentials);
     if (request->shared)

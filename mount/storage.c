@@ -31,6 +31,7 @@ static const struct field fields[] = {
     {"profile", FIELD_TEXT, AT(profile), 0, NULL},
     {"path_style", FIELD_SWITCH, AT(path_style), AT(path_style_said), NULL},
     {"no_sign_request", FIELD_SWITCH, AT(no_sign_request), 0, NULL},
+    {"allow_http", FIELD_SWITCH, AT(allow_http), 0, NULL},
     {"access_key", FIELD_CREDENTIAL, AT(access_key), 0, NULL},
     {"secret_key", FIELD_CREDENTIAL, AT(secret_key), 0, NULL},
     {"session_token", FIELD_CREDENTIAL, AT(session_token), 0, NULL},
@@ -321,7 +322,8 @@ bool storage_equal(const struct storage *a, const struct storage *b)
     return a == b ||
            (same_text(a->endpoint, b->endpoint) && same_text(a->region, b->region) &&
             same_text(a->profile, b->profile) && a->path_style == b->path_style &&
-            a->no_sign_request == b->no_sign_request && deferred_equal(&a->access_key, &b->access_key) &&
+            a->no_sign_request == b->no_sign_request && a->allow_http == b->allow_http &&
+            deferred_equal(&a->access_key, &b->access_key) &&
             deferred_equal(&a->secret_key, &b->secret_key) &&
             deferred_equal(&a->session_token, &b->session_token) && deferred_equal(&a->api_key, &b->api_key));
 }
@@ -410,6 +412,7 @@ int storage_open(const struct storage *storage, const char *bucket, struct store
                                   .bucket = bucket,
                                   .region = storage->region,
                                   .style = storage->path_style ? STYLE_PATH : STYLE_AUTO,
+                                  .allow_http = storage->allow_http,
                                   .credentials = credentials};
     int rc = store_s3_new(&config, ret_store, why);
     credentials_unref(credentials);

@@ -34,6 +34,7 @@ struct storage {
     char *account_id, *profile;
     bool path_style, path_style_said;
     bool no_sign_request;
+    bool allow_http; /* http:// also to other hosts than this one */
     struct deferred access_key, secret_key, session_token; /* none of all: the default chain */
     struct deferred api_key;                               /* of Hyperstack: keys are made with it */
 };

@@ -102,6 +102,7 @@ Test(plan, what_no_mount_would_take_is_refused_before_any_machine_tries)
         {"endpoint=https://me:secret@h", "--volume 1: the endpoint has a user name"},
         {"endpoint=http://minio.lan:9000", "allow_http"},
         {"endpoint=http://minio.lan:9000,options=allow_http", NULL},
+        {"endpoint=http://minio.lan:9000,allow_http=true", NULL},
         {"endpoint=https://h,options=ro\\,attr_ttl=5s,rw",
          "--volume 1: options: they make the mount read-only"},
         {"endpoint=https://h,options=immutable,rw", "--volume 1: options: they make the mount read-only"},
