@@ -96,7 +96,7 @@ static const char installing[] =
     "    *.deb)\n"
     "        mv \"$dir/package\" \"$dir/skyvol.deb\"\n"
     "        chmod 755 \"$dir\"\n"
-    "        apt-get install -y --no-install-recommends \"$dir/skyvol.deb\" >/dev/null ||\n"
+    "        apt-get install -y --no-install-recommends \"$dir/skyvol.deb\" </dev/null >/dev/null ||\n"
     "            fail \"$package could not be installed: run apt-get update and see the lines above\" ;;\n"
     "    *)\n"
     "        mkdir -p /usr/local/bin\n"

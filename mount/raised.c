@@ -101,7 +101,9 @@ static int raise_secrets(struct raised *raised)
         struct state_thing *thing;
         STRING_SCOPED *directory =
             xstrndup(secret->path, (size_t)(strrchr(secret->path, '/') - secret->path));
+        mode_t mask = umask(077);
         int rc = raised_directories(raised, directory);
+        umask(mask);
         if (rc == 0)
             rc = raised_intend(raised, "secret", secret->path, NULL, NULL, &thing);
         if (rc == 0 && (rc = write_secret(secret->path, secret->content)) < 0)

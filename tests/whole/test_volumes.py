@@ -113,6 +113,7 @@ class Up(Volumes):
         (self.work / name / "new one/out/y").write_text("y")
         self.assertEqual(self.s3.get(self.bucket, self.key(f"{name}/y")), b"y")
         self.assertEqual(stat.S_IMODE(self.state.with_suffix(".up").stat().st_mode), 0o600)
+        self.assertEqual(stat.S_IMODE(self.state.with_suffix(".keys").stat().st_mode), 0o700)
         self.skyvol("down")
         self.assertEqual(os.listdir(self.work / name), [])
         self.nothing_is_left()
@@ -599,7 +600,7 @@ class Script(Volumes):
                 run = self.in_a_root(textwrap.dedent(f"""\
                     set -eu
                     {' '.join(shell)} {self.work}/plan.sh
-                    {' '.join(shell)} {self.work}/plan.sh > {self.work}/second
+                    cat {self.work}/plan.sh | {' '.join(shell)} > {self.work}/second
                     test "$(cat /data/a)" = a
                     echo {shell[0]} > /checkpoints/model
                     if echo b > /data/b 2>/dev/null; then echo "a read-only volume was written" >&2; exit 1; fi
