@@ -6,20 +6,29 @@
 #include "mount/adapter.h"
 #include "mount/words.h"
 
+/* NULL: it can be mounted with it. */
+static const char *judge_storage(const struct provider *provider, const struct storage *storage)
+{
+    if (provider && provider->native)
+        return "the machines of this provider cannot mount one (no FUSE there): keep its data on the network "
+               "volume, or take another provider";
+    if (storage_makes_keys(storage))
+        return "preset hyperstack makes a key for each operation, and a mount outlives it: give access_key "
+               "and "
+               "secret_key, or leave storage out and take provider = \"hyperstack\" with skyvol prepare";
+    return NULL;
+}
+
 int provided_check(const struct configuration *configuration, struct buf *why)
 {
-    const struct provider *provider = configuration->provider;
     int rc = 0;
-    for (size_t i = 0; provider && provider->native && i < configuration->volume_count; i++) {
+    for (size_t i = 0; i < configuration->volume_count; i++) {
         const struct volume *volume = &configuration->volumes[i];
-        if (!volume->storage)
+        const char *wrong = volume->storage ? judge_storage(configuration->provider, volume->storage) : NULL;
+        if (!wrong)
             continue;
         words_next(why);
-        buf_printf(why,
-                   "%s: bucket %s has a storage of its own, and machines of %s cannot mount one (no FUSE "
-                   "there): keep "
-                   "its data on the network volume, or take another provider",
-                   volume->where, volume->bucket, provider->name);
+        buf_printf(why, "%s: bucket %s has a storage of its own: %s", volume->where, volume->bucket, wrong);
         rc = -EINVAL;
     }
     return rc;

@@ -9,7 +9,8 @@
 int provided_supply(const struct configuration *configuration, struct waiter *waiter, bool explain,
                     struct provision *ret_provision, struct buf *why);
 
-/* What can be said of all volumes without a call: where the provider mounts natively, none has a storage of its own. -EINVAL, with words. */
+/* What can be said of all volumes without a call: where the provider mounts natively, none has a storage of its own,
+ * and none has one whose keys end with each use. -EINVAL, with words. */
 int provided_check(const struct configuration *configuration, struct buf *why);
 
 /* A plan, and what it borrows from. */

@@ -146,6 +146,15 @@ class FailFast(Desk):
             self.bad("prepare", provider, "my-data", "my-out", "storage", "aws, gcp, hyperstack, runpod")
             self.assertFalse(self.state.exists())
 
+    def test_keys_that_end_with_each_use_serve_no_mount(self):
+        self.serve(fakes.Hyperstack(["my-data"]))
+        self.environment |= {"HYPERSTACK_API_KEY": self.fake.key, "HYPERSTACK_API_URL": self.fake.url + "/v1"}
+        self.pool("hyperstack", [("my-data", "/data", False)], '[[pool.volumes]]\nbucket = "my-other"\nmount = "/other"\n'
+                  'storage = { preset = "hyperstack" }\n')
+        for command in ("prepare", "plan", "check", "up"):
+            self.bad(command, "skyward.toml:8", "my-other", "skyvol prepare", "access_key")
+        self.assertEqual(self.fake.calls, [])
+
     def test_with_a_storage_each_anyone_may_run_the_machines(self):
         self.fake = fakes.Fake()
         self.addCleanup(self.fake.close)
