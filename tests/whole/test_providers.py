@@ -220,6 +220,16 @@ class RunPod(Desk):
         self.assertIn("is no mount point", done.stderr)
         self.assertEqual(list(workspace.iterdir()), [])
 
+    def test_check_tells_programs_too_whether_it_exists(self):
+        finding, = json.loads(self.good("check", "--json").stdout)["findings"]
+        self.assertEqual((finding["grade"], finding["bucket"]), ("ok", None))
+        self.assertIn("/workspace", finding["words"])
+        self.pool("runpod", [("nothing", "/data", False)])
+        done = self.run_command("check", "--json")
+        finding, = json.loads(done.stdout)["findings"]
+        self.assertEqual((done.returncode, finding["grade"]), (1, "fail"))
+        self.assertIn("'nothing'", finding["words"])
+
     def test_the_key_of_the_command_line_tool_is_found(self):
         del self.environment["RUNPOD_API_KEY"]
         self.bad("prepare", "RUNPOD_API_KEY", ".runpod/config.toml")
