@@ -62,7 +62,7 @@ static int up(const struct configuration *configuration)
 static int run(const char *name, int count, char **words,
                int (*act)(const struct configuration *configuration), bool removes)
 {
-    struct pool_words said = {.request.removes = removes};
+    struct pool_words said = {.request = {.removes = removes, .name_only = removes}};
     struct configuration configuration = {0};
     int status = read_words(name, count, words, &said);
     if (status == 0)

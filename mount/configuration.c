@@ -303,9 +303,8 @@ static int read_root(const struct configuration_request *request, const struct n
         configuration->pool = xstrdup("volumes");
     int check_rc =
         volumes_check(configuration->volumes, configuration->volume_count, configuration->base, why);
-    int provider_rc = configuration->volume_count || request->removes
-                          ? read_provider(root, configuration, request->removes, why)
-                          : 0;
+    bool asked = (configuration->volume_count || request->removes) && !request->name_only;
+    int provider_rc = asked ? read_provider(root, configuration, request->removes, why) : 0;
     return rc < 0 ? rc : check_rc < 0 ? check_rc : provider_rc;
 }
 

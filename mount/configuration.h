@@ -44,7 +44,8 @@ struct configuration_request {
         volumes; /* each --volume: they stand in the place of the pool's, and no file is read unless it is named */
     size_t volume_count;
     bool
-        removes; /* down and teardown: what volumes a file gives, and what is wrong with them, is no matter */
+        removes; /* down and teardown: what volumes a file gives, and what is wrong with them, does not matter */
+    bool name_only; /* down: nor does what the provider's table says */
 };
 
 int configuration_read(const struct configuration_request *request, struct configuration *ret_configuration,

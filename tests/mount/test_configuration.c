@@ -242,6 +242,13 @@ Test(configuration, what_is_to_be_taken_away_asks_for_no_volumes)
         cr_expect_str_eq(all.origin, whole);
         configuration_release(&all);
     }
+    write_file("one.toml", "[pool]\nprovider = \"gcp\"\nvolumes = 3\n[providers.gcp]\nproject = [1]\n", 0600);
+    cr_expect_eq(configuration_read(&request, &all, &why), -EINVAL,
+                 "a key is deleted by what the table says");
+    request.name_only = true;
+    cr_assert_eq(configuration_read(&request, &all, &why), 0, "%s", why.bytes);
+    cr_expect_str_eq(all.provider_name, "gcp");
+    configuration_release(&all);
 }
 
 /* The keys of its mounts are kept beside it. */
