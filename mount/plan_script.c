@@ -24,7 +24,7 @@ static const char linking[] =
     "        fail \"$1 is there already, and is no link: move it away and run this again\"\n"
     "    fi\n"
     "    mkdir -p \"$(dirname \"$1\")\"\n"
-    "    rm -f \"$1.skyvol-new\"\n"
+    "    [ ! -L \"$1.skyvol-new\" ] || rm -f \"$1.skyvol-new\"\n"
     "    ln -s \"$2\" \"$1.skyvol-new\"\n"
     "    if ! mv -fT \"$1.skyvol-new\" \"$1\" 2>/dev/null; then\n"
     "        rm -f \"$1.skyvol-new\"\n"

@@ -318,6 +318,7 @@ static int lower_link(const struct state_thing *thing, const char *path)
 {
     char found[4096];
     const char *target = state_fact(thing, "target"), *before = state_fact(thing, "before");
+    raised_drop_fresh(path);
     ssize_t length = readlink(path, found, sizeof found - 1);
     found[length > 0 ? length : 0] = 0;
     if (length < 0 && (errno == ENOENT || errno == ENOTDIR))

@@ -30,6 +30,8 @@ int raised_down(struct state *state, bool fresh_only);
 /* raised_link.c: the symlink stands, its parents made. */
 int raised_link(struct raised *raised, const char *place, const char *target);
 int raised_directories(struct raised *raised, const char *path);
+/* What one that was killed left beside the place, before it put it there. What is no link is somebody's own, and stays. */
+void raised_drop_fresh(const char *place);
 /* raised_mount.c: what stands in the place of a mount is nothing, or that mount. Changes nothing. */
 int raised_look(const struct raised *raised);
 /* All mounts of the plan, side by side. */

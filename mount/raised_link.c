@@ -8,6 +8,8 @@
 #include "mount/raised.h"
 #include "mount/words.h"
 
+#define FRESH ".skyvol-new"
+
 static int raise_directory(struct raised *raised, const char *path)
 {
     struct stat status;
@@ -64,11 +66,19 @@ static int clear_place(const char *place, const char *target)
     return -ENOTEMPTY;
 }
 
+void raised_drop_fresh(const char *place)
+{
+    struct stat status;
+    STRING_SCOPED *fresh = xprintf("%s" FRESH, place);
+    if (lstat(fresh, &status) == 0 && S_ISLNK(status.st_mode))
+        unlink(fresh);
+}
+
 int raised_link(struct raised *raised, const char *place, const char *target)
 {
     struct state_thing *thing;
     STRING_SCOPED *parent = xstrndup(place, (size_t)(strrchr(place, '/') - place));
-    STRING_SCOPED *fresh = xprintf("%s.skyvol-new", place);
+    STRING_SCOPED *fresh = xprintf("%s" FRESH, place);
     int rc = *parent ? raised_directories(raised, parent) : 0;
     int there = rc == 0 ? clear_place(place, target) : rc;
     if (there != 0) {
@@ -80,10 +90,10 @@ int raised_link(struct raised *raised, const char *place, const char *target)
     if (rc < 0)
         return rc;
     thing->fresh = true;
-    unlink(fresh);
+    raised_drop_fresh(place);
     if (symlink(target, fresh) < 0 || rename(fresh, place) < 0) {
         rc = -errno;
-        unlink(fresh);
+        raised_drop_fresh(place);
         words_say("the link %s cannot be made: %s", place, err_text(rc));
         return rc;
     }

@@ -182,6 +182,22 @@ date -u -d '+2 minutes' '+{{"Version": 1, "AccessKeyId": "{ACCESS_KEY}", "Secret
         (self.work / "data").unlink()
         self.nothing_is_left()
 
+    def test_a_half_made_link_goes_and_a_file_of_its_name_stays(self):
+        fresh = self.work / "data.skyvol-new"
+        self.write({"bucket": self.bucket, "mount": f"{self.work}/data", "prefix": self.prefix, "read_only": False})
+        fresh.write_text("mine")
+        run = self.skyvol("up", check=False)
+        self.assertEqual((run.returncode, fresh.read_text()), (1, "mine"))
+        self.nothing_is_left()
+        fresh.unlink()
+        fresh.symlink_to("/elsewhere")
+        self.skyvol("up")
+        self.assertFalse(os.path.lexists(fresh))
+        fresh.symlink_to(os.readlink(self.work / "data"))
+        self.skyvol("down")
+        self.assertFalse(os.path.lexists(fresh))
+        self.nothing_is_left()
+
     def test_a_mount_that_is_busy_stays_and_goes_later(self):
         self.write({"bucket": self.bucket, "mount": f"{self.work}/data", "prefix": self.prefix, "read_only": False})
         self.skyvol("up")
