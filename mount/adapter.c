@@ -115,9 +115,23 @@ int adapter_check_buckets(const struct provider_job *job, bool underscores, stru
     return rc;
 }
 
+int adapter_belong(const struct provider_job *job, struct buf *why)
+{
+    struct state *state = NULL;
+    BUF_SCOPED words = BUF_INIT;
+    if (state_look(job->state_path, job->provider->name, &state, &words) < 0)
+        return 0; /* who opens it says what is wrong with it */
+    int rc = state_belong(state, job->origin, job->state_path, why);
+    state_close(state);
+    return rc;
+}
+
 int adapter_open(const struct provider_job *job, struct state **ret_state, struct buf *why)
 {
-    return state_open(job->state_path, job->provider->name, job->pool, ret_state, why);
+    int rc = state_open(job->state_path, job->provider->name, job->pool, ret_state, why);
+    if (rc == 0)
+        state_set_origin(*ret_state, job->origin);
+    return rc;
 }
 
 int adapter_look(const struct provider_job *job, struct state **ret_state, struct buf *why)

@@ -28,6 +28,8 @@ bool adapter_is_first(const struct provider_job *job, size_t index);
 /* S3's rule, which Google's and Hyperstack's names keep too (`dots`, `underscores` where they are allowed); a line for each bad one. */
 int adapter_check_buckets(const struct provider_job *job, bool underscores, struct buf *why);
 /* state_open() and state_look() of the job's file; the latter says to run prepare when nothing is there. */
+/* -EXDEV: what the job's file remembers is of another configuration, and that is said. */
+int adapter_belong(const struct provider_job *job, struct buf *why);
 int adapter_open(const struct provider_job *job, struct state **ret_state, struct buf *why);
 int adapter_look(const struct provider_job *job, struct state **ret_state, struct buf *why);
 

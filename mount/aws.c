@@ -245,6 +245,61 @@ static bool is_region(const char *text)
     return length > 0 && length < 64 && strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789-") == length;
 }
 
+/* "": us-east-1; "EU": as it was called first. NULL: it is no answer. Malloc'ed. */
+static char *read_location(const struct api_answer *answer)
+{
+    struct xml *xml = NULL;
+    char *region = NULL;
+    if (answer->status == 200 && answer->text &&
+        xml_parse(secret_reveal(answer->text), secret_length(answer->text), &xml) == 0 &&
+        strcmp(xml_name(xml_root(xml)), "LocationConstraint") == 0) {
+        const char *text = xml_text(xml, xml_root(xml));
+        text = !*text ? "us-east-1" : strcmp(text, "EU") == 0 ? "eu-west-1" : text;
+        region = is_region(text) ? xstrdup(text) : NULL;
+    }
+    xml_free(xml);
+    return region;
+}
+
+/* *ret_region stays NULL when it cannot be told. 0, or -EINTR. */
+static int ask_location(const struct provider_job *job, struct api *api, const char *bucket,
+                        const char *region, char **ret_region)
+{
+    struct credentials_config source = {.profile = adapter_text(job, "profile")};
+    struct credentials *credentials = credentials_new(&source);
+    struct keys *keys = NULL;
+    struct store_fields query = {0};
+    struct api_answer answer = {0};
+    BUF_SCOPED why = BUF_INIT;
+    const char *host = strstr(api_url(api), "://") + 3;
+    STRING_SCOPED *name = xstrndup(host, strcspn(host, "/"));
+    STRING_SCOPED *path = xprintf("/%s", bucket);
+    STRING_SCOPED *whole = xprintf("%s?location=", path);
+    int rc = credentials_get(credentials, &keys, &why);
+    store_fields_add(&query, "location", "");
+    struct signed_input input = {.method = "GET",
+                                 .host = name,
+                                 .path = path,
+                                 .query = &query,
+                                 .service = "s3",
+                                 .region = region,
+                                 .keys = keys,
+                                 .wall_ns = clock_wall_ns()};
+    char **lines = rc == 0 ? signed_lines(&input) : NULL;
+    struct api_request request = {
+        .method = "GET", .path = whole, .lines = lines, .plain = true, .accept = API_ANY};
+    if (rc == 0)
+        rc = api_send(api, &request, &answer, &why);
+    if (rc == 0)
+        *ret_region = read_location(&answer);
+    api_answer_release(&answer);
+    signed_release(lines);
+    store_fields_release(&query);
+    keys_unref(keys);
+    credentials_unref(credentials);
+    return rc == -EINTR ? rc : 0;
+}
+
 int aws_bucket_region(const struct provider_job *job, const char *region, const char *bucket,
                       char **ret_region, struct buf *why)
 {
@@ -265,8 +320,10 @@ int aws_bucket_region(const struct provider_job *job, const char *region, const 
     } else if (rc == 0 && answer.wanted && !is_region(answer.wanted)) {
         buf_printf(why, "S3 tells of bucket %s a region that is no name of one", bucket);
         rc = -EBADMSG;
-    } else if (rc == 0) {
-        *ret_region = xstrdup(answer.wanted ? answer.wanted : region);
+    } else if (rc == 0 && answer.wanted) {
+        *ret_region = xstrdup(answer.wanted);
+    } else if (rc == 0 && (rc = ask_location(job, api, bucket, region, ret_region)) == 0 && !*ret_region) {
+        *ret_region = xstrdup(region);
     }
     api_answer_release(&answer);
     api_free(api);

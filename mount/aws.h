@@ -37,7 +37,8 @@ const char *aws_region(const struct provider_job *job);
 const char *aws_partition(const char *region);
 /* Malloc'ed: "https://s3.eu-west-1.amazonaws.com"; AWS_ENDPOINT_URL_S3 instead where it is set. */
 char *aws_s3_endpoint(const char *region, const char **ret_where);
-/* Where the bucket is: HEAD, unsigned, and what x-amz-bucket-region says, also of a 403 or a redirect. -ENOENT: there is no such bucket. */
+/* Where the bucket is: HEAD, unsigned, and what x-amz-bucket-region says, also of a 403 or a redirect; where nobody says it, GetBucketLocation
+ * with the keys that there are, else `region`. -ENOENT: there is no such bucket. */
 int aws_bucket_region(const struct provider_job *job, const char *region, const char *bucket,
                       char **ret_region, struct buf *why);
 /* The policy that lets a role use the volumes: their prefixes, read or read and write. Pure. */

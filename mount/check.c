@@ -9,6 +9,7 @@
 #include "base/xml.h"
 #include "mount/api.h"
 #include "mount/diagnosis.h"
+#include "mount/option.h"
 #include "s3/credentials.h"
 #include "s3/signed.h"
 #include "s3/store.h"
@@ -17,6 +18,7 @@
 
 struct check {
     const struct plan_mount *mount;
+    struct settings settings;        /* as `skyvol mount` would have them */
     struct credentials *credentials; /* NULL: unsigned */
     struct store *store;
     check_tell *tell;
@@ -42,9 +44,8 @@ static void say(struct check *check, enum check_grade grade, const char *format,
 
 static void say_failed(struct check *check, const char *what, int rc, const struct store_error *error)
 {
-    struct settings settings = {.source = check->mount->bucket, .endpoint = check->mount->endpoint};
     BUF_SCOPED words = BUF_INIT;
-    diagnosis_access(&settings, rc, error, &words);
+    diagnosis_access(&check->settings, rc, error, &words);
     say(check, CHECK_FAIL, "%s: %s", what, words.bytes);
 }
 
@@ -131,6 +132,8 @@ static void look_at_lifecycle(struct check *check)
     BUF_SCOPED why = BUF_INIT;
     if (!check->credentials || credentials_get(check->credentials, &keys, &why) < 0 ||
         api_new(&config, &api, &why) < 0) {
+        say(check, CHECK_WARN, "whether a lifecycle rule aborts abandoned uploads cannot be told: %s",
+            why.length ? why.bytes : "requests are not signed");
         keys_unref(keys);
         return;
     }
@@ -179,11 +182,11 @@ static int ask_storage(void *context, struct keys **ret_keys, struct buf *why)
     return storage_keys(context, ret_keys, why);
 }
 
-static struct credentials *find_credentials(const struct plan_mount *mount)
+static struct credentials *find_credentials(const struct plan_mount *mount, const struct settings *settings)
 {
     struct credentials_ask ask = {.words = "the volume's keys"};
-    struct credentials_config config = {.profile = mount->storage ? mount->storage->profile : NULL};
-    if (mount->storage && mount->storage->no_sign_request)
+    struct credentials_config config = {.profile = settings->profile, .role_arn = settings->role_arn};
+    if (settings->no_sign_request)
         return NULL;
     if (mount->storage && storage_has_keys(mount->storage)) {
         ask.keys = ask_storage;
@@ -196,16 +199,43 @@ static struct credentials *find_credentials(const struct plan_mount *mount)
     return credentials_new(&config);
 }
 
+/* By the mount's own options: what it needs to be let in (requester_pays, sse, allow_http ...) this needs too. */
+static int read_settings(struct check *check, struct buf *why)
+{
+    struct settings *settings = &check->settings;
+    option_defaults(settings);
+    int rc = option_from_file(settings, NULL, why);
+    if (rc == 0)
+        rc = option_from_environment(settings, why);
+    if (rc == 0)
+        rc = option_parse_list(settings, check->mount->options, why);
+    settings->source = xstrdup(check->mount->bucket);
+    settings->bucket = xstrdup(check->mount->bucket);
+    return rc;
+}
+
 static int open_store(struct check *check)
 {
-    const struct plan_mount *mount = check->mount;
+    const struct settings *settings = &check->settings;
     BUF_SCOPED why = BUF_INIT;
-    struct store_config config = {.endpoint = mount->endpoint,
-                                  .bucket = mount->bucket,
-                                  .region = mount->region,
-                                  .style = mount->path_style ? STYLE_PATH : STYLE_AUTO,
+    int rc = read_settings(check, &why);
+    if (rc == 0)
+        check->credentials = find_credentials(check->mount, settings);
+    struct store_config config = {.endpoint = settings->endpoint,
+                                  .bucket = settings->bucket,
+                                  .region = settings->region,
+                                  .style = (enum store_style)settings->style,
+                                  .checksum = (enum store_checksum)settings->checksum,
+                                  .sse = (enum store_sse)settings->sse,
+                                  .sse_kms_key_id = settings->sse_kms_key_id,
+                                  .storage_class = settings->storage_class,
+                                  .requester_pays = settings->requester_pays,
+                                  .ca_bundle = settings->ca_bundle,
+                                  .proxy = settings->proxy,
+                                  .allow_http = settings->allow_http,
                                   .credentials = check->credentials};
-    int rc = store_s3_new(&config, &check->store, &why);
+    if (rc == 0)
+        rc = store_s3_new(&config, &check->store, &why);
     if (rc < 0)
         say(check, CHECK_FAIL, "%s", why.bytes);
     return rc;
@@ -214,8 +244,7 @@ static int open_store(struct check *check)
 int check_mount(const struct plan_mount *mount, const char *const *reads, const char *const *writes,
                 check_tell *tell, void *context)
 {
-    struct check check = {
-        .mount = mount, .credentials = find_credentials(mount), .tell = tell, .context = context};
+    struct check check = {.mount = mount, .tell = tell, .context = context};
     waiter_init(&check.waiter);
     if (open_store(&check) == 0) {
         for (size_t i = 0; reads[i] && check.rc == 0; i++)
@@ -227,6 +256,7 @@ int check_mount(const struct plan_mount *mount, const char *const *reads, const 
     }
     store_free(check.store);
     credentials_unref(check.credentials);
+    settings_release(&check.settings);
     waiter_release(&check.waiter);
     return check.rc;
 }

@@ -85,7 +85,8 @@ static const struct command {
      pool_words_help},
     {"down", command_down, "skyvol down [-c FILE] [--pool NAME]",
      "undo up: unlink, send what is unsent, unmount",
-     "Touches nothing that up did not make. A mount that is busy, or whose data the server refuses, stays, "
+     "Touches nothing that up did not make. A mount that is busy, or whose data is not all sent, stays, and "
+     "so do its keys, also after a crash; "
      "and the exit "
      "status is 1.\n",
      pool_words_help},

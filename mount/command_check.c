@@ -14,20 +14,27 @@ struct checking {
     struct json *findings;
 };
 
-static void tell(void *context, const struct plan_mount *mount, enum check_grade grade, const char *words)
+static const char *const grades[] = {[CHECK_OK] = "ok", [CHECK_WARN] = "warn", [CHECK_FAIL] = "fail"};
+
+/* No mount: of the plan as a whole. */
+static void add_finding(struct checking *checking, const struct plan_mount *mount, enum check_grade grade,
+                        const char *words)
 {
-    static const char *const grades[] = {[CHECK_OK] = "ok", [CHECK_WARN] = "warn", [CHECK_FAIL] = "fail"};
-    struct checking *checking = context;
-    if (!checking->json) {
-        words_line(stdout, "%-5s %s: %s", grades[grade], mount->bucket, words);
-        return;
-    }
     struct json *one = json_object_new();
-    json_set_string(one, "bucket", mount->bucket);
-    json_set_string(one, "endpoint", mount->endpoint);
+    json_set_string(one, "bucket", mount ? mount->bucket : NULL);
+    json_set_string(one, "endpoint", mount ? mount->endpoint : NULL);
     json_set_string(one, "grade", grades[grade]);
     json_set_string(one, "words", words);
     json_append(checking->findings, &one);
+}
+
+static void tell(void *context, const struct plan_mount *mount, enum check_grade grade, const char *words)
+{
+    struct checking *checking = context;
+    if (checking->json)
+        add_finding(checking, mount, grade, words);
+    else
+        words_line(stdout, "%-5s %s: %s", grades[grade], mount->bucket, words);
 }
 
 /* The prefixes of a mount's volumes; those that write alone, where asked. */
@@ -58,18 +65,25 @@ static int check_plan(struct checking *checking, const struct plan *plan)
 
 static void tell_native(struct checking *checking, const struct plan *plan)
 {
-    if (plan->native_base && !checking->json)
-        words_line(stdout, "ok    the volume exists; it is attached at %s when the machine is made",
-                   plan->native_base);
+    if (!plan->native_base)
+        return;
+    STRING_SCOPED *words =
+        xprintf("the volume exists; it is attached at %s when the machine is made", plan->native_base);
+    if (checking->json)
+        add_finding(checking, NULL, CHECK_OK, words);
+    else
+        words_line(stdout, "ok    %s", words);
 }
 
 static int check(struct checking *checking, const struct configuration *configuration)
 {
     struct provided provided;
     BUF_SCOPED why = BUF_INIT;
-    int rc = provided_plan(configuration, PLAN_KEYS, true, &provided, &why);
+    int rc = provided_plan(configuration, NULL, true, &provided, &why);
     int status = 1;
     words_complain(why.bytes);
+    if (rc < 0 && checking->json)
+        add_finding(checking, NULL, CHECK_FAIL, why.bytes);
     if (rc == 0) {
         tell_native(checking, &provided.plan);
         status = check_plan(checking, &provided.plan);

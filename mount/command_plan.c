@@ -96,7 +96,7 @@ static int make_plan(const struct configuration *configuration, const struct wor
 {
     struct provided provided;
     BUF_SCOPED why = BUF_INIT;
-    int rc = provided_plan(configuration, PLAN_KEYS, true, &provided, &why);
+    int rc = provided_plan(configuration, NULL, true, &provided, &why);
     if (rc < 0)
         words_complain(why.bytes);
     else

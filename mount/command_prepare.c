@@ -6,9 +6,12 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "mount/adapter.h"
 #include "mount/command.h"
 #include "mount/interrupt.h"
 #include "mount/pool_words.h"
+#include "mount/provided.h"
+#include "mount/state.h"
 #include "mount/words.h"
 
 enum action { PREPARE, TEARDOWN };
@@ -37,6 +40,26 @@ static void tell(void *context, const char *what, const char *kind, const char *
     json_append(work->done, &one);
 }
 
+/* Its mounts send with the keys that would be deleted; down forgets them when nothing unsent waits. */
+static int refuse_while_up(const struct configuration *configuration, struct buf *why)
+{
+    struct state *state = NULL;
+    BUF_SCOPED words = BUF_INIT;
+    STRING_SCOPED *path = xprintf("%s.up", configuration->state);
+    int rc = state_look(path, "up", &state, &words);
+    bool is_up = rc == 0 && state_find(state, "mount");
+    state_close(state);
+    if (!is_up && (rc == 0 || rc == -ENOENT))
+        return 0;
+    if (is_up)
+        buf_printf(why, "pool %s is up on this host, and its mounts need the keys: skyvol down first",
+                   configuration->pool);
+    else
+        buf_printf(why, "whether pool %s is up on this host cannot be told: %s", configuration->pool,
+                   words.length ? words.bytes : err_text(rc));
+    return -EBUSY;
+}
+
 static int run_adapter(struct work *work, struct buf *why)
 {
     const struct configuration *configuration = &work->configuration;
@@ -50,16 +73,20 @@ static int run_adapter(struct work *work, struct buf *why)
         .volume_count = count,
         .pool = configuration->pool,
         .state_path = configuration->state,
+        .origin = configuration->origin,
         .waiter = &waiter,
         .tell = tell,
         .context = work,
     };
     waiter_init(&waiter);
     interrupt_watch(&waiter);
-    int rc = 0;
-    if (job.provider && work->action == TEARDOWN)
+    int rc = job.provider ? adapter_belong(&job, why) : 0;
+    if (rc == 0)
+        rc = work->action == PREPARE ? provided_check(configuration, why)
+                                     : refuse_while_up(configuration, why);
+    if (rc == 0 && job.provider && work->action == TEARDOWN)
         rc = job.provider->teardown(&job, why);
-    else if (job.provider && count)
+    else if (rc == 0 && job.provider && count)
         rc = job.provider->prepare(&job, why);
     interrupt_watch(NULL);
     waiter_release(&waiter);
@@ -88,7 +115,7 @@ static void say_failure(const struct work *work, int rc, const struct buf *why)
 {
     const char *state = work->configuration.state;
     words_complain(why->length ? why->bytes : err_text(rc));
-    if (rc == -EBUSY || !state || access(state, F_OK) < 0)
+    if (rc == -EBUSY || rc == -EXDEV || !state || access(state, F_OK) < 0)
         return;
     if (work->action == TEARDOWN)
         words_say("what is left stays remembered in %s; run skyvol teardown again when the reason is gone",
@@ -143,7 +170,8 @@ static int work_on(struct work *work)
 
 static int run(enum action action, int count, char **words)
 {
-    struct work work = {.action = action, .done = json_array_new()};
+    struct work work = {
+        .action = action, .said.request.removes = action == TEARDOWN, .done = json_array_new()};
     int code = read_words(count, words, &work);
     if (!code)
         code = pool_words_read(&work.said, &work.configuration);

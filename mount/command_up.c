@@ -18,15 +18,27 @@ static int read_words(const char *name, int count, char **words, struct pool_wor
     return 0;
 }
 
+/* Of this configuration: another one of the same name does not take away what it made. */
+static int open_memory(const struct configuration *configuration, const char *path, struct state **ret_state)
+{
+    BUF_SCOPED why = BUF_INIT;
+    int rc = state_open(path, "up", configuration->pool, ret_state, &why);
+    if (rc == 0 && (rc = state_belong(*ret_state, configuration->origin, configuration->state, &why)) < 0) {
+        state_close(*ret_state);
+        *ret_state = NULL;
+    }
+    if (rc == 0)
+        state_set_origin(*ret_state, configuration->origin);
+    words_complain(why.bytes);
+    return rc;
+}
+
 static int raise_plan(const struct configuration *configuration, const struct plan *plan)
 {
     struct raised raised = {.plan = plan};
-    BUF_SCOPED why = BUF_INIT;
     STRING_SCOPED *path = xprintf("%s.up", configuration->state);
-    if (state_open(path, "up", configuration->pool, &raised.state, &why) < 0) {
-        words_complain(why.bytes);
+    if (open_memory(configuration, path, &raised.state) < 0)
         return 1;
-    }
     int status = raised_up(&raised);
     state_close(raised.state);
     return status;
@@ -48,9 +60,9 @@ static int up(const struct configuration *configuration)
 }
 
 static int run(const char *name, int count, char **words,
-               int (*act)(const struct configuration *configuration))
+               int (*act)(const struct configuration *configuration), bool removes)
 {
-    struct pool_words said = {0};
+    struct pool_words said = {.request = {.removes = removes, .name_only = removes}};
     struct configuration configuration = {0};
     int status = read_words(name, count, words, &said);
     if (status == 0)
@@ -64,26 +76,23 @@ static int run(const char *name, int count, char **words,
 
 int command_up(int count, char **words)
 {
-    return run("up", count, words, up);
+    return run("up", count, words, up, false);
 }
 
 static int down(const struct configuration *configuration)
 {
     struct state *state;
-    BUF_SCOPED why = BUF_INIT;
     STRING_SCOPED *path = xprintf("%s.up", configuration->state);
-    if (state_open(path, "up", configuration->pool, &state, &why) < 0) {
-        words_complain(why.bytes);
+    if (open_memory(configuration, path, &state) < 0)
         return 1;
-    }
     if (state_count(state) == 0)
         words_line(stdout, "nothing of %s is up", configuration->pool);
-    int status = raised_down(state, 0);
+    int status = raised_down(state, false);
     state_close(state);
     return status;
 }
 
 int command_down(int count, char **words)
 {
-    return run("down", count, words, down);
+    return run("down", count, words, down, true);
 }

@@ -2,10 +2,12 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/digest.h"
 #include "base/err.h"
 #include "mount/configured.h"
 #include "mount/home.h"
@@ -28,6 +30,7 @@ void configuration_release(struct configuration *configuration)
     free(configuration->pool);
     free(configuration->base);
     free(configuration->state);
+    free(configuration->origin);
     if (configuration->warnings.bytes)
         buf_release(&configuration->warnings);
     *configuration = (struct configuration){0};
@@ -148,6 +151,16 @@ static int read_volumes(const struct node *pool, const struct node *root, struct
     return rc;
 }
 
+/* Of two files that were merged: the one that gives the volumes. */
+static void note_origin(const struct node *pool, struct configuration *configuration)
+{
+    const struct node *volumes = node_get(pool, "volumes");
+    const struct node *node = volumes ? volumes : pool;
+    char *path = node ? realpath(node->file, NULL) : NULL;
+    configuration->origin = path ? xstrdup(path) : NULL;
+    free(path);
+}
+
 static int read_pool(const struct configuration_request *request, const struct node *root,
                      struct configuration *configuration, struct buf *why)
 {
@@ -167,8 +180,9 @@ static int read_pool(const struct configuration_request *request, const struct n
         buf_printf(why, "%s:%d: provider must be a text", provider->file, provider->line);
         rc = -EINVAL;
     }
+    note_origin(pool, configuration);
     if (!request->volume_count) {
-        int volumes_rc = read_volumes(pool, root, configuration, why);
+        int volumes_rc = request->removes ? 0 : read_volumes(pool, root, configuration, why);
         return rc < 0 ? rc : volumes_rc;
     }
     for (size_t i = 0; i < request->volume_count; i++)
@@ -189,15 +203,39 @@ const struct volume **configuration_provided(const struct configuration *configu
     return volumes;
 }
 
+/* All that can be said of the volumes without a call. Those that are wrong in themselves are not shown to it. */
+static int check_provided(const struct configuration *configuration, struct buf *why)
+{
+    size_t all, count = 0;
+    const struct volume **volumes = configuration_provided(configuration, &all);
+    for (size_t i = 0; i < all; i++)
+        if (volumes[i]->bucket && *volumes[i]->bucket && volumes[i]->mount)
+            volumes[count++] = volumes[i];
+    struct provider_job job = {.provider = configuration->provider,
+                               .settings = &configuration->settings,
+                               .volumes = volumes,
+                               .volume_count = count,
+                               .pool = configuration->pool};
+    int rc = count ? configuration->provider->check(&job, why) : 0;
+    free(volumes);
+    return rc;
+}
+
 /* `provider` is a provider's name, or that of a [providers.*] table whose type says it. */
-static int read_provider(const struct node *root, struct configuration *configuration, struct buf *why)
+static int read_provider(const struct node *root, struct configuration *configuration, bool removes,
+                         struct buf *why)
 {
     const char *name = configuration->provider_name;
     const struct node *table = name ? node_get(node_get(root, "providers"), name) : NULL;
     const struct node *type = node_get(table, "type");
     int rc = 0;
-    if (table && table->kind == NODE_TABLE)
+    if (table && table->kind == NODE_TABLE) {
         rc = configured_settings(table, &configuration->settings, why);
+    } else if (table) {
+        words_next(why);
+        buf_printf(why, "%s:%d: providers.%s must be a table", table->file, table->line, name);
+        rc = -EINVAL;
+    }
     if (type && type->kind != NODE_TEXT) {
         words_next(why);
         buf_printf(why, "%s:%d: type must be a text", type->file, type->line);
@@ -208,6 +246,11 @@ static int read_provider(const struct node *root, struct configuration *configur
     int require_rc =
         provider_require(type ? type->text : name, volumes, count, &configuration->provider, why);
     free(volumes);
+    if (configuration->provider && provider_check_settings(configuration->provider, &configuration->settings,
+                                                           &configuration->warnings, why) < 0)
+        rc = -EINVAL;
+    if (rc == 0 && configuration->provider && !removes)
+        rc = check_provided(configuration, why);
     return rc < 0 ? rc : require_rc;
 }
 
@@ -218,11 +261,35 @@ static void add_plain(struct buf *out, const char *text)
         buf_add_char(out, isalnum((unsigned char)*text) || strchr("-_", *text) ? *text : '_');
 }
 
-static char *name_state(const struct configuration *configuration)
+static int compare_texts(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* Each set of mounts that --volume gives is a pool of its own. */
+static void add_mounts(const struct configuration *configuration, struct buf *name)
+{
+    uint8_t hash[SHA256_BYTES];
+    BUF_SCOPED all = BUF_INIT;
+    const char **mounts = xcalloc(configuration->volume_count + 1, sizeof *mounts);
+    for (size_t i = 0; i < configuration->volume_count; i++)
+        mounts[i] = configuration->volumes[i].mount;
+    qsort(mounts, configuration->volume_count, sizeof *mounts, compare_texts);
+    for (size_t i = 0; i < configuration->volume_count; i++)
+        buf_printf(&all, "%s\n", mounts[i]);
+    free(mounts);
+    digest_sha256(all.bytes, all.length, hash);
+    buf_add_char(name, '-');
+    buf_add_hex(name, hash, 6);
+}
+
+static char *name_state(const struct configuration *configuration, bool words)
 {
     BUF_SCOPED name = BUF_INIT;
     STRING_SCOPED *base = home_base();
     add_plain(&name, configuration->pool);
+    if (words)
+        add_mounts(configuration, &name);
     buf_add_char(&name, '-');
     add_plain(&name, configuration->provider_name ? configuration->provider_name : "none");
     return xprintf("%s/pools/%s", base ? base : ".", name.bytes);
@@ -236,7 +303,8 @@ static int read_root(const struct configuration_request *request, const struct n
         configuration->pool = xstrdup("volumes");
     int check_rc =
         volumes_check(configuration->volumes, configuration->volume_count, configuration->base, why);
-    int provider_rc = configuration->volume_count ? read_provider(root, configuration, why) : 0;
+    bool asked = (configuration->volume_count || request->removes) && !request->name_only;
+    int provider_rc = asked ? read_provider(root, configuration, request->removes, why) : 0;
     return rc < 0 ? rc : check_rc < 0 ? check_rc : provider_rc;
 }
 
@@ -251,6 +319,24 @@ static int take_base(const char *said, char **ret_base, struct buf *why)
     return -EINVAL;
 }
 
+/* Absolute: keys are kept beside it, and a mount outlives this directory. */
+static int take_state(const char *said, char **ret_state, struct buf *why)
+{
+    char here[PATH_MAX];
+    if (!*said || said[strlen(said) - 1] == '/') {
+        words_next(why);
+        buf_printf(why, "--state must name a file, got '%s'", said);
+        return -EINVAL;
+    }
+    if (*said != '/' && !getcwd(here, sizeof here)) {
+        words_next(why);
+        buf_printf(why, "--state %s: the working directory is gone: give an absolute path", said);
+        return -EINVAL;
+    }
+    *ret_state = *said == '/' ? xstrdup(said) : xprintf("%s/%s", here, said);
+    return 0;
+}
+
 int configuration_read(const struct configuration_request *request, struct configuration *ret_configuration,
                        struct buf *why)
 {
@@ -259,14 +345,20 @@ int configuration_read(const struct configuration_request *request, struct confi
     int rc = read_files(request, &root, why);
     if (rc == 0)
         rc = take_base(request->base, &ret_configuration->base, why);
+    if (rc == 0 && request->state)
+        rc = take_state(request->state, &ret_configuration->state, why);
     if (rc == 0)
         rc = read_root(request, root, ret_configuration, why);
     node_free(root);
-    if (rc < 0)
+    if (rc < 0) {
         configuration_release(ret_configuration);
-    else
-        ret_configuration->state = request->state ? xstrdup(request->state) : name_state(ret_configuration);
-    return rc;
+        return rc;
+    }
+    if (request->state || request->volume_count)
+        free_string(&ret_configuration->origin);
+    if (!request->state)
+        ret_configuration->state = name_state(ret_configuration, request->volume_count);
+    return 0;
 }
 
 int configuration_storage(const char *file, const char *name, struct storage *ret_storage, struct buf *why)

@@ -5,12 +5,14 @@
  *      [providers.NAME]                       type (NAME when not said), and what its adapter takes (provider.h)
  *      [storage.NAME]                         storage.h
  *
- * Tables merge, arrays and values replace. Unknown keys inside a volume, a storage or a provider that is used are errors with file and line.
+ * Tables merge, arrays and values replace. Unknown keys inside a volume or a storage are errors with file and line; those of a provider's
+ * table are other tools', but one that is nearly a name of ours draws a warning.
  * All problems at once: -EINVAL, one line each in `why`; -ENOENT: no file at all, the paths tried are named.
  */
 #ifndef MOUNT_CONFIGURATION_H
 #define MOUNT_CONFIGURATION_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/buf.h"
@@ -26,9 +28,12 @@ struct configuration {
     char *provider_name;             /* as the pool says it, or --provider; NULL: none */
     const struct provider *provider; /* NULL: none is named */
     struct provider_settings settings;
-    char *pool;  /* its name; "pool" for [pool] */
-    char *base;  /* --base, else /mnt/skyvol */
-    char *state; /* where what prepare makes is remembered: one file for each pool and provider, 0600 */
+    char *pool; /* its name; "pool" for [pool] */
+    char *base; /* --base, else /mnt/skyvol */
+    char *
+        state; /* where what prepare makes is remembered: one file for each pool and provider, 0600; for each set of mounts of --volume */
+    char *
+        origin; /* the file whose pool it is, without links; NULL: --state says what belongs together, or --volume */
     struct buf warnings; /* a line each: keys in a file that others can read */
 };
 
@@ -38,6 +43,9 @@ struct configuration_request {
     const char *const *
         volumes; /* each --volume: they stand in the place of the pool's, and no file is read unless it is named */
     size_t volume_count;
+    bool
+        removes; /* down and teardown: what volumes a file gives, and what is wrong with them, does not matter */
+    bool name_only; /* down: nor does what the provider's table says */
 };
 
 int configuration_read(const struct configuration_request *request, struct configuration *ret_configuration,

@@ -223,7 +223,12 @@ static int set_volume_value(const struct node *field, const struct node *root,
             return volume_set(volume, field->name, field->text, why);
     }
     BUF_SCOPED unknown = BUF_INIT;
-    int rc = volume_set(volume, field->name, "no", &unknown);
+    struct volume other; /* asked in the place of ours, which keeps what it has */
+    volume_init(&other, volume->where);
+    int rc = volume_set(&other, field->name, "no", &unknown);
+    volume->bucket_said |= other.bucket_said;
+    volume->mount_said |= other.mount_said;
+    volume_release(&other);
     if (rc < 0) {
         words_next(why);
         buf_add_string(why, unknown.bytes);
@@ -266,8 +271,8 @@ int configured_volume(const struct node *table, const struct node *root, struct 
 
 static bool is_of_storage(const char *name)
 {
-    static const char *const names[] = {"preset",  "endpoint",   "region",         "account_id",
-                                        "profile", "path_style", "no_sign_request"};
+    static const char *const names[] = {"preset",  "endpoint",   "region",          "account_id",
+                                        "profile", "path_style", "no_sign_request", "allow_http"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(names[i], name) == 0)
             return true;
@@ -337,13 +342,14 @@ int configured_words(const char *text, size_t number, const struct node *root,
 
 /* ---- Providers. ---- */
 
-static char **take_list(const struct node *node)
+static char **take_list(const struct node *node, bool *ret_plain)
 {
     char **list = xcalloc(node->count + 1, sizeof *list);
     size_t count = 0;
     for (size_t i = 0; i < node->count; i++)
         if (node->children[i]->text)
             list[count++] = xstrdup(node->children[i]->text);
+    *ret_plain = count == node->count;
     return list;
 }
 
@@ -368,11 +374,10 @@ int configured_settings(const struct node *table, struct provider_settings *sett
                 continue;
             }
         } else if (node->kind == NODE_ARRAY) {
-            setting.list = take_list(node);
+            setting.list = take_list(node, &setting.plain);
         } else if (node->text) {
             setting.value = xstrdup(node->text);
-        } else {
-            continue; /* a table of another tool's */
+            setting.open = others_read(node->file);
         }
         setting.name = xstrdup(node->name);
         setting.where = node_where(node);

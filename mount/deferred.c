@@ -11,7 +11,10 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "base/program.h"
+#include "mount/shell.h"
 #include "mount/words.h"
+
+#define PROCESS_WORDS_MAX 64 /* who reads such a line takes no more */
 
 static void free_words(char **words)
 {
@@ -193,6 +196,8 @@ static int resolve_file(const struct deferred *deferred, const char *field, stru
         buf_printf(why, "%s holds more than one line", deferred->name);
     else if (rc == -ELOOP)
         buf_printf(why, "%s is a symlink; name the file itself", deferred->name);
+    else if (rc == -EINVAL)
+        buf_printf(why, "%s is no regular file", deferred->name);
     else
         buf_printf(why, "%s cannot be read: %s", deferred->name, err_text(rc));
     return rc;
@@ -231,6 +236,8 @@ static void say_of_command(const struct deferred *deferred, const char *field, i
     buf_printf(why, "the command '%s' ", deferred->words[0]);
     if (rc == -ETIMEDOUT)
         buf_printf(why, "did not end within %d s", DEFERRED_COMMAND_MS / 1000);
+    else if (rc == -EFBIG) /* and was ended for it */
+        buf_printf(why, "printed more than %d bytes", DEFERRED_BYTES_MAX);
     else if (rc == -ENOENT)
         buf_add_string(why, "was not found; name it with its whole path");
     else if (status && WIFEXITED(status))
@@ -245,29 +252,102 @@ static void say_of_command(const struct deferred *deferred, const char *field, i
         buf_printf(why, "cannot be used: %s", err_text(rc));
 }
 
-static int resolve_command(const struct deferred *deferred, const char *field, struct secret **ret_secret,
-                           struct buf *why)
+void deferred_answer_release(struct deferred_answer *answer)
+{
+    if (answer->text)
+        secret_wipe(answer->text, DEFERRED_BYTES_MAX + 1);
+    free(answer->text);
+    *answer = (struct deferred_answer){0};
+}
+
+static bool answers(const struct deferred_answer *answer, const struct deferred *deferred)
+{
+    return answer->of && deferred->kind == DEFERRED_COMMAND && deferred_equal(answer->of, deferred);
+}
+
+/* It has ended well, or -EIO with its status. */
+static int run_command(const struct deferred *deferred, struct deferred_answer *answer, int *ret_status)
 {
     const char *const *words = (const char *const *)deferred->words;
-    char *room = xmalloc(DEFERRED_BYTES_MAX + 1);
-    size_t length;
-    int status;
-    int rc = program_run(words, DEFERRED_COMMAND_MS, room, DEFERRED_BYTES_MAX + 1, &length, &status);
-    if (rc == 0 && status != 0)
+    deferred_answer_release(answer);
+    answer->text = xmalloc(DEFERRED_BYTES_MAX + 1);
+    int rc = program_run(words, DEFERRED_COMMAND_MS, answer->text, DEFERRED_BYTES_MAX + 1, &answer->length,
+                         ret_status);
+    if (rc == 0 && *ret_status != 0)
         rc = -EIO;
-    else if (rc == 0 && room[0] == '{')
-        rc = take_json(room, length, field, ret_secret);
-    else if (rc == 0)
-        rc = take_line(room, length, ret_secret);
-    secret_wipe(room, DEFERRED_BYTES_MAX + 1);
-    free(room);
+    if (rc == 0)
+        answer->of = deferred;
+    return rc;
+}
+
+static bool is_json(const struct deferred_answer *answer)
+{
+    size_t at = 0;
+    while (at < answer->length && is_space(answer->text[at]))
+        at++;
+    return at < answer->length && answer->text[at] == '{';
+}
+
+static int resolve_command(const struct deferred *deferred, const char *field, struct deferred_answer *answer,
+                           struct secret **ret_secret, struct buf *why)
+{
+    int status = 0;
+    int rc = answers(answer, deferred) ? 0 : run_command(deferred, answer, &status);
+    if (rc == 0)
+        rc = is_json(answer) ? take_json(answer->text, answer->length, field, ret_secret)
+                             : take_line(answer->text, answer->length, ret_secret);
     if (rc < 0)
         say_of_command(deferred, field, rc, status, why);
     return rc;
 }
 
-int deferred_resolve(const struct deferred *deferred, const char *field, struct secret **ret_secret,
-                     struct buf *why)
+struct secret *deferred_told(const struct deferred_answer *answer, const struct deferred *deferred,
+                             const char *field)
+{
+    struct secret *secret = NULL;
+    bool told = answers(answer, deferred) && is_json(answer) &&
+                take_json(answer->text, answer->length, field, &secret) == 0;
+    if (told && words_have_control(secret_reveal(secret))) {
+        secret_unref(secret);
+        told = false;
+    }
+    return told ? secret : NULL;
+}
+
+static bool is_process(const struct deferred_answer *answer)
+{
+    struct json *json = NULL;
+    int64_t version = 0;
+    if (json_parse(answer->text, answer->length, &json, NULL) == 0)
+        json_get_integer(json, "Version", &version);
+    json_free(json);
+    return version == 1;
+}
+
+/* Of a line of a credentials file: no second line, no comment. */
+static bool stands_in_line(const char *word)
+{
+    return !words_have_control(word) && !strpbrk(word, "#;");
+}
+
+bool deferred_process(const struct deferred_answer *answer, const struct deferred *deferred,
+                      struct buf *ret_line)
+{
+    if (!answers(answer, deferred) || !is_process(answer) ||
+        count_words(deferred->words) > PROCESS_WORDS_MAX ||
+        (*deferred->words[0] != '/' && strchr(deferred->words[0], '/')))
+        return false;
+    for (size_t i = 0; deferred->words[i]; i++) {
+        if (!stands_in_line(deferred->words[i]))
+            return false;
+        buf_add_string(ret_line, i ? " " : "");
+        shell_quote(ret_line, deferred->words[i]);
+    }
+    return true;
+}
+
+static int resolve(const struct deferred *deferred, const char *field, struct deferred_answer *answer,
+                   struct secret **ret_secret, struct buf *why)
 {
     switch (deferred->kind) {
     case DEFERRED_LITERAL:
@@ -278,10 +358,35 @@ int deferred_resolve(const struct deferred *deferred, const char *field, struct 
     case DEFERRED_FILE:
         return resolve_file(deferred, field, ret_secret, why);
     case DEFERRED_COMMAND:
-        return resolve_command(deferred, field, ret_secret, why);
+        return resolve_command(deferred, field, answer, ret_secret, why);
     default:
         begin_words(deferred, field, why);
         buf_add_string(why, "it is not given");
         return -ENOKEY;
     }
+}
+
+int deferred_resolve_with(const struct deferred *deferred, const char *field, struct deferred_answer *answer,
+                          struct secret **ret_secret, struct buf *why)
+{
+    struct secret *secret = NULL;
+    int rc = resolve(deferred, field, answer, &secret, why);
+    if (rc == 0 && words_have_control(secret_reveal(secret))) {
+        begin_words(deferred, field, why);
+        buf_add_string(why, "what stands there has a control character; look at where it comes from");
+        secret_unref(secret);
+        rc = -EBADMSG;
+    }
+    if (rc == 0)
+        *ret_secret = secret;
+    return rc;
+}
+
+int deferred_resolve(const struct deferred *deferred, const char *field, struct secret **ret_secret,
+                     struct buf *why)
+{
+    struct deferred_answer answer = {0};
+    int rc = deferred_resolve_with(deferred, field, &answer, ret_secret, why);
+    deferred_answer_release(&answer);
+    return rc;
 }

@@ -38,7 +38,10 @@ char *node_where(const struct node *node);
 /* All of `over` stands in `under` afterwards: tables merge, everything else is replaced. Takes `over`. */
 void node_merge(struct node *under, struct node **over);
 
-/* toml.cc. -ENOENT and other -errno of reading the file, without words; -EBADMSG with "FILE:LINE: what" in `why`. */
+#define DOCUMENT_BYTES_MAX (4 << 20) /* also of a pipe, or of a device that has no end */
+#define DOCUMENT_DOTS_MAX  1000      /* in a line: a.b.c is a table within a table */
+
+/* toml.cc. -ENOENT and other -errno of reading the file, without words; -EFBIG; -EBADMSG with "FILE:LINE: what" in `why`. */
 int document_read(const char *path, struct node **ret_root, struct buf *why);
 
 /* Each plain value (a text, a number, or a switch as "true" or "false") of one top-level table of a file, in the order of lines; each() returns

@@ -233,6 +233,7 @@ static int make_in_state(const struct hyperstack *account, struct state **ret_st
         rc = check_account(account, *ret_state, why);
     if (rc == 0) {
         struct key_service service = service_of(&session);
+        state_set_origin(*ret_state, account->origin);
         rc = key_ensure(&service, *ret_state, facts, &thing, why);
     }
     if (rc == 0 && !is_whole(thing)) {

@@ -28,7 +28,7 @@ struct hyperstack {
     const char *url, *where; /* of the API, and who said so; NULL: HYPERSTACK_API_URL, else HYPERSTACK_URL */
     const char *region;      /* NULL: HYPERSTACK_REGION */
     const struct secret *api_key;
-    const char *state_path, *pool; /* pool may be NULL */
+    const char *state_path, *pool, *origin; /* pool and origin may be NULL */
     struct waiter *waiter;
     /* As struct provider_job's; may be NULL. */
     void (*tell)(void *context, const char *what, const char *kind, const char *id);

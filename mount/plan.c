@@ -8,6 +8,7 @@
 #include "mount/option.h"
 #include "mount/words.h"
 #include "s3/credentials.h"
+#include "s3/store.h"
 
 /* While it is made: what a mount is a group of. */
 struct group {
@@ -179,6 +180,8 @@ static void write_options(const struct plan_request *request, const struct group
         add_option(options, "profile", storage->profile);
     if (storage && storage->no_sign_request)
         add_option(options, "no_sign_request", NULL);
+    if (storage && storage->allow_http)
+        add_option(options, "allow_http", NULL);
     if (*mount->credentials == '/')
         add_option(options, "credentials_file", mount->credentials);
     if (request->shared)
@@ -191,19 +194,55 @@ static void write_options(const struct plan_request *request, const struct group
         buf_printf(options, ",%s", group->options);
 }
 
-static int check_options(struct maker *maker, const struct group *group)
+static void refuse(struct maker *maker, const char *where, const char *what, const char *words)
+{
+    words_next(maker->why);
+    buf_printf(maker->why, "%s: %s%s", where ? where : maker->plan->provider, what, words);
+    maker->rc = -EINVAL;
+}
+
+/* What the volumes' own options say against the rest of the plan. */
+static const char *find_contradiction(const struct group *group, const struct settings *settings)
+{
+    if (settings->read_only && group->writable)
+        return "they make the mount read-only, and a volume of it has read_only = false";
+    if (!settings->read_only && !group->writable)
+        return "rw says less than read_only = false, which is missing";
+    if (strcmp(settings->endpoint, group->endpoint) != 0)
+        return "endpoint belongs into the storage";
+    return NULL;
+}
+
+/* By what the mount itself will ask of them, so that it need not fail on a machine that is paid for. */
+static void check_endpoint(struct maker *maker, const struct group *group, const struct settings *settings)
+{
+    struct store *store = NULL;
+    BUF_SCOPED words = BUF_INIT;
+    struct store_config config = {.endpoint = settings->endpoint,
+                                  .bucket = group->bucket,
+                                  .region = settings->region,
+                                  .style = (enum store_style)settings->style,
+                                  .allow_http = settings->allow_http};
+    if (store_s3_new(&config, &store, &words) < 0)
+        refuse(maker, group->storage ? group->storage->where : NULL, "", words.bytes);
+    store_free(store);
+}
+
+/* `options`: all of the mount, those of the volumes at the end. */
+static void check_options(struct maker *maker, const struct group *group, const char *options)
 {
     struct settings settings = {0};
     BUF_SCOPED words = BUF_INIT;
     option_defaults(&settings);
-    int rc = option_parse_list(&settings, group->options, &words);
+    if (option_parse_list(&settings, group->options, &words) == 0 &&
+        option_from_environment(&settings, &words) == 0 && option_parse_list(&settings, options, &words) == 0)
+        option_check(&settings, &words);
+    const char *against = words.length ? words.bytes : find_contradiction(group, &settings);
+    if (against)
+        refuse(maker, group->options_where, "options: ", against);
+    else
+        check_endpoint(maker, group, &settings);
     settings_release(&settings);
-    if (rc < 0) {
-        words_next(maker->why);
-        buf_printf(maker->why, "%s: options: %s", group->options_where, words.bytes);
-        maker->rc = -EINVAL;
-    }
-    return rc;
 }
 
 /* ---- Secrets. ---- */
@@ -217,14 +256,19 @@ static void write_credentials(const char *access_key, const char *secret_key, co
         buf_printf(out, "aws_session_token = %s\n", token);
 }
 
-static int write_storage_keys(const struct storage *storage, struct buf *out, struct buf *why)
+/* Keys that a command makes end some day, and the mount goes on: where it can, it asks the command itself. */
+static int write_storage_keys(const struct maker *maker, const struct storage *storage, struct buf *out)
 {
     struct keys *keys;
-    int rc = storage_keys(storage, &keys, why);
+    BUF_SCOPED line = BUF_INIT;
+    int rc = storage_keys_again(storage, &keys, &line, maker->why);
     if (rc < 0)
         return rc;
-    write_credentials(keys->access_key, secret_reveal(keys->secret_key),
-                      keys->session_token ? secret_reveal(keys->session_token) : NULL, out);
+    if (maker->request->here && line.length)
+        buf_printf(out, "[default]\ncredential_process = %s\n", line.bytes);
+    else
+        write_credentials(keys->access_key, secret_reveal(keys->secret_key),
+                          keys->session_token ? secret_reveal(keys->session_token) : NULL, out);
     keys_unref(keys);
     return 0;
 }
@@ -248,7 +292,7 @@ static char *settle_credentials(struct maker *maker, const struct group *group, 
     if (supply && supply->credentials == SUPPLY_ROLE)
         return xstrdup("role");
     char *path = xprintf("%s/%s", maker->request->keys, strrchr(dir, '/') + 1);
-    if (group->storage && write_storage_keys(group->storage, &content, maker->why) < 0)
+    if (group->storage && write_storage_keys(maker, group->storage, &content) < 0)
         maker->rc = maker->rc < 0 ? maker->rc : -ENOKEY;
     else if (supply)
         write_credentials(supply->access_key, secret_reveal(supply->secret_key),
@@ -271,8 +315,8 @@ static void add_mount(struct maker *maker, const struct group *group)
                                .dir = choose_dir(plan, group)};
     BUF_SCOPED options = BUF_INIT;
     mount.credentials = settle_credentials(maker, group, mount.dir);
-    check_options(maker, group);
     write_options(maker->request, group, &mount, &options);
+    check_options(maker, group, options.bytes);
     mount.options = buf_take(&options);
     if (group->writable && group->reader)
         provision_add(

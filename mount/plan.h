@@ -38,7 +38,7 @@ struct plan_link {
 
 struct plan_secret {
     char *path;
-    struct secret *content; /* an AWS credentials file */
+    struct secret *content; /* an AWS credentials file, of keys or (here) of the command that prints them */
 };
 
 struct plan_package {
@@ -51,6 +51,7 @@ struct plan_request {
     const struct provision *provision; /* NULL, or empty: every volume has a storage */
     const char *keys;                  /* the directory of secrets on the worker */
     bool shared;                       /* allow_other: root mounts for whoever works there */
+    bool here;                         /* for this host: commands that print keys can be asked again by the mounts */
 };
 
 struct plan {

@@ -24,31 +24,50 @@ static const char linking[] =
     "        fail \"$1 is there already, and is no link: move it away and run this again\"\n"
     "    fi\n"
     "    mkdir -p \"$(dirname \"$1\")\"\n"
-    "    rm -f \"$1.skyvol-new\"\n"
+    "    [ ! -L \"$1.skyvol-new\" ] || rm -f \"$1.skyvol-new\"\n"
     "    ln -s \"$2\" \"$1.skyvol-new\"\n"
     "    if ! mv -fT \"$1.skyvol-new\" \"$1\" 2>/dev/null; then\n"
     "        rm -f \"$1.skyvol-new\"\n"
     "        ln -sfn \"$2\" \"$1\"\n"
     "    fi\n"
     "    say \"$1 -> $2\"\n"
+    "}\n"
+    "# make_prefix DIR PLACE: what PLACE is to lead to is a directory afterwards.\n"
+    "make_prefix() { mkdir -p \"$1\" || fail \"$1, which $2 leads to, is no directory and cannot be made: "
+    "look at "
+    "the volume's prefix\"; }\n"
+    "# look_for_prefix DIR PLACE: the same where nothing can be made.\n"
+    "look_for_prefix() {\n"
+    "    if [ -d \"$1\" ]; then return 0; fi\n"
+    "    [ ! -e \"$1\" ] || fail \"$1, which $2 leads to, is no directory: look at the volume's prefix\"\n"
+    "    say \"$1 is not there yet: $2 dangles until it is\"\n"
     "}\n";
 
 static const char mounting[] =
     "\n"
+    "# is_mounted SOURCE DIR OPTIONS: so it is already. What else is mounted there ends this.\n"
+    "is_mounted() {\n"
+    "    mountpoint -q \"$2\" 2>/dev/null || return 1\n"
+    "    if [ \"$(cat \"${2%/*}/.mounted/${2##*/}\" 2>/dev/null)\" = \"$1 $3\" ] && skyvol status \"$2\" "
+    ">/dev/null 2>&1; then return 0; fi\n"
+    "    fail \"$2 is mounted, but not as this wants it (endpoint, keys, mode ...), or its daemon hangs: "
+    "unmount it and run this again\"\n"
+    "}\n"
     "# mount_bucket SOURCE DIR OPTIONS: DIR shows the bucket afterwards, and answers.\n"
     "mount_bucket() {\n"
-    "    if mountpoint -q \"$2\" 2>/dev/null; then\n"
-    "        if skyvol status \"$2\" >/dev/null 2>&1; then say \"$1 at $2 (it was there)\"; return 0; fi\n"
-    "        fail \"$2 is a mount of something else, or its daemon hangs: unmount it and run this again\"\n"
-    "    fi\n"
+    "    if is_mounted \"$@\"; then say \"$1 at $2 (it was there)\"; return 0; fi\n"
     "    mkdir -p \"$2\" 2>/dev/null || :\n"
+    "    mkdir -p \"${2%/*}/.mounted\"\n"
+    "    printf '%s\\n' \"$1 $3\" > \"${2%/*}/.mounted/${2##*/}\"\n"
     "    skyvol mount -o \"$3\" -- \"$1\" \"$2\" || fail \"$1 could not be mounted at $2: the line above "
     "says why\"\n"
     "    say \"$1 at $2\"\n"
     "}\n"
     "# bind_read_only FROM TO: where the host can; else TO is not there, and that is said.\n"
     "bind_read_only() {\n"
-    "    if mountpoint -q \"$2\" 2>/dev/null; then return 0; fi\n"
+    "    # shellcheck disable=SC3013 # -ef is in dash, busybox and bash\n"
+    "    if mountpoint -q \"$2\" 2>/dev/null && [ \"$1\" -ef \"$2\" ]; then return 0; fi\n"
+    "    umount \"$2\" 2>/dev/null || : # of another directory, or of a daemon that is gone\n"
     "    mkdir -p \"$2\"\n"
     "    if mount --bind \"$1\" \"$2\" 2>/dev/null && mount -o remount,ro,bind \"$2\" 2>/dev/null; then "
     "return 0; fi\n"
@@ -64,7 +83,8 @@ static const char installing[] =
     "    trap 'rm -rf \"$dir\"' EXIT\n"
     "    case $package in\n"
     "    https://*)\n"
-    "        if command -v curl >/dev/null 2>&1; then curl -fsS -o \"$dir/package\" -- \"$package\"\n"
+    "        if command -v curl >/dev/null 2>&1; then curl -fsSL --proto =https -o \"$dir/package\" -- "
+    "\"$package\"\n"
     "        elif command -v wget >/dev/null 2>&1; then wget -q -O \"$dir/package\" -- \"$package\"\n"
     "        else fail \"neither curl nor wget is here to fetch $package: install one of them\"; fi ;;\n"
     "    *) cp -- \"$package\" \"$dir/package\" ;;\n"
@@ -76,7 +96,7 @@ static const char installing[] =
     "    *.deb)\n"
     "        mv \"$dir/package\" \"$dir/skyvol.deb\"\n"
     "        chmod 755 \"$dir\"\n"
-    "        apt-get install -y --no-install-recommends \"$dir/skyvol.deb\" >/dev/null ||\n"
+    "        apt-get install -y --no-install-recommends \"$dir/skyvol.deb\" </dev/null >/dev/null ||\n"
     "            fail \"$package could not be installed: run apt-get update and see the lines above\" ;;\n"
     "    *)\n"
     "        mkdir -p /usr/local/bin\n"
@@ -172,11 +192,26 @@ static void write_secrets(const struct plan *plan, bool whole, struct buf *out)
         return;
     buf_add_char(out, '\n');
     if (whole)
-        buf_add_string(out, "set +x\nmask=$(umask)\numask 077\n");
+        buf_add_string(out, "set +xv\nmask=$(umask)\numask 077\n");
     for (size_t i = 0; i < plan->secret_count; i++)
         (whole ? bring_secret : expect_secret)(&plan->secrets[i], out);
     if (whole)
         buf_add_string(out, "umask \"$mask\"\n");
+}
+
+/* Before the secrets, which are those of the mounts that stand. */
+static void write_looks(const struct plan *plan, struct buf *out)
+{
+    buf_add_char(out, '\n');
+    for (size_t i = 0; i < plan->mount_count; i++) {
+        buf_add_string(out, "is_mounted ");
+        shell_quote(out, plan->mounts[i].bucket);
+        buf_add_char(out, ' ');
+        shell_quote(out, plan->mounts[i].dir);
+        buf_add_char(out, ' ');
+        shell_quote(out, plan->mounts[i].options);
+        buf_add_string(out, " || :\n");
+    }
 }
 
 static void write_mounts(const struct plan *plan, struct buf *out)
@@ -190,20 +225,8 @@ static void write_mounts(const struct plan *plan, struct buf *out)
 static void write_directory(const struct plan *plan, const struct plan_link *link, struct buf *out)
 {
     bool writable = link->mount_index == SIZE_MAX || !plan->mounts[link->mount_index].read_only;
-    if (!*link->prefix)
-        return;
-    if (writable) {
-        buf_add_string(out, "mkdir -p ");
-        shell_quote(out, link->target);
-    } else {
-        STRING_SCOPED *words =
-            xprintf("%s is not there yet: %s dangles until it is", link->target, link->mount);
-        buf_add_string(out, "[ -d ");
-        shell_quote(out, link->target);
-        buf_add_string(out, " ] || say ");
-        shell_quote(out, words);
-    }
-    buf_add_char(out, '\n');
+    if (*link->prefix)
+        call(out, writable ? "make_prefix" : "look_for_prefix", link->target, link->mount, NULL);
 }
 
 static void write_bound_link(const struct plan_link *link, struct buf *out)
@@ -266,6 +289,8 @@ static void write_script(const struct plan *plan, const struct plan_package *pac
     if (plan->notes)
         buf_add_char(out, '\n');
     write_notes(plan, out);
+    if (plan->mount_count)
+        write_looks(plan, out);
     write_secrets(plan, whole, out);
     if (plan->mount_count)
         write_mounts(plan, out);

@@ -9,13 +9,18 @@
 int provided_supply(const struct configuration *configuration, struct waiter *waiter, bool explain,
                     struct provision *ret_provision, struct buf *why);
 
+/* What can be said of all volumes without a call: where the provider mounts natively, none has a storage of its own,
+ * and none has one whose keys end with each use. -EINVAL, with words. */
+int provided_check(const struct configuration *configuration, struct buf *why);
+
 /* A plan, and what it borrows from. */
 struct provided {
     struct provision provision;
     struct plan plan;
 };
 
-/* Errors as provided_supply() and plan_make(); provided_release() after any outcome. */
+/* `keys`: this host's directory for secrets; NULL: for another machine, at PLAN_KEYS. Errors as provided_supply() and plan_make();
+ * provided_release() after any outcome. */
 int provided_plan(const struct configuration *configuration, const char *keys, bool shared,
                   struct provided *ret_provided, struct buf *why);
 void provided_release(struct provided *provided);

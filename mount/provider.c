@@ -6,11 +6,13 @@
 #include <string.h>
 
 #include "mount/adapter.h"
+#include "mount/option.h"
 #include "mount/words.h"
 
 static const struct provider *const providers[] = {&provider_aws, &provider_gcp, &provider_hyperstack,
                                                    &provider_runpod};
 
+#define SETTINGS_MAX   16
 #define PROVIDER_COUNT (sizeof(providers) / sizeof(providers[0]))
 
 const struct provider *provider_find(const char *name)
@@ -30,7 +32,8 @@ void provider_names(struct buf *out)
 static void add_buckets(const struct volume *const *volumes, size_t count, struct buf *out)
 {
     for (size_t i = 0; i < count; i++)
-        buf_printf(out, "%s%s (%s)", i ? ", " : "", volumes[i]->bucket, volumes[i]->where);
+        buf_printf(out, "%s%s (%s)", i ? ", " : "",
+                   volumes[i]->bucket ? volumes[i]->bucket : "one without a name", volumes[i]->where);
 }
 
 int provider_require(const char *name, const struct volume *const *volumes, size_t count,
@@ -61,6 +64,70 @@ const struct provider_setting *provider_setting(const struct provider_settings *
         if (strcmp(settings->all[i].name, name) == 0)
             return &settings->all[i];
     return NULL;
+}
+
+static const struct provider_name *find_name(const struct provider *provider, const char *name)
+{
+    for (const struct provider_name *known = provider->settings; known->name; known++)
+        if (strcmp(known->name, name) == 0)
+            return known;
+    return NULL;
+}
+
+static void warn_of_name(const struct provider *provider, const struct provider_setting *setting,
+                         struct buf *warnings)
+{
+    const char *names[SETTINGS_MAX];
+    size_t count = 0;
+    while (provider->settings[count].name && count < SETTINGS_MAX) {
+        names[count] = provider->settings[count].name;
+        count++;
+    }
+    const char *nearest = option_nearest(setting->name, names, count);
+    if (!nearest)
+        return;
+    words_next(warnings);
+    buf_printf(warnings, "%s: '%s' says nothing to skyvol; did you mean '%s'?", setting->where, setting->name,
+               nearest);
+}
+
+/* What it must be; NULL: so it is. */
+static const char *judge_setting(const struct provider_setting *setting, enum provider_kind kind)
+{
+    if (setting->value)
+        return words_have_control(setting->value) ? "has a control character" : NULL;
+    if (kind == PROVIDER_TEXT)
+        return "must be a text";
+    if (kind == PROVIDER_TEXTS)
+        return setting->list && setting->plain ? NULL : "must be a text, or a list of texts";
+    return setting->credential.kind != DEFERRED_NONE ? NULL
+                                                     : "must be a text, { env = \"NAME\" }, { file = "
+                                                       "\"PATH\" } or { command = [\"prog\", \"arg\"] }";
+}
+
+int provider_check_settings(const struct provider *provider, const struct provider_settings *settings,
+                            struct buf *warnings, struct buf *why)
+{
+    int rc = 0;
+    for (size_t i = 0; i < settings->count; i++) {
+        const struct provider_setting *setting = &settings->all[i];
+        const struct provider_name *known = find_name(provider, setting->name);
+        const char *wrong = known ? judge_setting(setting, known->kind) : NULL;
+        if (!known)
+            warn_of_name(provider, setting, warnings);
+        if (known && known->kind == PROVIDER_KEY && setting->value && setting->open) {
+            words_next(warnings);
+            buf_printf(warnings,
+                       "%s: %s stands in a file that others can read: chmod 600, or say { env = \"NAME\" }",
+                       setting->where, setting->name);
+        }
+        if (!wrong)
+            continue;
+        words_next(why);
+        buf_printf(why, "%s: %s %s", setting->where, setting->name, wrong);
+        rc = -EINVAL;
+    }
+    return rc;
 }
 
 static void free_lines(char **lines)

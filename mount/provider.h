@@ -26,8 +26,10 @@
 /* [providers.NAME], as text; credentials may be deferred. */
 struct provider_setting {
     char *name;
-    char *value; /* NULL: it is a credential, or a list */
+    char *value; /* NULL: it is a credential, a list, or a table */
     char **list; /* NULL at the end; NULL: no list */
+    bool plain;  /* of a list: all of its values are plain */
+    bool open;   /* others can read the file that it stands in */
     struct deferred credential;
     char *where;
 };
@@ -35,6 +37,18 @@ struct provider_setting {
 struct provider_settings {
     struct provider_setting *all;
     size_t count;
+};
+
+/* What a setting that an adapter reads may be. */
+enum provider_kind {
+    PROVIDER_TEXT,
+    PROVIDER_TEXTS, /* a text, or a list of them */
+    PROVIDER_KEY    /* a credential: a text, or deferred */
+};
+
+struct provider_name {
+    const char *name;
+    enum provider_kind kind;
 };
 
 const struct provider_setting *provider_setting(const struct provider_settings *settings, const char *name);
@@ -47,7 +61,7 @@ struct provider_job {
     const struct volume *const *volumes; /* those without a storage, at least one */
     size_t volume_count;
     const char *pool;
-    const char *state_path;
+    const char *state_path, *origin; /* NULL origin: any */
     struct waiter *waiter;
     bool explain; /* supply: nothing is asked, only `calls` is filled */
     /* May be NULL: what prepare and teardown do, as they do it: "made", "kept", "deleted", "gone"; "role"; its id or name. */
@@ -89,9 +103,8 @@ void provision_add(char ***lines, const char *format, ...) __attribute__((format
 struct provider {
     const char *name;
     bool native;
-    /* The names that [providers.X] may have beside type, NULL at the end; first those that count here, then those that tools which start
-     * the machines read in the same table. */
-    const char *const *settings;
+    const struct provider_name
+        *settings; /* what [providers.X] says beside type and counts here; a NULL name at the end */
     /* The volumes can be served, as far as can be told without any call. */
     int (*check)(const struct provider_job *job, struct buf *why);
     int (*prepare)(const struct provider_job *job, struct buf *why);
@@ -99,6 +112,10 @@ struct provider {
     int (*teardown)(const struct provider_job *job, struct buf *why);
 };
 
+/* A setting of this provider is of another kind than it reads: -EINVAL, with a line for each. What is nearly a name of its own, and is passed
+ * over because it may be another tool's, is a line of `warnings`, and so is a key in a file that others can read. */
+int provider_check_settings(const struct provider *provider, const struct provider_settings *settings,
+                            struct buf *warnings, struct buf *why);
 /* For volumes without a storage: *ret_provider may stay NULL when there are none. -EINVAL: nobody is named, or one that mounts no volumes;
  * the buckets are named, and the remedy. Asks nothing, makes nothing. */
 int provider_require(const char *name, const struct volume *const *volumes, size_t count,

@@ -17,20 +17,11 @@
 #define LOOK_MS       1000
 #define SETTLE_S      5
 
-static const char *const settings[] = {"instance_profile_arn",
-                                       "region",
-                                       "profile",
-                                       "api_url",
-                                       "ami",
-                                       "ubuntu_version",
-                                       "subnet_id",
-                                       "security_group_id",
-                                       "username",
-                                       "instance_timeout",
-                                       "request_timeout",
-                                       "allocation_strategy",
-                                       "exclude_burstable",
-                                       NULL};
+static const struct provider_name settings[] = {{"instance_profile_arn", PROVIDER_TEXT},
+                                                {"region", PROVIDER_TEXT},
+                                                {"profile", PROVIDER_TEXT},
+                                                {"api_url", PROVIDER_TEXT},
+                                                {NULL, PROVIDER_TEXT}};
 
 static bool is_auto(const struct provider_job *job)
 {
@@ -557,7 +548,9 @@ static void add_calls(const struct provider_job *job, const struct state_thing *
     for (size_t i = 0; i < job->volume_count; i++) {
         STRING_SCOPED *name = xprintf("region.%s", job->volumes[i]->bucket);
         if (adapter_is_first(job, i) && !state_fact(role, name))
-            provision_add(&provision->calls, "HEAD %s/%s", endpoint, job->volumes[i]->bucket);
+            provision_add(&provision->calls,
+                          "HEAD %s/%s (and GET ?location, where the answer tells no region)", endpoint,
+                          job->volumes[i]->bucket);
     }
 }
 

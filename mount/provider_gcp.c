@@ -17,10 +17,11 @@
 #define KEYS_MAX  10 /* that a service account may have */
 #define PAGES_MAX 100
 
-static const char *const settings[] = {"project",   "service_account",  "credentials",      "api_url",
-                                       "zone",      "network",          "subnet",           "disk_size_gb",
-                                       "disk_type", "instance_timeout", "thread_pool_size", "use_spot",
-                                       NULL};
+static const struct provider_name settings[] = {{"project", PROVIDER_TEXT},
+                                                {"service_account", PROVIDER_TEXT},
+                                                {"credentials", PROVIDER_TEXT},
+                                                {"api_url", PROVIDER_TEXT},
+                                                {NULL, PROVIDER_TEXT}};
 
 /* One use of the account that keys are made for. */
 struct session {

@@ -8,19 +8,11 @@
 #include "mount/reach.h"
 #include "mount/words.h"
 
-static const char *const settings[] = {"api_key",
-                                       "api_url",
-                                       "object_storage_region",
-                                       "object_storage_endpoint",
-                                       "region",
-                                       "image",
-                                       "network_optimised",
-                                       "network_optimised_regions",
-                                       "instance_timeout",
-                                       "request_timeout",
-                                       "teardown_timeout",
-                                       "teardown_poll_interval",
-                                       NULL};
+static const struct provider_name settings[] = {{"api_key", PROVIDER_KEY},
+                                                {"api_url", PROVIDER_TEXT},
+                                                {"object_storage_region", PROVIDER_TEXT},
+                                                {"object_storage_endpoint", PROVIDER_TEXT},
+                                                {NULL, PROVIDER_TEXT}};
 
 static const char *text_or(const struct provider_job *job, const char *name, const char *fallback)
 {
@@ -28,9 +20,25 @@ static const char *text_or(const struct provider_job *job, const char *name, con
     return text && *text ? text : fallback;
 }
 
+/* Keys are sent there: what is no address for them is said before one is made. */
 static int check(const struct provider_job *job, struct buf *why)
 {
-    return adapter_check_buckets(job, false, why);
+    const struct provider_setting *endpoint = provider_setting(job->settings, "object_storage_endpoint");
+    struct api_config config = {.name = "Hyperstack's object storage", .url = HYPERSTACK_ENDPOINT};
+    struct api *api = NULL;
+    int rc = adapter_check_buckets(job, false, why);
+    if (!endpoint || !endpoint->value || !*endpoint->value)
+        return rc;
+    BUF_SCOPED words = BUF_INIT;
+    config.url = endpoint->value;
+    config.where = endpoint->where;
+    int api_rc = api_new(&config, &api, &words);
+    api_free(api);
+    if (api_rc < 0) {
+        words_next(why);
+        buf_add_string(why, words.bytes);
+    }
+    return rc < 0 ? rc : api_rc;
 }
 
 /* The API key is to be unref'ed. */
@@ -41,6 +49,7 @@ static int open_account(const struct provider_job *job, struct hyperstack *ret_a
         .region = text_or(job, "object_storage_region", HYPERSTACK_REGION),
         .state_path = job->state_path,
         .pool = job->pool,
+        .origin = job->origin,
         .waiter = job->waiter,
         .tell = job->tell,
         .context = job->context,

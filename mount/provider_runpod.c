@@ -13,10 +13,13 @@
 #define VARIABLE   "RUNPOD_REST_URL"
 #define MOUNT_PATH "/workspace"
 
-static const char *const settings[] = {
-    "api_key",           "api_url",           "data_center_ids", "data_center_id", "cloud_type",
-    "volume_mount_path", "container_disk_gb", "volume_gb",       "ports",          "provision_timeout",
-    "bootstrap_timeout", "instance_timeout",  "request_timeout", "cpu_clock",      NULL};
+static const struct provider_name settings[] = {{"api_key", PROVIDER_KEY},
+                                                {"api_url", PROVIDER_TEXT},
+                                                {"data_center_ids", PROVIDER_TEXTS},
+                                                {"data_center_id", PROVIDER_TEXT},
+                                                {"cloud_type", PROVIDER_TEXT},
+                                                {"volume_mount_path", PROVIDER_TEXT},
+                                                {NULL, PROVIDER_TEXT}};
 
 /* ---- Without a call. ---- */
 
@@ -48,17 +51,37 @@ static const char *mount_path_of(const struct provider_job *job)
     return path && *path ? path : MOUNT_PATH;
 }
 
+/* A link there would be a file of the volume, or take its place. */
+static int check_places(const struct provider_job *job, const char *path, struct buf *why)
+{
+    int rc = 0;
+    size_t length = strlen(path);
+    for (size_t i = 0; i < job->volume_count; i++) {
+        const char *mount = job->volumes[i]->mount;
+        size_t shared = strlen(mount) < length ? strlen(mount) : length;
+        bool within = strncmp(mount, path, shared) == 0 && (!mount[shared] || mount[shared] == '/') &&
+                      (!path[shared] || path[shared] == '/');
+        if (!within)
+            continue;
+        words_next(why);
+        buf_printf(why,
+                   "%s: mount '%s' is where the volume itself stands on the machine (%s): choose another one",
+                   job->volumes[i]->where, mount, path);
+        rc = -EINVAL;
+    }
+    return rc;
+}
+
 static int check_mount_path(const struct provider_job *job, struct buf *why)
 {
     const char *path = mount_path_of(job);
-    bool plain = *path == '/' && path[1] && !strstr(path, "/../") && !strstr(path, "//");
-    for (const char *at = path; *at; at++)
-        plain = plain && (unsigned char)*at >= ' ' && *at != 127;
-    if (plain)
-        return 0;
+    STRING_SCOPED *normal = volume_normalise(path);
+    if (normal && strcmp(normal, path) == 0 && path[1] && !words_have_control(path))
+        return check_places(job, path, why);
     words_next(why);
-    buf_printf(why, "%s: volume_mount_path must be an absolute path, got '%s'",
-               provider_setting(job->settings, "volume_mount_path")->where, path);
+    buf_printf(
+        why, "%s: volume_mount_path must be an absolute path without .., // and a slash at its end, got '%s'",
+        provider_setting(job->settings, "volume_mount_path")->where, path);
     return -EINVAL;
 }
 

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "mount/place.h"
 #include "mount/words.h"
 
 /* ---- What is remembered. ---- */
@@ -24,35 +25,42 @@ struct state_thing *raised_find(const struct state *state, const char *kind, con
     return NULL;
 }
 
+static bool has_fact(const struct state_thing *thing, const char *name, const char *value)
+{
+    const char *known = state_fact(thing, name);
+    return !value || (known && strcmp(known, value) == 0);
+}
+
 int raised_intend(struct raised *raised, const char *kind, const char *path, const char *target,
-                  struct state_thing **ret_thing)
+                  const char *options, struct state_thing **ret_thing)
 {
     struct state_thing *known = raised_find(raised->state, kind, path);
     BUF_SCOPED why = BUF_INIT;
+    *ret_thing = known;
+    if (known && has_fact(known, "target", target) && has_fact(known, "options", options))
+        return 0;
     struct json *facts = json_object_new();
     json_set_string(facts, "path", path);
     if (target)
         json_set_string(facts, "target", target);
-    if (known && (!target || strcmp(state_fact(known, "target"), target) == 0)) {
-        json_free(facts);
-        *ret_thing = known;
-        return 0;
-    }
-    /* A link that leads elsewhere from here on: the old thing gives way. */
-    int rc = known ? state_forget(raised->state, known, &why) : 0;
-    if (rc == 0 && known && raised->before)
-        raised->before--;
-    if (rc == 0)
-        rc = state_intend(raised->state, kind, &facts, ret_thing, &why);
+    if (options)
+        json_set_string(facts, "options", options);
+    if (known) /* a link that leads elsewhere from here on: until it does, either is ours */
+        json_set_string(facts, "before", state_fact(known, "target"));
+    int rc = known ? state_intend_again(raised->state, known, &facts, &why)
+                   : state_intend(raised->state, kind, &facts, ret_thing, &why);
     json_free(facts);
     words_complain(why.bytes);
+    if (rc == 0 && !known)
+        (*ret_thing)->fresh = true;
     return rc;
 }
 
 int raised_made(struct raised *raised, struct state_thing *thing)
 {
     BUF_SCOPED why = BUF_INIT;
-    int rc = thing->made ? 0 : state_made(raised->state, thing, state_fact(thing, "path"), NULL, &why);
+    /* An id is a plain word, and a path need not be one: it stands in the facts. */
+    int rc = thing->made ? 0 : state_made(raised->state, thing, thing->kind, NULL, &why);
     words_complain(why.bytes);
     return rc;
 }
@@ -93,9 +101,11 @@ static int raise_secrets(struct raised *raised)
         struct state_thing *thing;
         STRING_SCOPED *directory =
             xstrndup(secret->path, (size_t)(strrchr(secret->path, '/') - secret->path));
+        mode_t mask = umask(077);
         int rc = raised_directories(raised, directory);
+        umask(mask);
         if (rc == 0)
-            rc = raised_intend(raised, "secret", secret->path, NULL, &thing);
+            rc = raised_intend(raised, "secret", secret->path, NULL, NULL, &thing);
         if (rc == 0 && (rc = write_secret(secret->path, secret->content)) < 0)
             words_say("%s cannot be written: %s", secret->path, err_text(rc));
         if (rc == 0)
@@ -119,29 +129,71 @@ static bool bind_read_only(const char *from, const char *to)
     return false;
 }
 
+/* By the mount table: one whose daemon is gone cannot be looked at. */
 static bool is_mount_point(const char *path)
 {
-    struct stat here, above;
-    STRING_SCOPED *parent = xprintf("%s/..", path);
-    return stat(path, &here) == 0 && stat(parent, &above) == 0 && here.st_dev != above.st_dev;
+    struct place_mount mount;
+    BUF_SCOPED why = BUF_INIT;
+    STRING_SCOPED *real = NULL;
+    bool found = place_resolve(path, &real, &why) == 0 && place_find(real, &mount) == 0 && mount.found;
+    if (real)
+        place_mount_release(&mount);
+    return found;
+}
+
+static bool is_same_directory(const char *a, const char *b)
+{
+    struct stat first, second;
+    return stat(a, &first) == 0 && stat(b, &second) == 0 && first.st_dev == second.st_dev &&
+           first.st_ino == second.st_ino;
+}
+
+/* All that is bound there; one whose daemon is gone holds nobody. */
+static int lower_bind(const char *path)
+{
+    struct stat status;
+    while (is_mount_point(path)) {
+        bool dead = stat(path, &status) < 0 && errno == ENOTCONN;
+        if (umount2(path, UMOUNT_NOFOLLOW | (dead ? MNT_DETACH : 0)) == 0 || errno == EINVAL ||
+            errno == ENOENT)
+            continue;
+        words_say("%s cannot be unmounted: %s; find who uses it with: fuser -vm %s", path, err_text(-errno),
+                  path);
+        return -EBUSY;
+    }
+    return 0;
+}
+
+/* What is bound there from an earlier time is the same, or gives way. 1: the same. */
+static int clear_bind(const struct raised *raised, const struct plan_link *link)
+{
+    const struct state_thing *known = raised_find(raised->state, "bind", link->bind);
+    if (!is_mount_point(link->bind))
+        return 0;
+    if (!known) {
+        words_say("%s is a mount that up did not make: unmount it, or choose another --base", link->bind);
+        return -EBUSY;
+    }
+    return known->made && is_same_directory(link->target, link->bind) ? 1 : lower_bind(link->bind);
 }
 
 /* 1: bound; 0: it cannot be. */
 static int raise_bind(struct raised *raised, const struct plan_link *link)
 {
     struct state_thing *thing;
-    struct state_thing *known = raised_find(raised->state, "bind", link->bind);
-    if (known && known->made && is_mount_point(link->bind))
-        return 1;
-    int rc = geteuid() == 0 ? raised_directories(raised, link->bind) : -EPERM;
+    int rc = clear_bind(raised, link);
+    if (rc != 0)
+        return rc;
+    rc = geteuid() == 0 ? raised_directories(raised, link->bind) : -EPERM;
     if (rc == -EPERM)
         return 0;
     if (rc == 0)
-        rc = raised_intend(raised, "bind", link->bind, link->target, &thing);
+        rc = raised_intend(raised, "bind", link->bind, link->target, NULL, &thing);
     if (rc < 0)
         return rc;
     if (!bind_read_only(link->target, link->bind))
         return 0; /* the thing stays remembered: undoing it finds nothing to undo */
+    thing->fresh = true;
     rc = raised_made(raised, thing);
     return rc < 0 ? rc : 1;
 }
@@ -151,8 +203,15 @@ static int raise_prefix(const struct plan *plan, const struct plan_link *link)
 {
     struct stat status;
     bool writable = link->mount_index == SIZE_MAX || !plan->mounts[link->mount_index].read_only;
-    if (!*link->prefix || stat(link->target, &status) == 0)
+    int rc = *link->prefix && stat(link->target, &status) < 0 ? -errno : 0;
+    if (!*link->prefix || (rc == 0 && S_ISDIR(status.st_mode)))
         return 0;
+    if (rc != -ENOENT) {
+        words_say("%s, which %s leads to, %s%s: look at the volume's prefix", link->target, link->mount,
+                  rc == 0 || rc == -ENOTDIR ? "is no directory" : "cannot be looked at: ",
+                  rc == 0 || rc == -ENOTDIR ? "" : err_text(rc));
+        return rc < 0 ? rc : -ENOTDIR;
+    }
     if (!writable) {
         words_line(stdout, "%s is not there yet: %s dangles until it is", link->target, link->mount);
         return 0;
@@ -219,6 +278,8 @@ static int raise_all(struct raised *raised)
 {
     int rc = raise_native(raised->plan);
     if (rc == 0)
+        rc = raised_look(raised);
+    if (rc == 0)
         rc = raise_secrets(raised);
     if (rc == 0)
         rc = raised_mounts(raised);
@@ -231,16 +292,23 @@ static int raise_all(struct raised *raised)
     return rc;
 }
 
+static bool made_something(const struct state *state)
+{
+    for (size_t i = 0; i < state_count(state); i++)
+        if (state_at(state, i)->fresh)
+            return true;
+    return false;
+}
+
 int raised_up(struct raised *raised)
 {
-    raised->before = state_count(raised->state);
     hear_signals();
     int rc = raise_all(raised);
     if (rc == 0)
         return 0;
-    if (state_count(raised->state) > raised->before)
+    if (made_something(raised->state))
         words_say("undoing what this run made");
-    raised_down(raised->state, raised->before);
+    raised_down(raised->state, true);
     return 1;
 }
 
@@ -249,12 +317,15 @@ int raised_up(struct raised *raised)
 static int lower_link(const struct state_thing *thing, const char *path)
 {
     char found[4096];
-    const char *target = state_fact(thing, "target");
+    const char *target = state_fact(thing, "target"), *before = state_fact(thing, "before");
+    raised_drop_fresh(path);
     ssize_t length = readlink(path, found, sizeof found - 1);
     found[length > 0 ? length : 0] = 0;
     if (length < 0 && (errno == ENOENT || errno == ENOTDIR))
         return 0;
-    if (length < 0 || !target || strcmp(found, target) != 0) {
+    bool ours =
+        length >= 0 && ((target && strcmp(found, target) == 0) || (before && strcmp(found, before) == 0));
+    if (!ours) {
         words_line(stdout, "%s is not the link that up made any more: it stays as it is", path);
         return 0;
     }
@@ -266,17 +337,10 @@ static int lower_link(const struct state_thing *thing, const char *path)
     return 0;
 }
 
-static int lower_bind(const char *path)
-{
-    if (!is_mount_point(path) || umount2(path, UMOUNT_NOFOLLOW) == 0 || errno == EINVAL || errno == ENOENT)
-        return 0;
-    words_say("%s cannot be unmounted: %s; find who uses it with: fuser -vm %s", path, err_text(-errno),
-              path);
-    return -EBUSY;
-}
-
 static int lower_secret(const char *path)
 {
+    STRING_SCOPED *fresh = xprintf("%s.new", path); /* of one that was killed while it wrote */
+    unlink(fresh);
     if (unlink(path) == 0 || errno == ENOENT)
         return 0;
     words_say("%s holds keys and cannot be removed: %s; remove it by hand", path, err_text(-errno));
@@ -290,7 +354,21 @@ static int lower_directory(const char *path)
     return 0;
 }
 
-static int lower(const struct state_thing *thing)
+/* Somebody uses a bind of it: its daemon has to stay. */
+static bool is_bound(const struct state *state, const char *dir)
+{
+    size_t length = strlen(dir);
+    for (size_t i = 0; i < state_count(state); i++) {
+        const struct state_thing *thing = state_at(state, i);
+        const char *target = state_fact(thing, "target");
+        if (strcmp(thing->kind, "bind") == 0 && target && strncmp(target, dir, length) == 0 &&
+            (!target[length] || target[length] == '/') && is_mount_point(state_fact(thing, "path")))
+            return true;
+    }
+    return false;
+}
+
+static int lower(const struct state *state, const struct state_thing *thing)
 {
     const char *path = state_fact(thing, "path");
     if (!path)
@@ -300,29 +378,33 @@ static int lower(const struct state_thing *thing)
     if (strcmp(thing->kind, "bind") == 0)
         return lower_bind(path);
     if (strcmp(thing->kind, "mount") == 0)
-        return raised_unmount(path);
+        return is_bound(state, path) ? -EBUSY : raised_unmount(path, state_fact(thing, "target"));
     if (strcmp(thing->kind, "secret") == 0)
         return lower_secret(path);
     return lower_directory(path);
 }
 
-/* What stands on one that stays stays too: a mount needs its secret. */
-static bool is_needed(const struct state_thing *thing, bool kept)
-{
-    return kept && (strcmp(thing->kind, "secret") == 0 || strcmp(thing->kind, "directory") == 0);
-}
-
-int raised_down(struct state *state, size_t keep)
+static int lower_kind(struct state *state, const char *kind, bool fresh_only)
 {
     bool kept = false;
     BUF_SCOPED why = BUF_INIT;
-    for (size_t i = state_count(state); i-- > keep;) {
+    for (size_t i = state_count(state); i-- > 0;) {
         struct state_thing *thing = state_at(state, i);
-        if (is_needed(thing, kept))
+        if (strcmp(thing->kind, kind) != 0 || (fresh_only && !thing->fresh))
             continue;
-        if (lower(thing) < 0 || state_forget(state, thing, &why) < 0)
+        if (lower(state, thing) < 0 || state_forget(state, thing, &why) < 0)
             kept = true;
     }
     words_complain(why.bytes);
+    return kept;
+}
+
+int raised_down(struct state *state, bool fresh_only)
+{
+    static const char *const kinds[] = {"link", "bind", "mount", "secret", "directory"};
+    int kept = 0;
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (!kept || i < 3) /* a mount that stays needs its secret, and the directories that it stands on */
+            kept |= lower_kind(state, kinds[i], fresh_only);
     return kept;
 }

@@ -4,6 +4,10 @@
  *      up:    secrets -> directories -> mounts (side by side) -> read-only binds -> links          each remembered before it is made
  *      down:  the reverse; a mount that cannot go (busy, unsent data that the server refuses) stays, and so do its secret and its memory
  *
+ * A mount that stands is taken for the plan's only if it was made with the same options: the same bucket of another endpoint is another one.
+ * A mount is forgotten only when nobody serves it any more and nothing unsent waits in its cache directory, however it ended: its secret
+ * is what those files go up with.
+ *
  * Errors: lines on stderr say what and why; a function that fails has undone what it made itself.
  * Threads: one, that of the command. SIGINT and SIGTERM end `up` between two steps.
  */
@@ -16,26 +20,30 @@
 struct raised {
     struct state *state;
     const struct plan *plan; /* of up; NULL in down */
-    size_t before;           /* how many things stood in the state: those are not undone by a failure */
 };
 
 /* All of the plan stands afterwards, or nothing new does. 0, or the exit status. */
 int raised_up(struct raised *raised);
-/* Nothing of it stands afterwards; what had to stay is named and remembered. 0, or 1. */
-int raised_down(struct state *state, size_t keep);
+/* Nothing of it stands afterwards (fresh_only: nothing of what this run made); what had to stay is named and remembered. 0, or 1. */
+int raised_down(struct state *state, bool fresh_only);
 
 /* raised_link.c: the symlink stands, its parents made. */
 int raised_link(struct raised *raised, const char *place, const char *target);
 int raised_directories(struct raised *raised, const char *path);
-/* raised_mount.c: all mounts of the plan, side by side. */
+/* What one that was killed left beside the place, before it put it there. What is no link is somebody's own, and stays. */
+void raised_drop_fresh(const char *place);
+/* raised_mount.c: what stands in the place of a mount is nothing, or that mount. Changes nothing. */
+int raised_look(const struct raised *raised);
+/* All mounts of the plan, side by side. */
 int raised_mounts(struct raised *raised);
-/* `skyvol umount --wait`. 0: nothing is mounted there any more. */
-int raised_unmount(const char *dir);
+/* `skyvol umount --wait`. 0: the bucket is not mounted there any more, nobody serves it, and nothing unsent waits. */
+int raised_unmount(const char *dir, const char *bucket);
 /* The thing of that kind and path, NULL: it is not remembered. */
 struct state_thing *raised_find(const struct state *state, const char *kind, const char *path);
-/* It is about to be made; the thing may be there from an earlier time. -errno, and it has been said. */
+/* It is about to be made; the thing may be there from an earlier time, also under another target or other options (NULL: it has none).
+ * -errno, and it has been said. */
 int raised_intend(struct raised *raised, const char *kind, const char *path, const char *target,
-                  struct state_thing **ret_thing);
+                  const char *options, struct state_thing **ret_thing);
 int raised_made(struct raised *raised, struct state_thing *thing);
 
 #endif

@@ -8,6 +8,8 @@
 #include "mount/raised.h"
 #include "mount/words.h"
 
+#define FRESH ".skyvol-new"
+
 static int raise_directory(struct raised *raised, const char *path)
 {
     struct stat status;
@@ -18,7 +20,7 @@ static int raise_directory(struct raised *raised, const char *path)
         words_say("%s is no directory: move it away", path);
         return -ENOTDIR;
     }
-    int rc = raised_intend(raised, "directory", path, NULL, &thing);
+    int rc = raised_intend(raised, "directory", path, NULL, NULL, &thing);
     if (rc < 0)
         return rc;
     if (mkdir(path, 0755) < 0 && errno != EEXIST) {
@@ -64,11 +66,19 @@ static int clear_place(const char *place, const char *target)
     return -ENOTEMPTY;
 }
 
+void raised_drop_fresh(const char *place)
+{
+    struct stat status;
+    STRING_SCOPED *fresh = xprintf("%s" FRESH, place);
+    if (lstat(fresh, &status) == 0 && S_ISLNK(status.st_mode))
+        unlink(fresh);
+}
+
 int raised_link(struct raised *raised, const char *place, const char *target)
 {
     struct state_thing *thing;
     STRING_SCOPED *parent = xstrndup(place, (size_t)(strrchr(place, '/') - place));
-    STRING_SCOPED *fresh = xprintf("%s.skyvol-new", place);
+    STRING_SCOPED *fresh = xprintf("%s" FRESH, place);
     int rc = *parent ? raised_directories(raised, parent) : 0;
     int there = rc == 0 ? clear_place(place, target) : rc;
     if (there != 0) {
@@ -76,13 +86,14 @@ int raised_link(struct raised *raised, const char *place, const char *target)
             words_line(stdout, "%s -> %s (it was there)", place, target);
         return there < 0 ? there : 0;
     }
-    rc = raised_intend(raised, "link", place, target, &thing);
+    rc = raised_intend(raised, "link", place, target, NULL, &thing);
     if (rc < 0)
         return rc;
-    unlink(fresh);
+    thing->fresh = true;
+    raised_drop_fresh(place);
     if (symlink(target, fresh) < 0 || rename(fresh, place) < 0) {
         rc = -errno;
-        unlink(fresh);
+        raised_drop_fresh(place);
         words_say("the link %s cannot be made: %s", place, err_text(rc));
         return rc;
     }

@@ -12,13 +12,14 @@
 
 #include "base/disk.h"
 #include "base/err.h"
+#include "mount/words.h"
 
 #define VERSION 1
 
 struct state {
     char *path, *name; /* of the file; its last component */
     int directory, lock;
-    char *provider, *pool;
+    char *provider, *pool, *origin;
     struct state_thing **things;
     size_t count;
 };
@@ -37,6 +38,27 @@ static void free_thing(struct state_thing *thing)
 const char *state_path(const struct state *state)
 {
     return state->path;
+}
+
+int state_belong(const struct state *state, const char *origin, const char *said, struct buf *why)
+{
+    if (!origin || !state->origin || !state->count || strcmp(origin, state->origin) == 0)
+        return 0;
+    words_next(why);
+    buf_printf(
+        why,
+        "%s remembers what was made for %s, and this configuration is %s: give one of them another name "
+        "([pools.NAME] and --pool NAME), or say that it is the same: --state %s",
+        state->path, state->origin, origin, said);
+    return -EXDEV;
+}
+
+void state_set_origin(struct state *state, const char *origin)
+{
+    if (!origin)
+        return;
+    free(state->origin);
+    state->origin = xstrdup(origin);
 }
 
 size_t state_count(const struct state *state)
@@ -154,6 +176,10 @@ static int read_document(struct state *state, const struct json *document, struc
     }
     if (!json_holds_items(things) || json_count(things) > STATE_THINGS_MAX)
         return refuse(state, why, "things");
+    const char *origin = json_get_string(document, "origin");
+    if (origin && words_have_control(origin))
+        return refuse(state, why, "origin");
+    state->origin = origin ? xstrdup(origin) : NULL;
     int rc = 0;
     for (size_t i = 0; i < json_count(things) && rc == 0; i++)
         rc = read_thing(state, json_at(things, i), i, why);
@@ -252,6 +278,8 @@ static void print_document(const struct state *state, struct buf *out)
     json_set_string(document, "program", "skyvol");
     json_set_string(document, "provider", state->provider);
     json_set_string(document, "pool", state->pool);
+    if (state->origin)
+        json_set_string(document, "origin", state->origin);
     for (size_t i = 0; i < state->count; i++) {
         struct json *thing = print_thing(state->things[i]);
         json_append(things, &thing);
@@ -341,6 +369,16 @@ int state_intend(struct state *state, const char *kind, struct json **facts, str
     return 0;
 }
 
+int state_intend_again(struct state *state, struct state_thing *thing, struct json **facts, struct buf *why)
+{
+    json_free(thing->facts);
+    thing->facts = *facts;
+    *facts = NULL;
+    thing->made = false;
+    free_string(&thing->id);
+    return state_save(state, why);
+}
+
 int state_made(struct state *state, struct state_thing *thing, const char *id, const char *secret,
                struct buf *why)
 {
@@ -396,7 +434,7 @@ static int take_lock(struct state *state, struct buf *why)
         if (rc < 0)
             return rc;
         if (flock(state->lock, LOCK_EX | LOCK_NB) < 0) {
-            buf_printf(why, "another skyvol prepare or teardown has %s open; wait for it", state->path);
+            buf_printf(why, "another skyvol has %s open; wait for it", state->path);
             return -EBUSY;
         }
         if (fstat(state->lock, &mine) == 0 &&
@@ -478,5 +516,6 @@ void state_close(struct state *state)
     free(state->name);
     free(state->provider);
     free(state->pool);
+    free(state->origin);
     free(state);
 }

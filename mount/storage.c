@@ -31,6 +31,7 @@ static const struct field fields[] = {
     {"profile", FIELD_TEXT, AT(profile), 0, NULL},
     {"path_style", FIELD_SWITCH, AT(path_style), AT(path_style_said), NULL},
     {"no_sign_request", FIELD_SWITCH, AT(no_sign_request), 0, NULL},
+    {"allow_http", FIELD_SWITCH, AT(allow_http), 0, NULL},
     {"access_key", FIELD_CREDENTIAL, AT(access_key), 0, NULL},
     {"secret_key", FIELD_CREDENTIAL, AT(secret_key), 0, NULL},
     {"session_token", FIELD_CREDENTIAL, AT(session_token), 0, NULL},
@@ -321,7 +322,8 @@ bool storage_equal(const struct storage *a, const struct storage *b)
     return a == b ||
            (same_text(a->endpoint, b->endpoint) && same_text(a->region, b->region) &&
             same_text(a->profile, b->profile) && a->path_style == b->path_style &&
-            a->no_sign_request == b->no_sign_request && deferred_equal(&a->access_key, &b->access_key) &&
+            a->no_sign_request == b->no_sign_request && a->allow_http == b->allow_http &&
+            deferred_equal(&a->access_key, &b->access_key) &&
             deferred_equal(&a->secret_key, &b->secret_key) &&
             deferred_equal(&a->session_token, &b->session_token) && deferred_equal(&a->api_key, &b->api_key));
 }
@@ -339,18 +341,37 @@ bool storage_has_keys(const struct storage *storage)
 
 int storage_keys(const struct storage *storage, struct keys **ret_keys, struct buf *why)
 {
+    BUF_SCOPED line = BUF_INIT;
+    return storage_keys_again(storage, ret_keys, &line, why);
+}
+
+int storage_keys_again(const struct storage *storage, struct keys **ret_keys, struct buf *ret_line,
+                       struct buf *why)
+{
     struct secret *access = NULL, *secret = NULL, *token = NULL;
-    int rc = deferred_resolve(&storage->access_key, "access_key", &access, why);
-    if (rc == 0)
-        rc = deferred_resolve(&storage->secret_key, "secret_key", &secret, why);
+    struct deferred_answer answer = {0};
+    bool one = deferred_equal(&storage->access_key, &storage->secret_key);
+    int rc = deferred_resolve_with(&storage->access_key, "access_key", &answer, &access, why);
+    /* What is wrong with either is said; what is wrong with one command, once. */
+    int secret_rc = rc == 0 || !one
+                        ? deferred_resolve_with(&storage->secret_key, "secret_key", &answer, &secret, why)
+                        : rc;
+    rc = rc < 0 ? rc : secret_rc;
     if (rc == 0 && storage->session_token.kind != DEFERRED_NONE)
-        rc = deferred_resolve(&storage->session_token, "session_token", &token, why);
+        rc = deferred_resolve_with(&storage->session_token, "session_token", &answer, &token, why);
+    else if (rc == 0 && one)
+        token = deferred_told(&answer, &storage->access_key, "session_token");
+    bool whole = storage->session_token.kind == DEFERRED_NONE ||
+                 deferred_equal(&storage->session_token, &storage->access_key);
+    if (rc == 0 && one && whole && !deferred_process(&answer, &storage->access_key, ret_line))
+        buf_reset(ret_line);
     if (rc == 0)
         *ret_keys = keys_new(secret_reveal(access), secret_reveal(secret),
                              token ? secret_reveal(token) : NULL, INT64_MAX);
     secret_unref(access);
     secret_unref(secret);
     secret_unref(token);
+    deferred_answer_release(&answer);
     return rc;
 }
 
@@ -391,6 +412,7 @@ int storage_open(const struct storage *storage, const char *bucket, struct store
                                   .bucket = bucket,
                                   .region = storage->region,
                                   .style = storage->path_style ? STYLE_PATH : STYLE_AUTO,
+                                  .allow_http = storage->allow_http,
                                   .credentials = credentials};
     int rc = store_s3_new(&config, ret_store, why);
     credentials_unref(credentials);

@@ -34,6 +34,7 @@ struct storage {
     char *account_id, *profile;
     bool path_style, path_style_said;
     bool no_sign_request;
+    bool allow_http; /* http:// also to other hosts than this one */
     struct deferred access_key, secret_key, session_token; /* none of all: the default chain */
     struct deferred api_key;                               /* of Hyperstack: keys are made with it */
 };
@@ -53,6 +54,8 @@ bool storage_equal(const struct storage *a, const struct storage *b);
 bool storage_has_keys(const struct storage *storage);
 /* Resolves them. Errors as deferred_resolve(). Blocks. */
 int storage_keys(const struct storage *storage, struct keys **ret_keys, struct buf *why);
+/* The same, and where one command printed all of them: the line by which they are asked for again (deferred.h), else nothing. */
+int storage_keys_again(const struct storage *storage, struct keys **ret_keys, struct buf *ret_line, struct buf *why);
 /* Keys are made for each use (Hyperstack) and deleted after it. */
 bool storage_makes_keys(const struct storage *storage);
 /* A store of one bucket; credentials are resolved when first needed and again when refused. -EINVAL with the words. */

@@ -83,6 +83,8 @@ int volume_set(struct volume *volume, const char *field, const char *value, stru
         known++;
     if (known == COUNT(fields))
         return refuse_field(volume, field, why);
+    volume->bucket_said |= known == 0;
+    volume->mount_said |= known == 1;
     if (words_have_control(value)) {
         begin_words(volume, why);
         buf_printf(why, "%s has a control character", field);
@@ -189,6 +191,8 @@ static bool is_utf8(const char *text)
 
 static int check_mount(struct volume *volume, const char *base, struct buf *why)
 {
+    if (!volume->mount && volume->mount_said)
+        return -EINVAL;
     if (!volume->mount) {
         begin_words(volume, why);
         buf_add_string(why, "mount is missing: where the volume appears");
@@ -230,6 +234,8 @@ static int check_bucket(const struct volume *volume, struct buf *why)
 {
     BUF_SCOPED words = BUF_INIT;
     int rc = 0;
+    if (!volume->bucket && volume->bucket_said)
+        return -EINVAL;
     if (!volume->bucket || !*volume->bucket) {
         buf_add_string(&words, volume->bucket ? "bucket is empty" : "bucket is missing");
         rc = -EINVAL;

@@ -22,6 +22,7 @@ struct volume {
     char *bucket, *mount, *prefix, *options;
     bool read_only;
     const struct storage *storage; /* the configuration's, or NULL */
+    bool bucket_said, mount_said;  /* also where what was said was refused: then it is not missing */
     char *where;                   /* "skyward.toml:12", "--volume 2" */
 };
 

@@ -98,9 +98,27 @@ Test(deferred, a_command_without_a_shell)
            "printed no session_token");
     expect(COMMAND("false"), "access_key", -EIO, "ended with status 1");
     expect(COMMAND("true"), "access_key", -ENOKEY, "printed no access_key");
+    expect(COMMAND("yes", "SECRET"), "access_key", -EFBIG, "printed more than 65536 bytes");
     expect(COMMAND("printf", "SECRET\\nSECRET"), "access_key", -EBADMSG, "neither one line nor");
     expect(COMMAND("/does/not/exist"), "access_key", -ENOENT, "was not found");
     expect(COMMAND("sh", "-c", "kill -9 $$"), "access_key", -EIO, "signal 9");
+    expect(COMMAND("printf", "\\n {\"api_key\": \"K\"}\\n"), "api_key", 0, "K");
+}
+
+Test(deferred, what_would_become_two_lines_is_refused_wherever_it_comes_from)
+{
+    struct deferred named = {.kind = DEFERRED_ENV, .name = variable};
+    setenv(variable, "SECRET\n[other]", 1);
+    expect(named, "access_key", -EBADMSG, "control character");
+    setenv(variable, "SECRET\033[2J", 1);
+    expect(named, "access_key", -EBADMSG, "control character");
+    expect((struct deferred){.kind = DEFERRED_FILE, .name = home}, "access_key", -EINVAL, "no regular file");
+    STRING_SCOPED *path = write_file(0600, "SECRET\rSECRET\n");
+    expect((struct deferred){.kind = DEFERRED_FILE, .name = path}, "access_key", -EBADMSG,
+           "control character");
+    expect(COMMAND("printf", "SECRET\\tSECRET"), "access_key", -EBADMSG, "control character");
+    expect(COMMAND("printf", "{\"api_key\": \"SECRET\\\\nSECRET\"}"), "api_key", -EBADMSG,
+           "control character");
 }
 
 Test(deferred, equal_means_the_same_place_to_look)

@@ -94,3 +94,33 @@ Test(plan, a_hash_is_compared_in_the_case_that_sha256sum_prints)
         strstr(script.bytes, "sha256='abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789'"));
     unmake(&made);
 }
+
+Test(plan, what_no_mount_would_take_is_refused_before_any_machine_tries)
+{
+    static const char *const rows[][2] = {
+        {"endpoint=ftp://x", "--volume 1: endpoint ftp://x does not begin"},
+        {"endpoint=https://me:secret@h", "--volume 1: the endpoint has a user name"},
+        {"endpoint=http://minio.lan:9000", "allow_http"},
+        {"endpoint=http://minio.lan:9000,options=allow_http", NULL},
+        {"endpoint=http://minio.lan:9000,allow_http=true", NULL},
+        {"endpoint=https://h,options=ro\\,attr_ttl=5s,rw",
+         "--volume 1: options: they make the mount read-only"},
+        {"endpoint=https://h,options=immutable,rw", "--volume 1: options: they make the mount read-only"},
+        {"endpoint=https://h,options=rw", "read_only = false, which is missing"},
+        {"endpoint=https://h,options=endpoint=https://other", "endpoint belongs into the storage"},
+        {"endpoint=https://h,no_sign_request=true,options=requester_pays", "requester_pays needs"},
+        {"endpoint=https://h,options=sse=aws:kms\\,sse_kms_key_id=k\\,storage_class=STANDARD_IA,rw", NULL},
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct made made;
+        BUF_SCOPED why = BUF_INIT;
+        STRING_SCOPED *volume = xprintf("bucket=my-data,mount=/data,%s", rows[i][0]);
+        const char *volumes[] = {volume};
+        int rc = make(volumes, 1, &made, &why);
+        if (rc == 0)
+            unmake(&made);
+        cr_expect_eq(rc, rows[i][1] ? -EINVAL : 0, "%s: %s", rows[i][0], why.bytes);
+        cr_expect(!rows[i][1] || strstr(why.bytes, rows[i][1]), "%s: %s", rows[i][0], why.bytes);
+        cr_expect(!strstr(why.bytes, "secret"), "%s", why.bytes);
+    }
+}

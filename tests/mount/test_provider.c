@@ -100,6 +100,9 @@ Test(provider, what_is_wrong_is_said_without_any_call)
         {"runpod", {"data", NULL}, "cloud_type", "all", "Secure Cloud"},
         {"runpod", {"data", NULL}, "volume_mount_path", "workspace", "absolute"},
         {"runpod", {"data", NULL}, "volume_mount_path", "/w/../etc", "absolute"},
+        {"runpod", {"data", NULL}, "volume_mount_path", "/w/..", "absolute"},
+        {"runpod", {"data", NULL}, "volume_mount_path", "/data", "where the volume itself stands"},
+        {"runpod", {"data", NULL}, "volume_mount_path", "/data/within", "where the volume itself stands"},
         {"aws", {"my-data", NULL}, NULL, NULL, ""},
         {"aws", {"my-data", NULL}, "instance_profile_arn", "auto", ""},
         {"aws",
@@ -206,6 +209,8 @@ Test(provider, googles_key_is_its_own_name)
     waiter_release(&stage.waiter);
 }
 
+#define OR_LOCATION " (and GET ?location, where the answer tells no region)"
+
 Test(provider, regions_that_were_found_are_not_asked_for_again)
 {
     static const char *const buckets[] = {"my-data", "my-data", "my-cn", NULL};
@@ -219,8 +224,9 @@ Test(provider, regions_that_were_found_are_not_asked_for_again)
     set(&stage, "instance_profile_arn", "auto");
     stage.job.explain = true;
     cr_assert_eq(stage.job.provider->supply(&stage.job, &provision, &why), 0);
-    cr_assert_str_eq(provision.calls[0], "HEAD https://s3.us-east-1.amazonaws.com/my-data");
-    cr_assert_str_eq(provision.calls[1], "HEAD https://s3.us-east-1.amazonaws.com/my-cn");
+    cr_assert_str_eq(provision.calls[0], "HEAD https://s3.us-east-1.amazonaws.com/my-data (and GET "
+                                         "?location, where the answer tells no region)");
+    cr_assert_str_eq(provision.calls[1], "HEAD https://s3.us-east-1.amazonaws.com/my-cn" OR_LOCATION);
     cr_assert_null(provision.calls[2]);
     provision_release(&provision);
     remember("aws", "role", "skyvol-train-1", facts);

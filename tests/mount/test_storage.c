@@ -1,9 +1,12 @@
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "mount/storage.h"
+#include "s3/credentials.h"
 
 /* "field=value field=value": credentials as literals. */
 static int make(const char *words, struct storage *ret_storage, struct buf *why)
@@ -99,6 +102,56 @@ Test(storage, keys_are_no_plain_text_and_plain_text_is_no_key)
     cr_expect_eq(storage_set_credential(&storage, "region", &literal, &why), -EINVAL);
     deferred_release(&literal);
     storage_release(&storage);
+}
+
+/* Each run of such a command makes other keys: parts of two sets open nothing. */
+Test(storage, a_command_that_prints_a_set_of_keys_runs_once)
+{
+    char file[] = "/tmp/skyvol-storage-XXXXXX", sh[] = "sh", flag[] = "-c";
+    struct storage storage = {.endpoint = NULL};
+    struct keys *keys = NULL;
+    BUF_SCOPED why = BUF_INIT;
+    int fd = mkstemp(file);
+    cr_assert_geq(fd, 0);
+    close(fd);
+    STRING_SCOPED *script =
+        xprintf("echo >> %s; n=$(wc -l < %s); echo '{\"Version\": 1, \"AccessKeyId\": \"A'$n'\", "
+                "\"SecretAccessKey\": \"S'$n'\", \"SessionToken\": \"T'$n'\"}'",
+                file, file);
+    char *words[] = {sh, flag, script, NULL};
+    struct deferred command = {.kind = DEFERRED_COMMAND, .words = words};
+    deferred_copy(&storage.access_key, &command);
+    deferred_copy(&storage.secret_key, &command);
+    for (int round = 1; round <= 2; round++) { /* when they were refused, others are asked for */
+        char wanted[3][8];
+        for (int i = 0; i < 3; i++)
+            snprintf(wanted[i], sizeof wanted[i], "%c%d", "AST"[i], round);
+        cr_assert_eq(storage_keys(&storage, &keys, &why), 0, "%s", why.bytes);
+        cr_expect_str_eq(keys->access_key, wanted[0]);
+        cr_expect_str_eq(secret_reveal(keys->secret_key), wanted[1]);
+        cr_assert_not_null(keys->session_token);
+        cr_expect_str_eq(secret_reveal(keys->session_token), wanted[2]);
+        keys_unref(keys);
+    }
+    storage_release(&storage);
+    unlink(file);
+}
+
+Test(storage, both_keys_that_cannot_be_found_are_named)
+{
+    char absent[] = "SKYVOL_TEST_ABSENT", missing[] = "/does/not/exist", program[] = "false";
+    char *words[] = {program, NULL};
+    struct keys *keys = NULL;
+    BUF_SCOPED why = BUF_INIT;
+    struct storage storage = {.access_key = {.kind = DEFERRED_ENV, .name = absent},
+                              .secret_key = {.kind = DEFERRED_FILE, .name = missing}};
+    cr_expect_eq(storage_keys(&storage, &keys, &why), -ENOKEY);
+    cr_expect(strstr(why.bytes, absent) && strstr(why.bytes, missing), "%s", why.bytes);
+    struct deferred command = {.kind = DEFERRED_COMMAND, .words = words};
+    struct storage same = {.access_key = command, .secret_key = command};
+    buf_reset(&why);
+    cr_expect_eq(storage_keys(&same, &keys, &why), -EIO);
+    cr_expect(!strchr(why.bytes, '\n'), "%s", why.bytes);
 }
 
 Test(storage, equal_ones_share_a_mount)

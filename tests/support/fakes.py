@@ -433,6 +433,8 @@ class Aws(Fake):
     def handle(self, request):
         if request.method == "HEAD":
             return self.handle_head(request)
+        if request.method == "GET":
+            return self.handle_location(request)
         expect(request.method == "POST" and request.target == "/", "the Query API is POST /")
         form = request.form()
         service = "sts" if form.get("Version") == "2011-06-15" else "iam"
@@ -451,7 +453,17 @@ class Aws(Fake):
         region = self.buckets.get(request.path.strip("/"))
         if not region:
             return Reply(404)
-        return Reply(403 if region.startswith("eu") else 301 if region.startswith("us-west") else 200, headers=[("x-amz-bucket-region", region)])
+        told = [] if getattr(self, "silent", False) else [("x-amz-bucket-region", region)]
+        return Reply(403 if region.startswith("eu") else 301 if region.startswith("us-west") else 200, headers=told)
+
+    def handle_location(self, request):
+        expect(getattr(self, "silent", False), "nobody asks for a location that HEAD tells")
+        expect(request.raw_query == "location=", "GetBucketLocation")
+        if not check_signature(request, lambda access: self.secret if access == self.access else None, "s3"):
+            return self.error(403, "InvalidAccessKeyId", "no")
+        region = {"us-east-1": "", "eu-west-1": "EU"}.get(self.buckets[request.path.strip("/")], self.buckets[request.path.strip("/")])
+        return Reply(200, f'<?xml version="1.0" encoding="UTF-8"?>\n<LocationConstraint xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{region}'
+                          "</LocationConstraint>", "application/xml")
 
     def hide(self, name):
         self.unseen[name] = self.lag

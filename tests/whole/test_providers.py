@@ -146,6 +146,15 @@ class FailFast(Desk):
             self.bad("prepare", provider, "my-data", "my-out", "storage", "aws, gcp, hyperstack, runpod")
             self.assertFalse(self.state.exists())
 
+    def test_keys_that_end_with_each_use_serve_no_mount(self):
+        self.serve(fakes.Hyperstack(["my-data"]))
+        self.environment |= {"HYPERSTACK_API_KEY": self.fake.key, "HYPERSTACK_API_URL": self.fake.url + "/v1"}
+        self.pool("hyperstack", [("my-data", "/data", False)], '[[pool.volumes]]\nbucket = "my-other"\nmount = "/other"\n'
+                  'storage = { preset = "hyperstack" }\n')
+        for command in ("prepare", "plan", "check", "up"):
+            self.bad(command, "skyward.toml:8", "my-other", "skyvol prepare", "access_key")
+        self.assertEqual(self.fake.calls, [])
+
     def test_with_a_storage_each_anyone_may_run_the_machines(self):
         self.fake = fakes.Fake()
         self.addCleanup(self.fake.close)
@@ -184,6 +193,43 @@ class RunPod(Desk):
         self.assertIn("mountpoint -q '/workspace'", plan["bootstrap"])
         self.assertEqual((plan["mounts"], plan["secrets"]), ([], []))
 
+    def test_up_and_the_script_link_into_the_volume_and_only_where_it_is_attached(self):
+        workspace, places = self.work / "workspace", self.work / "places"
+        workspace.mkdir()
+        self.text = f'[pool]\nprovider = "runpod"\n[providers.runpod]\nvolume_mount_path = "{workspace}"\n' + "".join(
+            f'[[pool.volumes]]\nbucket = "my-data"\nmount = "{places}/{name}"\nprefix = "{name}/x y"\nread_only = {only}\n'
+            for name, only in (("in", "true"), ("out", "false")))
+        self.bad("up", f"{workspace} is no mount point")
+        self.assertEqual((list(workspace.iterdir()), places.exists()), ([], False))
+        (self.work / "volume").mkdir()  # as hosts attach it: a bind, and here of the same filesystem
+        subprocess.run(["mount", "--bind", self.work / "volume", workspace], check=True)
+        self.addCleanup(subprocess.run, ["umount", "-l", workspace], stderr=subprocess.DEVNULL)
+        for _ in range(2):
+            self.assertIn("read_only cannot be enforced", self.good("up").stdout)
+        (places / "out/model").write_text("weights")
+        self.assertEqual((workspace / "out/x y/model").read_text(), "weights")
+        self.good("down")
+        self.assertEqual((places.exists(), (workspace / "out/x y/model").read_text()), (False, "weights"))
+        script = self.plan()["bootstrap"]
+        for _ in range(2):
+            subprocess.run(["dash", "-s"], input=script, text=True, check=True, capture_output=True)
+        self.assertEqual((places / "out/model").read_text(), "weights")
+        subprocess.run(["umount", workspace], check=True)
+        done = subprocess.run(["dash", "-s"], input=script, text=True, capture_output=True)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("is no mount point", done.stderr)
+        self.assertEqual(list(workspace.iterdir()), [])
+
+    def test_check_tells_programs_too_whether_it_exists(self):
+        finding, = json.loads(self.good("check", "--json").stdout)["findings"]
+        self.assertEqual((finding["grade"], finding["bucket"]), ("ok", None))
+        self.assertIn("/workspace", finding["words"])
+        self.pool("runpod", [("nothing", "/data", False)])
+        done = self.run_command("check", "--json")
+        finding, = json.loads(done.stdout)["findings"]
+        self.assertEqual((done.returncode, finding["grade"]), (1, "fail"))
+        self.assertIn("'nothing'", finding["words"])
+
     def test_the_key_of_the_command_line_tool_is_found(self):
         del self.environment["RUNPOD_API_KEY"]
         self.bad("prepare", "RUNPOD_API_KEY", ".runpod/config.toml")
@@ -203,6 +249,17 @@ class RunPod(Desk):
     def test_several_buckets_and_community_fail_before_any_call(self):
         self.pool("runpod", [("my-data", "/data", False), ("other", "/out", True)], '[providers.runpod]\ncloud_type = "community"\n')
         self.bad("prepare", "my-data", "other", "prefix", "Secure Cloud")
+        self.assertEqual(self.fake.calls, [])
+
+    def test_a_bucket_of_another_service_is_refused_before_any_call(self):
+        more = '[[pool.volumes]]\nbucket = "my-other"\nmount = "/other"\nstorage = { endpoint = "http://127.0.0.1:1", access_key = "a", ' \
+               'secret_key = "b" }\n'
+        self.pool("runpod", [("my-data", "/data", False)], more)
+        alone = self.text.replace(self.text[self.text.index("[[pool.volumes]]"):self.text.index(more)], "")
+        for text in (self.text, alone):
+            self.text = text
+            for command in ("prepare", "plan", "up"):
+                self.bad(command, "my-other", "no FUSE", "skyward.toml:")
         self.assertEqual(self.fake.calls, [])
 
     def test_a_data_centre_that_is_not_the_volumes_is_refused(self):
@@ -261,6 +318,20 @@ class Hyperstack(Desk):
         self.assertEqual(self.fake.buckets, {"my-data": "ours", "my-out": "made"})
         self.good("teardown")
 
+    def test_no_key_is_deleted_while_the_pool_is_up_here(self):
+        self.good("prepare")
+        up = self.work / "state.up"
+        up.write_text(json.dumps({"version": 1, "program": "skyvol", "provider": "up", "pool": "pool", "things": [
+            {"kind": "mount", "made": True, "id": "mount", "facts": {"path": "/mnt/skyvol/my-data", "target": "my-data", "options": "ro"}}]}))
+        up.chmod(0o600)
+        self.bad("teardown", "is up on this host", "skyvol down")
+        up.chmod(0o644)
+        self.bad("teardown", "cannot be told", "open to others")
+        self.assertEqual(len(self.fake.left()), 1)
+        up.unlink()
+        self.good("teardown")
+        self.assertEqual(self.fake.left(), [])
+
     def test_the_plan_has_the_key_apart(self):
         self.good("prepare")
         key = self.fake.keys[self.fake.left()[0]]
@@ -276,6 +347,12 @@ class Hyperstack(Desk):
         self.assertNotIn("my-missing", self.fake.buckets)
         self.good("teardown")
         self.assertEqual(self.fake.left(), [])
+
+    def test_an_endpoint_that_takes_no_keys_is_refused_before_one_is_made(self):
+        for endpoint in ("http://objects.example.com", "objects.example.com", "https://me:you@objects.example.com"):
+            self.pool("hyperstack", [("my-data", "/data", False)], f'[providers.hyperstack]\nobject_storage_endpoint = "{endpoint}"\n')
+            self.bad("prepare", "skyward.toml:9", "object storage" if "http:" not in endpoint else "unencrypted")
+        self.assertEqual(self.fake.calls, [])
 
     def test_a_bucket_that_is_refused_is_not_made(self):
         self.fake.buckets["my-out"] = "theirs"
@@ -568,6 +645,18 @@ class Aws(Desk):
         self.assertEqual(plan["secrets"], [])
         self.assertTrue(any("instance-profile/skyvol-" in note for note in plan["notes"]))
         self.good("teardown")
+
+    def test_where_head_tells_no_region_the_location_is_asked_for(self):
+        self.fake.silent, self.fake.buckets["my-home"] = True, "us-east-1"
+        names = ("my-data", "my-out", "my-third", "my-home")
+        self.pool("aws", [(name, f"/{name}", False) for name in names])
+        self.assertEqual({mount["bucket"]: mount["region"] for mount in self.plan()["mounts"]}, {name: self.fake.buckets[name] for name in names})
+        self.assertEqual(self.fake.faults, [])
+        self.environment["AWS_SECRET_ACCESS_KEY"] = "another-secret"
+        self.assertEqual({mount["region"] for mount in self.plan()["mounts"]}, {"us-east-1"}, "a guess, which the mount mends when it is wrong")
+        for name in ("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"):
+            del self.environment[name]
+        self.assertEqual({mount["region"] for mount in self.plan()["mounts"]}, {"us-east-1"})
 
     def test_an_instance_profile_that_is_given_is_used_as_it_is(self):
         arn = "arn:aws:iam::123456789012:instance-profile/mine"

@@ -17,6 +17,8 @@ BLOCK = r"(<!-- {} -->\n```[a-z]*\n).*?(```\n)"
 
 
 class Plans(Desk):
+    made = {}  # what a fake makes up anew each time -> what the document shows
+
     def shown(self, name, text):
         """What the document shows under this name is this text."""
         document = DOCUMENT.read_text()
@@ -40,6 +42,8 @@ class Plans(Desk):
         lines = script[re.search(r"^(mount_bucket|mountpoint -q) '", script, re.M).start():]
         if getattr(self, "fake", None):
             text, lines = (part.replace(self.fake.url, "https://ENDPOINT") for part in (text, lines))
+        for made, shown in self.made.items():
+            text = text.replace(made, shown)
         return text, lines
 
     def both(self, name):
@@ -60,6 +64,28 @@ class Plans(Desk):
         self.configuration("aws")
         self.both("aws")
         self.assertEqual(fake.faults, [])
+
+    def test_gcp(self):
+        fake = self.serve(fakes.Google(["my-datasets", "my-experiments"]))
+        host = fake.url.removeprefix("http://")
+        self.environment |= {"STORAGE_EMULATOR_HOST": host, "GCE_METADATA_HOST": host, "GOOGLE_OAUTH_TOKEN_URL": fake.url + "/token"}
+        self.configuration("gcp")
+        self.good("prepare")
+        access, = fake.left()
+        self.made = {access: "GOOG1EEXAMPLE", fake.keys[access]["secret"]: "not-a-real-secret"}
+        self.both("gcp")
+        self.good("teardown")
+
+    def test_hyperstack(self):
+        fake = self.serve(fakes.Hyperstack(["my-datasets", "my-experiments"]))
+        self.environment |= {"HYPERSTACK_API_KEY": fake.key, "HYPERSTACK_API_URL": fake.url + "/v1"}
+        self.configuration("hyperstack")
+        self.text += f'\n[providers.hyperstack]\nobject_storage_endpoint = "{fake.url}"\n'
+        self.good("prepare")
+        key = fake.keys[fake.left()[0]]
+        self.made = {key["access_key"]: "AKEXAMPLE", key["secret_key"]: "not-a-real-secret"}
+        self.both("hyperstack")
+        self.good("teardown")
 
     def test_runpod(self):
         fake = self.serve(fakes.RunPod([{"id": "agv6w2qcg7", "name": "my-checkpoints", "size": 50, "dataCenterId": "EU-RO-1"}]))

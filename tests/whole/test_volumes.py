@@ -92,6 +92,54 @@ class Up(Volumes):
         self.nothing_is_left()
         self.skyvol("down")
 
+    def test_a_prefix_that_is_a_file_is_refused(self):
+        self.s3.put(self.bucket, self.key("file"), b"x")
+        for below in ("", "/below"):
+            for read_only in (True, False):
+                self.write({"bucket": self.bucket, "mount": f"{self.work}/data", "prefix": f"{self.prefix}/file{below}", "read_only": read_only})
+                run = self.skyvol("up", check=False)
+                self.assertEqual((run.returncode, "is no directory" in run.stderr), (1, True), run.stderr)
+                self.nothing_is_left()
+
+    def test_a_place_may_have_any_name(self):
+        self.s3.put(self.bucket, self.key("a b/ü'/x"), b"x")
+        name = "it's $HOME `x` \\ dätä"
+        (self.work / name).mkdir()
+        self.write({"bucket": self.bucket, "mount": f"{self.work}/{name}/in", "prefix": f"{self.prefix}/a b/ü'"},
+                   {"bucket": self.bucket, "mount": f"{self.work}/{name}/new one/out", "prefix": f"{self.prefix}/{name}", "read_only": False})
+        self.skyvol("up")
+        self.skyvol("up")
+        self.assertEqual((self.work / name / "in/x").read_text(), "x")
+        (self.work / name / "new one/out/y").write_text("y")
+        self.assertEqual(self.s3.get(self.bucket, self.key(f"{name}/y")), b"y")
+        self.assertEqual(stat.S_IMODE(self.state.with_suffix(".up").stat().st_mode), 0o600)
+        self.assertEqual(stat.S_IMODE(self.state.with_suffix(".keys").stat().st_mode), 0o700)
+        self.skyvol("down")
+        self.assertEqual(os.listdir(self.work / name), [])
+        self.nothing_is_left()
+
+    def test_keys_that_end_are_asked_for_again_by_the_mount(self):
+        program, log = self.work / "it's a program", self.work / "log"
+        program.write_text(f'''#!/bin/sh
+echo "$2" >> '{log}'
+date -u -d '+2 minutes' '+{{"Version": 1, "AccessKeyId": "{ACCESS_KEY}", "SecretAccessKey": "{SECRET_KEY}", "Expiration": "%Y-%m-%dT%H:%M:%SZ"}}'
+''')
+        program.chmod(0o755)
+        command = json.dumps({"c": [str(program), "a  b", "$HOME \\"]})[6:-1]
+        storage = self.storage().replace('{ env = "KEY" }', f"{{ command = {command} }}").replace('{ env = "SECRET" }', f"{{ command = {command} }}")
+        self.write({"bucket": self.bucket, "mount": f"{self.work}/data", "prefix": self.prefix, "read_only": False, "storage": storage})
+        self.assertIn(SECRET_KEY, self.skyvol("plan").stdout, "on another machine the command is not there")
+        self.skyvol("up")
+        secret, = (self.work / "state").rglob(self.bucket)
+        self.assertNotIn(SECRET_KEY, secret.read_text())
+        self.assertEqual(stat.S_IMODE(secret.stat().st_mode), 0o600)
+        (self.work / "data/x").write_text("x")
+        self.assertEqual(self.s3.get(self.bucket, self.key("x")), b"x")
+        self.assertGreaterEqual(len(log.read_text().splitlines()), 3, "plan, up, and the mount itself")
+        self.assertEqual(set(log.read_text().splitlines()), {"$HOME \\"})
+        self.skyvol("down")
+        self.nothing_is_left()
+
     def test_volumes_need_no_file(self):
         self.s3.put(self.bucket, self.key("a"), b"1")
         words = ["--volume", f"bucket={self.bucket},mount={self.work}/data,prefix={self.prefix},rw,endpoint={self.minio.endpoint},"
@@ -134,6 +182,22 @@ class Up(Volumes):
         (self.work / "data").unlink()
         self.nothing_is_left()
 
+    def test_a_half_made_link_goes_and_a_file_of_its_name_stays(self):
+        fresh = self.work / "data.skyvol-new"
+        self.write({"bucket": self.bucket, "mount": f"{self.work}/data", "prefix": self.prefix, "read_only": False})
+        fresh.write_text("mine")
+        run = self.skyvol("up", check=False)
+        self.assertEqual((run.returncode, fresh.read_text()), (1, "mine"))
+        self.nothing_is_left()
+        fresh.unlink()
+        fresh.symlink_to("/elsewhere")
+        self.skyvol("up")
+        self.assertFalse(os.path.lexists(fresh))
+        fresh.symlink_to(os.readlink(self.work / "data"))
+        self.skyvol("down")
+        self.assertFalse(os.path.lexists(fresh))
+        self.nothing_is_left()
+
     def test_a_mount_that_is_busy_stays_and_goes_later(self):
         self.write({"bucket": self.bucket, "mount": f"{self.work}/data", "prefix": self.prefix, "read_only": False})
         self.skyvol("up")
@@ -158,6 +222,237 @@ class Up(Volumes):
         (self.work / "data/x").write_text("x")
         self.skyvol("down")
         self.assertEqual(self.s3.get(self.bucket, self.key("x")), b"x")
+        self.nothing_is_left()
+
+
+class Memory(Volumes):
+    """What `up` made is found again whatever happened to it in between."""
+
+    server_per_test = True
+
+    def volumes(self, **more):
+        return [{"bucket": self.bucket, "mount": f"{self.work}/data", "prefix": f"{self.prefix}/in"},
+                {"bucket": self.bucket, "mount": f"{self.work}/out", "prefix": f"{self.prefix}/out", "read_only": False, **more}]
+
+    def mount_lines(self):
+        return [line for line in pathlib.Path("/proc/self/mounts").read_text().splitlines() if str(self.work) in line]
+
+    def pids(self):
+        status = json.loads(subprocess.run([SKYVOL, "status", self.base / self.bucket, "--json"], env=self.environment,
+                                           capture_output=True, text=True, check=True).stdout)
+        return status["monitor"], status["pid"], status["cache_dir"]
+
+    def kill(self):
+        """All of it at once; the dead mounts stay. Its cache directory."""
+        monitor, pid, home = self.pids()
+        self.addCleanup(shutil.rmtree, home, ignore_errors=True)
+        os.kill(monitor, 9)
+        os.kill(pid, 9)
+        harness.wait_until(lambda: not os.path.exists(f"/proc/{pid}"), what="its end")
+        return home
+
+    def reboot(self):
+        home = self.kill()
+        for line in reversed(self.mount_lines()):
+            subprocess.run(["umount", "-l", line.split()[1]], check=True)
+        return home
+
+    def secrets(self):
+        return sorted(path.read_text() for path in (self.work / "state").rglob(self.bucket))
+
+    def leave_unsent(self, end):
+        """A file that is only in the cache directory, whose mount was ended by end()."""
+        self.write(*self.volumes(options="durability=writeback,stop_timeout=1s"))
+        self.skyvol("up")
+        self.minio.stop()
+        (self.work / "out/model").write_text("weights")
+        return end()
+
+    def down_keeps_the_keys_of(self, home):
+        for _ in range(2):
+            run = self.skyvol("down", check=False)
+            self.assertEqual(run.returncode, 1, run.stdout)
+            for words in (home, "unsent files of", f"skyvol flush {home}", "skyvol discard", "keys stay"):
+                self.assertIn(words, run.stderr)
+            self.assertEqual(len(self.secrets()), 1)
+        self.minio.start()
+
+    def test_unsent_files_keep_their_keys_after_a_reboot_and_flush_sends_them(self):
+        home = self.leave_unsent(self.reboot)
+        self.down_keeps_the_keys_of(home)
+        run = subprocess.run([SKYVOL, "flush", home], env=self.environment, capture_output=True, text=True, timeout=60)
+        self.assertEqual(run.returncode, 0, run.stderr)
+        self.assertEqual(self.s3.get(self.bucket, self.key("out/model")), b"weights")
+        self.skyvol("down")
+        self.nothing_is_left()
+
+    def test_unsent_files_keep_their_keys_after_a_crash_and_up_sends_them(self):
+        home = self.leave_unsent(self.kill)
+        self.down_keeps_the_keys_of(home)
+        self.skyvol("up")
+        self.skyvol("down")
+        self.assertEqual(self.s3.get(self.bucket, self.key("out/model")), b"weights")
+        self.nothing_is_left()
+
+    def test_down_waits_for_a_daemon_that_still_sends_also_the_second_time(self):
+        self.leave_unsent(lambda: None)
+        _, pid, home = self.pids()
+        self.addCleanup(shutil.rmtree, home, ignore_errors=True)
+        for _ in range(2):
+            process = subprocess.Popen([SKYVOL, "down", "-c", str(self.file), "--base", str(self.base), "--state", str(self.state)],
+                                       env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                       start_new_session=True)
+            harness.wait_until(lambda: not mounted_at(self.base / self.bucket), what="the end of the mount")
+            with self.assertRaises(subprocess.TimeoutExpired):
+                process.wait(1)
+            os.killpg(process.pid, 2)
+            process.wait(10)
+            self.assertEqual(len(self.secrets()), 1)
+            self.assertTrue(os.path.exists(f"/proc/{pid}"))
+        self.minio.start()
+        self.skyvol("down")
+        self.assertEqual(self.s3.get(self.bucket, self.key("out/model")), b"weights")
+        self.nothing_is_left()
+
+    def test_a_read_only_bind_of_a_daemon_that_died_goes_too(self):
+        self.s3.put(self.bucket, self.key("in/a"), b"a")
+        self.write(*self.volumes())
+        self.skyvol("up")
+        self.kill()
+        self.skyvol("down")
+        self.nothing_is_left()
+
+    def test_up_after_a_crash_binds_once(self):
+        self.s3.put(self.bucket, self.key("in/a"), b"a")
+        self.write(*self.volumes())
+        self.skyvol("up")
+        self.kill()
+        self.skyvol("up")
+        self.assertEqual((self.work / "data/a").read_text(), "a")
+        self.assertEqual(len(self.mount_lines()), 2, "the mount, and the bind of it")
+        self.skyvol("down")
+        self.nothing_is_left()
+
+    def test_a_prefix_that_changed_shows_the_new_place(self):
+        self.s3.put(self.bucket, self.key("in/a"), b"a")
+        self.s3.put(self.bucket, self.key("other/b"), b"b")
+        for read_only in (True, False):
+            volumes = self.volumes()
+            volumes[1]["read_only"] = not read_only  # a bind of the first, or a plain link
+            volumes[0]["read_only"] = True
+            self.write(*volumes)
+            self.skyvol("up")
+            volumes[0]["prefix"] = f"{self.prefix}/other"
+            self.write(*volumes)
+            self.skyvol("up")
+            self.assertEqual(os.listdir(self.work / "data"), ["b"])
+            self.skyvol("down")
+            self.nothing_is_left()
+
+    def test_keys_that_unsent_files_need_are_not_replaced_by_those_of_another_endpoint(self):
+        home = self.leave_unsent(self.kill)
+        keys = self.secrets()
+        other = harness.Minio(self.work / "other")
+        self.addCleanup(other.stop)
+        other.s3.make_bucket(self.bucket)
+        volumes = self.volumes(options="durability=writeback,stop_timeout=1s")
+        self.write(*[volume | {"storage": self.storage().replace(self.minio.endpoint, other.endpoint).replace('"SECRET"', '"OTHER"')}
+                     for volume in volumes])
+        self.environment["OTHER"] = SECRET_KEY
+        run = self.skyvol("up", check=False)
+        self.assertEqual(run.returncode, 1, run.stdout)
+        self.assertIn(home, run.stderr)
+        self.assertEqual(self.secrets(), keys)
+        self.minio.start()
+        self.write(*self.volumes(options="durability=sync"))  # of the same endpoint: it sends them itself
+        self.skyvol("up")
+        self.skyvol("down")
+        self.assertEqual(self.s3.get(self.bucket, self.key("out/model")), b"weights")
+        self.nothing_is_left()
+
+    def test_a_bucket_of_another_endpoint_is_not_taken_for_the_one_that_stands(self):
+        other = harness.Minio(self.work / "other")
+        self.addCleanup(other.stop)
+        other.s3.make_bucket(self.bucket)
+        self.write(*self.volumes())
+        self.skyvol("up")
+        keys = self.secrets()
+        self.environment["SECRET"] = "another"
+        self.write(*[volume | {"storage": self.storage().replace(self.minio.endpoint, other.endpoint)} for volume in self.volumes()])
+        run = self.skyvol("up", check=False)
+        self.assertEqual(run.returncode, 1)
+        self.assertIn("other options", run.stderr)
+        self.assertEqual(self.secrets(), keys, "the keys of what stands")
+        (self.work / "out/x").write_text("x")
+        self.assertEqual(self.s3.get(self.bucket, self.key("out/x")), b"x")
+        self.skyvol("down")
+        self.nothing_is_left()
+
+    def test_of_two_files_with_one_pool_name_neither_takes_away_the_others(self):
+        self.write(*self.volumes())
+        first = self.file
+        home = ["--base", str(self.base)]
+        states = self.work / "xdg-state"
+        environment = self.environment | {"XDG_STATE_HOME": str(states)}
+        (self.work / "two").mkdir()
+        second = self.work / "two/skyward.toml"
+        second.write_text(first.read_text().replace(f"{self.work}/data", f"{self.work}/data2").replace(f"{self.work}/out", f"{self.work}/out2"))
+
+        def run(command, file):
+            return subprocess.run([SKYVOL, command, "-c", file, *home], env=environment, capture_output=True, text=True, timeout=60)
+        pool = pathlib.Path("/var/lib/skyvol/pools/pool-none.up") if os.geteuid() == 0 else states / "skyvol/pools/pool-none.up"
+        self.assertFalse(pool.exists(), "left by somebody else")
+        self.addCleanup(run, "down", first)
+        self.assertEqual(run("up", first).returncode, 0)
+        for command in ("up", "down"):
+            done = run(command, second)
+            self.assertEqual(done.returncode, 1, done.stdout)
+            for words in (str(first), str(second), "[pools.NAME]", "--state"):
+                self.assertIn(words, done.stderr)
+        self.assertTrue(os.path.isdir(self.work / "data/."))
+        first.write_text('[pool]\n[[pool.volumes]]\nmount = "/tmp"\n')
+        done = run("down", first)
+        self.assertEqual(done.returncode, 0, "volumes that are wrong by now do not keep those that are up: " + done.stderr)
+        self.nothing_is_left()
+
+    def test_a_base_behind_a_symlink_comes_down(self):
+        (self.work / "real").mkdir()
+        (self.work / "link").symlink_to(self.work / "real")
+        self.base = self.work / "link/base"
+        self.write(*self.volumes())
+        self.skyvol("up")
+        self.skyvol("up")
+        self.assertEqual(len(self.mount_lines()), 2)
+        self.skyvol("down")
+        self.nothing_is_left()
+
+    def test_a_bind_that_is_in_use_keeps_its_mount(self):
+        self.s3.put(self.bucket, self.key("in/a"), b"a")
+        self.write(*self.volumes())
+        self.skyvol("up")
+        with open(self.work / "data/a") as file:
+            run = self.skyvol("down", check=False)
+            self.assertEqual(run.returncode, 1)
+            self.assertIn("fuser", run.stderr)
+            self.assertEqual(file.read(), "a")
+            self.assertTrue(mounted_at(self.base / self.bucket))
+        self.skyvol("down")
+        self.nothing_is_left()
+
+    def test_what_up_mounts_again_after_a_reboot_it_also_undoes(self):
+        self.write(*self.volumes(), {"bucket": "other", "mount": f"{self.work}/third"})
+        self.minio.s3.make_bucket("other")
+        self.skyvol("up")
+        other = self.base / "other"
+        pid = json.loads(subprocess.run([SKYVOL, "status", other, "--json"], env=self.environment, capture_output=True, text=True).stdout)
+        os.kill(pid["monitor"], 9)
+        os.kill(pid["pid"], 9)
+        self.reboot()
+        shutil.rmtree(self.minio.work / "server/other")
+        run = self.skyvol("up", check=False)
+        self.assertEqual(run.returncode, 1)
+        self.assertEqual(self.mount_lines(), [])
+        self.skyvol("down")
         self.nothing_is_left()
 
 
@@ -267,6 +562,11 @@ class Check(Volumes):
         self.assertNotIn("wrote", self.skyvol("check", "--read-only").stdout)
         findings = json.loads(self.skyvol("check", "--json").stdout)["findings"]
         self.assertEqual({f["grade"] for f in findings}, {"ok", "warn"})
+        file = self.file.read_text()
+        self.file.write_text(file.replace('read_only = false', 'read_only = false\noptions = "sse=AES256"'))
+        run = self.skyvol("check", check=False)
+        self.assertIn("an object cannot be written", run.stdout, "as the mount itself would: this server has no SSE")
+        self.file.write_text(file)
         self.environment["SECRET"] = "wrong"
         run = self.skyvol("check", check=False)
         self.assertEqual(run.returncode, 1)
@@ -316,7 +616,7 @@ class Script(Volumes):
                 run = self.in_a_root(textwrap.dedent(f"""\
                     set -eu
                     {' '.join(shell)} {self.work}/plan.sh
-                    {' '.join(shell)} {self.work}/plan.sh > {self.work}/second
+                    cat {self.work}/plan.sh | {' '.join(shell)} > {self.work}/second
                     test "$(cat /data/a)" = a
                     echo {shell[0]} > /checkpoints/model
                     if echo b > /data/b 2>/dev/null; then echo "a read-only volume was written" >&2; exit 1; fi
@@ -337,7 +637,17 @@ class Script(Volumes):
         shutil.copy(SKYVOL, package)
         digest = subprocess.run(["sha256sum", package], capture_output=True, text=True, check=True).stdout.split()[0]
         plans = {"without": [], "wrong": ["--package", package, "--sha256", "0" * 64],
-                 "with": ["--package", package, "--sha256", digest]}
+                 "with": ["--package", package, "--sha256", digest],
+                 "fetched": ["--package", "https://get.example/it's a $(package)", "--sha256", digest.upper()]}
+        (self.work / "bin").mkdir()
+        (self.work / "bin/curl").write_text(textwrap.dedent(f"""\
+            #!/bin/sh
+            # As the real one where the address leads on to another: nothing without -L; no plain http.
+            test "$#" = 7 && test "$7" = "https://get.example/it's a \\$(package)" || exit 9
+            case $1 in *L*) cp {package} "$5" ;; *) : > "$5" ;; esac
+            test "$2 $3" = "--proto =https"
+            """))
+        (self.work / "bin/curl").chmod(0o755)
         for name, words in plans.items():
             (self.work / name).write_text(subprocess.run(
                 [SKYVOL, "plan", "-c", self.file, "--format", "sh", *words], env=self.environment, capture_output=True,
@@ -348,19 +658,57 @@ class Script(Volumes):
             sh {self.work}/wrong && exit 1
             test ! -e /usr/local/bin/skyvol || exit 1
             sh {self.work}/with || exit 1
+            skyvol umount --wait /mnt/skyvol/{self.bucket} && rm /usr/local/bin/skyvol
+            PATH={self.work}/bin:$PATH sh {self.work}/fetched || exit 1
             test -d /data/. && skyvol umount --wait /mnt/skyvol/{self.bucket}
             """), ["dash"])
         self.assertEqual(run.returncode, 0, run.stderr + run.stdout)
         self.assertIn("--package", run.stderr)
         self.assertIn("SHA-256", run.stderr)
 
+    def test_a_mount_that_is_another_ones_ends_it_and_keeps_its_keys(self):
+        self.s3.put(self.bucket, self.key("in/a"), b"a")
+        self.s3.put(self.bucket, self.key("other/b"), b"b")
+        first = [{"bucket": self.bucket, "mount": "/data", "prefix": f"{self.prefix}/in"},
+                 {"bucket": self.bucket, "mount": "/out", "prefix": f"{self.prefix}/out", "read_only": False}]
+        plans = {"first": first, "moved": [first[0] | {"prefix": f"{self.prefix}/other"}, first[1]],
+                 "foreign": [volume | {"storage": self.storage().replace("127.0.0.1", "localhost")} for volume in first]}
+        for name, volumes in plans.items():
+            self.write(*volumes)
+            if name == "foreign":
+                self.environment["SECRET"] = "another-secret"
+            (self.work / name).write_text(self.skyvol("plan", "--format", "sh", "--base", "/mnt/skyvol").stdout)
+        for shell in SHELLS:
+            with self.subTest(shell=shell):
+                sh = " ".join(shell)
+                run = self.in_a_root(textwrap.dedent(f"""\
+                    set -eu
+                    {sh} {self.work}/first
+                    test "$(ls /data/)" = a
+                    if {sh} {self.work}/foreign; then exit 1; fi
+                    if grep another-secret /etc/skyvol/keys/*; then exit 1; fi
+                    {sh} {self.work}/moved
+                    test "$(ls /data/)" = b
+                    {sh} -v {self.work}/moved
+                    test "$(grep -c fuse.skyvol /proc/self/mounts)" = 2
+                    umount /mnt/skyvol/.read-only/data
+                    skyvol umount --wait /mnt/skyvol/{self.bucket}
+                    """), shell)
+                self.assertEqual(run.returncode, 0, run.stderr + run.stdout)
+                self.assertIn("not as this wants it", run.stderr)
+                self.assertNotIn(SECRET_KEY, run.stderr + run.stdout)
+
     def test_links_never_go_into_what_stands_there(self):
         self.write({"bucket": self.bucket, "mount": "/data", "prefix": self.prefix})
         (self.work / "plan.sh").write_text(self.skyvol("plan", "--format", "sh", "--base", "/mnt/skyvol").stdout)
+        self.s3.put(self.bucket, self.key("file"), b"x")
+        self.write({"bucket": self.bucket, "mount": "/file", "prefix": f"{self.prefix}/file"})
+        (self.work / "file.sh").write_text(self.skyvol("plan", "--format", "sh", "--base", "/mnt/skyvol").stdout)
         run = self.in_a_root(textwrap.dedent(f"""\
             mkdir -p /data/full
             sh {self.work}/plan.sh && exit 1
             rmdir /data/full
+            sh {self.work}/file.sh && exit 1
             ln -s /usr /data-old && rmdir /data && mv /data-old /data
             sh {self.work}/plan.sh || exit 1
             test ! -L /usr/{self.bucket} && test -L /data || exit 1
@@ -369,6 +717,7 @@ class Script(Volumes):
             """), ["dash"])
         self.assertEqual(run.returncode, 0, run.stderr + run.stdout)
         self.assertIn("/data is a directory that is not empty", run.stderr)
+        self.assertIn("which /file leads to, is no directory", run.stderr)
 
 
 if __name__ == "__main__":
