@@ -251,3 +251,38 @@ uint32_t crc32c(uint32_t crc, const void *bytes, size_t length)
     prepare();
     return has_instruction ? run_instruction(crc, bytes, length) : crc32c_by_table(crc, bytes, length);
 }
+
+/* ---- Joined. ---- */
+
+/* A product modulo the polynomial; `one` is the bit that stands for x^0, the highest. */
+static uint64_t multiply(uint64_t a, uint64_t b, uint64_t polynomial, uint64_t one)
+{
+    uint64_t product = 0;
+    for (uint64_t bit = one; bit; bit >>= 1) {
+        product ^= a & bit ? b : 0;
+        b = (b >> 1) ^ (b & 1 ? polynomial : 0);
+    }
+    return product;
+}
+
+/* The first value is moved forward by the bytes of the second: what is inverted at either end cancels out. */
+static uint64_t join(uint64_t first, uint64_t second, uint64_t length, uint64_t polynomial, uint64_t one)
+{
+    uint64_t move = one, square = one >> 8; /* x^8: one byte */
+    for (; length; length >>= 1) {
+        if (length & 1)
+            move = multiply(move, square, polynomial, one);
+        square = multiply(square, square, polynomial, one);
+    }
+    return multiply(first, move, polynomial, one) ^ second;
+}
+
+uint32_t crc32c_join(uint32_t first, uint32_t second, uint64_t second_length)
+{
+    return (uint32_t)join(first, second, second_length, POLYNOMIAL_32C, UINT64_C(1) << 31);
+}
+
+uint64_t crc64nvme_join(uint64_t first, uint64_t second, uint64_t second_length)
+{
+    return join(first, second, second_length, POLYNOMIAL_64NVME, UINT64_C(1) << 63);
+}

@@ -4,7 +4,8 @@
  * table; all are tested equal.
  * crc64nvme multiplies without carries (PCLMULQDQ) on x86, else it uses a table (a tenth of the speed).
  * Check values of "123456789": CRC32C 0xE3069283, CRC64NVME 0xAE8B14860A799888 (s3-and-providers, section 5).
- * Use: start with 0 and feed pieces in order; the value is final after each call.
+ * Use: start with 0 and feed pieces in order; the value is final after each call. Values of pieces that were summed side by side are
+ * joined, in their order, without their bytes.
  */
 #ifndef BASE_CRC_H
 #define BASE_CRC_H
@@ -14,6 +15,9 @@
 
 uint32_t crc32c(uint32_t crc, const void *bytes, size_t length);
 uint64_t crc64nvme(uint64_t crc, const void *bytes, size_t length);
+/* Of `first` with `second`, a piece of so many bytes, behind it. */
+uint32_t crc32c_join(uint32_t first, uint32_t second, uint64_t second_length);
+uint64_t crc64nvme_join(uint64_t first, uint64_t second, uint64_t second_length);
 /* The table form, for the test that holds both against each other. */
 uint32_t crc32c_by_table(uint32_t crc, const void *bytes, size_t length);
 

@@ -104,3 +104,20 @@ Test(crc, pieces_give_the_value_of_the_whole)
     }
     free(bytes);
 }
+
+Test(crc, joined_pieces_give_the_value_of_the_whole)
+{
+    size_t length = 70000;
+    unsigned char *bytes = malloc(length);
+    srandom(4);
+    for (size_t i = 0; i < length; i++)
+        bytes[i] = (unsigned char)random();
+    for (size_t cut = 0; cut <= length; cut += 1 + cut / 3) {
+        uint32_t first = crc32c(0, bytes, cut), second = crc32c(0, bytes + cut, length - cut);
+        uint64_t long_first = crc64nvme(0, bytes, cut), long_second = crc64nvme(0, bytes + cut, length - cut);
+        cr_assert_eq(crc32c_join(first, second, length - cut), crc32c(0, bytes, length), "%zu", cut);
+        cr_assert_eq(crc64nvme_join(long_first, long_second, length - cut), crc64nvme(0, bytes, length),
+                     "%zu", cut);
+    }
+    free(bytes);
+}
