@@ -73,6 +73,14 @@ void store_fields_remove(struct store_fields *fields, const char *name);
 void store_fields_copy(struct store_fields *to, const struct store_fields *from);
 void store_fields_release(struct store_fields *fields);
 
+enum store_checksum { CHECKSUM_AUTO, CHECKSUM_CRC32C, CHECKSUM_CRC64NVME, CHECKSUM_MD5, CHECKSUM_SHA256 };
+
+/* Of a whole object, as it is stored with it. */
+struct store_sum {
+    enum store_checksum kind; /* CHECKSUM_CRC32C, CHECKSUM_CRC64NVME; CHECKSUM_AUTO: none is known */
+    uint64_t value;
+};
+
 /* An object as HEAD, GET or a listing tells it. */
 struct store_object {
     char *key; /* whole key; owned */
@@ -86,6 +94,7 @@ struct store_object {
                                     x-amz-server-side-encryption...: what a rewrite must keep (HEAD and GET only); x-amz-tagging-count;
                                     given back as inputs, those that no request may set are not sent */
     bool meta_known;             /* false: a listing without user metadata */
+    struct store_sum sum;        /* HEAD, and GET of the whole, that asked for it (tell_sum) */
 };
 
 void store_object_release(struct store_object *object);
@@ -104,10 +113,11 @@ enum store_op {
     STORE_CREATE, /* multipart: key, meta, headers, tags -> upload_id */
     STORE_PART,   /* key, upload_id, part_number, from -> object.etag */
     STORE_PART_COPY, /* key, upload_id, part_number, source_key, offset, length, source_if_match -> object.etag */
-    STORE_COMPLETE,     /* key, upload_id, parts; if_match | if_absent -> object.etag */
-    STORE_ABORT,        /* key, upload_id; an unknown upload is success */
-    STORE_LIST_PARTS,   /* key, upload_id -> parts found (all pages) */
-    STORE_LIST_UPLOADS, /* prefix -> uploads (all pages, at most STORE_UPLOADS_MAX) */
+    STORE_COMPLETE,   /* key, upload_id, parts; if_match | if_absent -> object.etag */
+    STORE_ABORT,      /* key, upload_id; an unknown upload is success */
+    STORE_LIST_PARTS, /* key, upload_id -> parts found (all pages) */
+    STORE_LIST_UPLOADS, /* prefix; start_after and upload_id: behind that one -> uploads (all pages, at most STORE_UPLOADS_MAX: then
+                           there may be more) */
 };
 
 struct store_part {
@@ -151,6 +161,7 @@ struct store_call {
                         the server goes on with is then `unknown`; its white space on the way counts as bytes */
     const char *if_match; /* ETag with quotes */
     bool if_absent;       /* If-None-Match: * */
+    bool tell_sum; /* HEAD, GET: the object's checksum is asked for, where the endpoint takes the question */
     uint64_t offset, length;
     const struct iovec *into; /* GET: memory for exactly `length` bytes in pieces */
     size_t into_count;
@@ -257,7 +268,6 @@ void store_error_print(const struct store_error *error, int rc, struct buf *out)
 struct credentials;
 
 enum store_style { STYLE_AUTO, STYLE_PATH, STYLE_VIRTUAL };
-enum store_checksum { CHECKSUM_AUTO, CHECKSUM_CRC32C, CHECKSUM_CRC64NVME, CHECKSUM_MD5, CHECKSUM_SHA256 };
 
 /* Encryption on the server's side that is asked for with each object that is made. */
 enum store_sse {
