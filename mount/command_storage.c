@@ -163,7 +163,16 @@ static void download(struct courier *courier, struct words *said)
 
 int command_download(int count, char **words)
 {
-    return read_and_run("download", WITH_RECURSIVE, 3, 3, count, words, download);
+    struct words said = {0};
+    int status = read_words(&said, "download", WITH_RECURSIVE, 3, 3, count, words);
+    if (status == 0 && !*said.plain[1] && !said.recursive)
+        status = command_usage("download", "the key is empty (all objects: --recursive)");
+    if (status == 0 && !*said.plain[2])
+        status = command_usage("download", "the file's name is empty");
+    if (status == 0)
+        status = run("download", &said, download);
+    storage_words_release(&said.service);
+    return status;
 }
 
 /* ---- ls. ---- */
@@ -359,22 +368,36 @@ static void remove_below(struct removal *removal, const char *key)
 /* ---- rm --uploads. ---- */
 
 struct leftovers {
-    const char *prefix;
+    const char *prefix; /* of those that go */
+    const char *listed; /* of the listing */
     int64_t before_ns;
     bool dry_run;
-    struct store_call list;
+    struct store_call list;     /* STORE_UPLOADS_MAX of them at most */
+    char *after_key, *after_id; /* the last one of the listing before; NULL: there was none */
     int rc;
 };
+
+/* MinIO takes a prefix for a whole key: it knows more than it says. */
+static bool may_know_more(const struct leftovers *leftovers)
+{
+    for (size_t i = 0; i < leftovers->list.upload_count; i++)
+        if (strcmp(leftovers->list.uploads[i].key, leftovers->prefix) != 0)
+            return false;
+    return *leftovers->listed;
+}
 
 static void list_uploads(struct courier *courier, struct waiter *waiter, void *context, size_t index)
 {
     struct leftovers *leftovers = context;
     (void)index;
-    leftovers->list = (struct store_call){.op = STORE_LIST_UPLOADS, .prefix = leftovers->prefix};
+    leftovers->list = (struct store_call){.op = STORE_LIST_UPLOADS,
+                                          .prefix = leftovers->listed,
+                                          .start_after = leftovers->after_key,
+                                          .upload_id = leftovers->after_id};
     leftovers->rc = courier_call(courier, &leftovers->list, waiter);
-    /* MinIO takes a prefix for a whole key: it knows more than it says. */
-    if (leftovers->rc == 0 && !leftovers->list.upload_count && *leftovers->prefix) {
+    if (leftovers->rc == 0 && !leftovers->after_key && may_know_more(leftovers)) {
         store_call_release(&leftovers->list);
+        leftovers->listed = "";
         leftovers->list = (struct store_call){.op = STORE_LIST_UPLOADS, .prefix = ""};
         leftovers->rc = courier_call(courier, &leftovers->list, waiter);
     }
@@ -403,6 +426,27 @@ static void abort_upload(struct courier *courier, struct waiter *waiter, void *c
     store_call_release(&call);
 }
 
+/* True: there may be more behind these. A server that begins anew each time would be asked for ever. */
+static bool move_on(struct courier *courier, struct leftovers *leftovers)
+{
+    bool more = leftovers->rc == 0 && leftovers->list.upload_count >= STORE_UPLOADS_MAX &&
+                !atomic_load(&courier->stopped);
+    if (more) {
+        const struct store_upload *last = &leftovers->list.uploads[leftovers->list.upload_count - 1];
+        more = !leftovers->after_key || strcmp(leftovers->after_key, last->key) != 0 ||
+               strcmp(leftovers->after_id, last->upload_id) != 0;
+        if (!more)
+            courier_fail(courier, courier->bucket, "the server lists no more than %d uploads: run it again",
+                         STORE_UPLOADS_MAX);
+        free(leftovers->after_key);
+        free(leftovers->after_id);
+        leftovers->after_key = xstrdup(last->key);
+        leftovers->after_id = xstrdup(last->upload_id);
+    }
+    store_call_release(&leftovers->list);
+    return more;
+}
+
 static void remove_uploads(struct courier *courier, const struct words *said, int64_t age_ms)
 {
     int64_t now_ns = clock_wall_ns();
@@ -413,10 +457,14 @@ static void remove_uploads(struct courier *courier, const struct words *said, in
                                                                            : now_ns - age_ms * 1000000,
                                   .dry_run = said->dry_run,
                                   .rc = -EINTR};
-    courier_each(courier, 1, 1, list_uploads, &leftovers);
-    if (leftovers.rc == 0)
-        courier_each(courier, leftovers.list.upload_count, 0, abort_upload, &leftovers);
-    store_call_release(&leftovers.list);
+    leftovers.listed = leftovers.prefix;
+    do {
+        courier_each(courier, 1, 1, list_uploads, &leftovers);
+        if (leftovers.rc == 0)
+            courier_each(courier, leftovers.list.upload_count, 0, abort_upload, &leftovers);
+    } while (move_on(courier, &leftovers));
+    free(leftovers.after_key);
+    free(leftovers.after_id);
 }
 
 static void rm(struct courier *courier, struct words *said)
