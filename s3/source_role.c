@@ -79,9 +79,10 @@ static int find_of_machine(const struct source_view *view, const char *name, str
                    name);
         return -EINVAL;
     }
+    const char *token = source_environment("AWS_SESSION_TOKEN");
     ret_found->source = xstrdup("environment AWS_ACCESS_KEY_ID");
     return source_keys(source_environment("AWS_ACCESS_KEY_ID"), source_environment("AWS_SECRET_ACCESS_KEY"),
-                       source_environment("AWS_SESSION_TOKEN"), INT64_MAX, ret_found, why);
+                       token ? token : source_environment("AWS_SECURITY_TOKEN"), INT64_MAX, ret_found, why);
 }
 
 /* The keys of a profile that has no role. */
@@ -100,6 +101,8 @@ static int find_without_role(const struct source_view *view, struct found *ret_b
     int rc = 0;
     if (!view->chosen && source_environment("AWS_ACCESS_KEY_ID"))
         rc = find_of_machine(view, "Environment", ret_base, &words);
+    if (rc == 0 && source_environment("AWS_WEB_IDENTITY_TOKEN_FILE"))
+        rc = source_web_identity(view, ret_base, &words);
     if (rc == 0)
         rc = find_plain(view, ret_base, &words);
     if (rc == 0)

@@ -69,7 +69,8 @@ static int read_token(const struct source_view *view, const struct sso *sso, str
     if (rc == 0)
         rc = json_parse(text.bytes, text.length, &json, NULL);
     const char *token = json_get_string(json, "accessToken"), *ends = json_get_string(json, "expiresAt");
-    if (rc < 0 || !token || !ends || clock_parse_iso(ends, &ends_ns) < 0 || ends_ns <= clock_wall_ns()) {
+    if (rc < 0 || !token || strpbrk(token, "\r\n") || !ends || clock_parse_iso(ends, &ends_ns) < 0 ||
+        ends_ns <= clock_wall_ns()) {
         buf_printf(why, "sso: %s holds no token that is still good; run: aws sso login --profile %s", path,
                    view->profile);
         rc = -ENOKEY;
@@ -94,7 +95,8 @@ static int read_answer(const struct exchange *exchange, const struct source_view
     }
     int rc = json_parse(exchange->text.bytes, exchange->text.length, &json, NULL);
     const struct json *keys = rc == 0 ? json_get(json, "roleCredentials") : NULL;
-    if (!keys || !json_get_integer(keys, "expiration", &ends_ms)) {
+    bool told = keys && json_get_integer(keys, "expiration", &ends_ms);
+    if (!told || ends_ms < 0 || ends_ms > INT64_MAX / 1000000) {
         buf_add_string(why, "sso: the portal answers with what holds no credentials");
         rc = -EBADMSG;
     } else {

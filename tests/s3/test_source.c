@@ -321,6 +321,38 @@ Test(source, a_role_that_was_given_is_asked_for_with_the_keys_that_would_have_se
     end_server(&server);
 }
 
+/* EKS: the pod's own identity asks for a role of another account. */
+Test(source, a_role_that_was_given_is_asked_for_with_a_web_identity)
+{
+    struct server server = {
+        .steps = {{"POST / HTTP/1.1", "WebIdentityToken=jwt", "Authorization", 200,
+                   "<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult>" STS_KEYS
+                   "</AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>"},
+                  {"POST / HTTP/1.1", "RoleArn=arn%3Aaws%3Aiam%3A%3A1%3Arole%2Fgiven", NULL, 200, ASSUMED}}};
+    begin_server(&server);
+    set_url("AWS_ENDPOINT_URL_STS", &server, "");
+    STRING_SCOPED *path = write_file("jwt", 0600, "jwt\n");
+    setenv("AWS_WEB_IDENTITY_TOKEN_FILE", path, 1);
+    setenv("AWS_ROLE_ARN", "arn:aws:iam::1:role/irsa", 1);
+    role_arn = "arn:aws:iam::1:role/given";
+    expect_keys("A SECRET T ends", "asked for by web identity");
+    end_server(&server);
+}
+
+/* As botocore has it: a typing error in a profile's name must not mount with the machine's role. */
+Test(source, a_profile_that_is_not_there_is_no_reason_to_ask_the_machine)
+{
+    struct server server = {.steps = {{"GET /v2/keys HTTP/1.1", NULL, NULL, 200, KEYS_JSON}}};
+    begin_server(&server);
+    set_url("AWS_CONTAINER_CREDENTIALS_FULL_URI", &server, "/v2/keys");
+    put_config("[default]\nregion = eu-west-1\n[profile bare]\nregion = eu-west-1\n");
+    setenv("AWS_PROFILE", "mistyped", 1);
+    expect_refusal(-ENOKEY, "no keys for profile mistyped");
+    setenv("AWS_PROFILE", "bare", 1);
+    expect_keys("A SECRET T ends", "container endpoint");
+    end_server(&server);
+}
+
 Test(source, sts_says_whose_keys_they_are)
 {
     struct server server = {
@@ -427,6 +459,38 @@ Test(source, a_process_is_run_without_a_shell_and_its_json_is_read)
     expect_refusal(-ENOENT, "/does/not/exist");
     put_config("[default]\ncredential_process = /bin/echo 'open\n");
     expect_refusal(-EINVAL, "cut into words");
+}
+
+/* ---- In vain. ---- */
+
+static int give_none_slowly(void *context, struct keys **ret_keys, struct buf *why)
+{
+    int *count = context;
+    (void)ret_keys;
+    ++*count;
+    clock_fake_advance(2000);
+    buf_add_string(why, "nobody is there");
+    return -EHOSTUNREACH;
+}
+
+Test(source, a_look_that_took_long_and_was_in_vain_is_not_begun_anew_by_each_who_waits)
+{
+    int count = 0;
+    const struct credentials_ask ask = {.keys = give_none_slowly, .context = &count, .words = "the test"};
+    clock_fake_begin(1369353600000000000ll);
+    struct credentials *credentials = credentials_new(&(struct credentials_config){.ask = &ask});
+    for (int round = 1; round <= 2; round++) {
+        for (int i = 0; i < 3; i++) {
+            struct keys *keys = NULL;
+            BUF_SCOPED why = BUF_INIT;
+            cr_expect_eq(credentials_get(credentials, &keys, &why), -EHOSTUNREACH);
+            cr_expect_str_eq(why.bytes, "nobody is there");
+        }
+        cr_expect_eq(count, round);
+        clock_fake_advance(2000);
+    }
+    clock_fake_end();
+    credentials_unref(credentials);
 }
 
 /* ---- Renewal. ---- */
