@@ -100,9 +100,12 @@ static void prepare_get(struct request *request)
         end_get(request, -EIO, "the object has no ETag to go on by"); /* the rest may be of another version */
     if (wanted_etag(request))
         store_fields_set(&request->headers, "if-match", wanted_etag(request));
+    /* Servers tell the checksum of what is asked for without a range. */
+    bool whole = call->tell_sum && from == 0;
     if (call->length > 0 && !request->get.past_end) {
         STRING_SCOPED *range = xprintf("bytes=%" PRIu64 "-%" PRIu64, from, call->offset + call->length - 1);
-        store_fields_set(&request->headers, "range", range);
+        if (!whole)
+            store_fields_set(&request->headers, "range", range);
         request->bulk = call->length - request->get.landed >= BULK_BYTES;
     }
     ask_for_sum(request);

@@ -161,7 +161,8 @@ struct store_call {
                         the server goes on with is then `unknown`; its white space on the way counts as bytes */
     const char *if_match; /* ETag with quotes */
     bool if_absent;       /* If-None-Match: * */
-    bool tell_sum; /* HEAD, GET: the object's checksum is asked for, where the endpoint takes the question */
+    bool
+        tell_sum; /* HEAD, and GET of [0, size): the object's checksum is asked for, where the endpoint takes the question */
     uint64_t offset, length;
     const struct iovec *into; /* GET: memory for exactly `length` bytes in pieces */
     size_t into_count;
