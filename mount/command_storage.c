@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "base/clock.h"
@@ -134,6 +135,28 @@ static void upload(struct courier *courier, struct words *said)
         courier_up(courier, said->plain[i], said->key);
 }
 
+static bool is_directory(const char *path)
+{
+    struct stat status;
+    return stat(path, &status) == 0 && S_ISDIR(status.st_mode);
+}
+
+/* Two files of one name would become one object; the trees of two directories may be meant to. */
+static int check_names(const struct words *said)
+{
+    for (size_t i = 2; i < said->count; i++) {
+        const char *slash = strrchr(said->plain[i], '/'), *name = slash ? slash + 1 : said->plain[i];
+        for (size_t j = 1; j < i; j++) {
+            const char *other_slash = strrchr(said->plain[j], '/');
+            if (strcmp(name, other_slash ? other_slash + 1 : said->plain[j]) == 0 && *name &&
+                !is_directory(said->plain[i]) && !is_directory(said->plain[j]))
+                return command_usage("upload", "%s and %s have one key: upload one of them with --key",
+                                     said->plain[j], said->plain[i]);
+        }
+    }
+    return 0;
+}
+
 int command_upload(int count, char **words)
 {
     struct words said = {0};
@@ -143,6 +166,8 @@ int command_upload(int count, char **words)
                                "--key names one object, or the directory of one: give one LOCAL with it");
     if (status == 0 && said.key && !*said.key)
         status = command_usage("upload", "--key is empty");
+    if (status == 0)
+        status = check_names(&said);
     if (status == 0)
         status = run("upload", &said, upload);
     storage_words_release(&said.service);

@@ -12,6 +12,7 @@
 #include "mount/source.h"
 #include "mount/words.h"
 #include "s3/credentials.h"
+#include "s3/http.h"
 
 /* What is told of the keys that a mount with these options would use. */
 struct identity {
@@ -62,8 +63,9 @@ static int look(const struct settings *settings, bool verify, struct identity *r
         credentials_describe(credentials, &ret_identity->source);
         credentials_tried(credentials, &ret_identity->tried);
         ret_identity->ends = print_time(ret_identity->keys->expires_ns);
-        ret_identity->endpoint = settings->endpoint ? xstrdup(settings->endpoint)
-                                                    : credentials_setting(credentials, "endpoint_url");
+        STRING_SCOPED *endpoint = settings->endpoint ? xstrdup(settings->endpoint)
+                                                     : credentials_setting(credentials, "endpoint_url");
+        ret_identity->endpoint = endpoint ? http_url_place(endpoint) : NULL;
         ret_identity->region =
             settings->region ? xstrdup(settings->region) : credentials_setting(credentials, "region");
         if (verify)

@@ -66,7 +66,8 @@ static int run_once(struct exchange *exchange, struct http *http, struct buf *wh
     await(&pending);
     int rc = name_end(pending.call.end);
     if (rc < 0) {
-        buf_printf(why, "%s: %s", exchange->url, pending.call.detail);
+        STRING_SCOPED *place = http_url_place(exchange->url);
+        buf_printf(why, "%s: %s", place, pending.call.detail);
     } else {
         exchange->status = pending.call.status;
         buf_reset(&exchange->text);

@@ -66,7 +66,8 @@ static int ask(const char *action, const char *region, const struct keys *keys, 
     STRING_SCOPED *url = name_address(&region);
     BUF_SCOPED body = BUF_INIT;
     if (!may_be_asked(url)) {
-        buf_printf(why, "AWS_ENDPOINT_URL_STS: %s: keys are asked for over https:// only", url);
+        STRING_SCOPED *place = http_url_place(url);
+        buf_printf(why, "AWS_ENDPOINT_URL_STS: %s: keys are asked for over https:// only", place);
         return -EINVAL;
     }
     const char *host = strstr(url, "://") + 3;

@@ -263,6 +263,21 @@ Test(source, a_container_is_asked_with_the_token_of_its_file)
     end_server(&server);
 }
 
+Test(source, no_path_or_password_of_an_address_is_told)
+{
+    BUF_SCOPED out = BUF_INIT, source = BUF_INIT;
+    setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "https://127.0.0.1:1/v2/SECRET?t=SECRET", 1);
+    expect_refusal(-EHOSTUNREACH, "https://127.0.0.1:1: ");
+    setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://u:SECRET@127.0.0.1:1/SECRET", 1);
+    expect_refusal(-EINVAL, "http://127.0.0.1:1:");
+    struct server server = {.steps = {{"GET /SECRET HTTP/1.1", NULL, NULL, 200, KEYS_JSON}}};
+    begin_server(&server);
+    set_url("AWS_CONTAINER_CREDENTIALS_FULL_URI", &server, "/SECRET");
+    cr_expect_eq(look(&out, &source), 0);
+    cr_expect_null(strstr(source.bytes, "SECRET"), "%s", source.bytes);
+    end_server(&server);
+}
+
 Test(source, a_container_that_refuses_is_not_passed_over)
 {
     struct server server = {.steps = {{"GET /v2/keys HTTP/1.1", NULL, "Authorization", 403, "SECRET"}}};

@@ -143,6 +143,13 @@ class Upload(Storage):
         self.assertEqual(self.keys_of(), [])
 
 
+    def test_two_files_of_one_name_are_not_one_object(self):
+        for name in ("a", "b"):
+            (self.work / name).mkdir()
+            (self.work / name / "x").write_text(name)
+        self.assertIn("one key", self.skyvol("upload", self.bucket, "a/x", "b/x", status=2).stderr)
+        self.assertEqual(self.keys_of(), [])
+
     def test_a_key_that_ends_with_a_slash_holds_the_file_under_its_name(self):
         (self.work / "data.csv").write_text("1,2")
         self.skyvol("upload", self.bucket, "data.csv", "--key", "in/here/")
