@@ -439,6 +439,8 @@ static const struct source_view *look_at_files(const struct credentials *credent
     read_config_file(credentials, &looking->config, &why);
     looking->view = (struct source_view){.profile = name_profile(credentials),
                                          .chosen = profile_was_chosen(credentials),
+                                         .named = credentials->profile || credentials->credentials_file,
+                                         .file_named = credentials->credentials_file,
                                          .keys = looking->keys.ini,
                                          .config = looking->config.ini,
                                          .config_private = looking->config.private,
@@ -449,9 +451,9 @@ static const struct source_view *look_at_files(const struct credentials *credent
     return &looking->view;
 }
 
-static bool names_itself(const struct source_view *view)
+static bool is_missing(const struct source_view *view)
 {
-    return !view->chosen || source_has_profile(view, view->profile);
+    return view->chosen && !source_has_profile(view, view->profile);
 }
 
 static int look(const struct credentials *credentials, const struct row *row, struct looking *looking,
@@ -459,7 +461,9 @@ static int look(const struct credentials *credentials, const struct row *row, st
 {
     /* A file that was named is who we are, and so is a profile: nobody else is asked where it is not there. */
     bool of_machine = row->slow == source_container || row->slow == source_instance;
-    if (of_machine && (credentials->credentials_file || !names_itself(look_at_files(credentials, looking))))
+    if (of_machine && credentials->credentials_file)
+        return 0;
+    if ((of_machine || row->slow == source_web_identity) && is_missing(look_at_files(credentials, looking)))
         return 0;
     return row->quick ? row->quick(credentials, ret_found, why)
                       : row->slow(look_at_files(credentials, looking), ret_found, why);

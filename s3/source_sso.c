@@ -32,8 +32,8 @@ static int read_profile(const struct source_view *view, struct sso *ret_sso, str
     ret_sso->role = source_setting(view, view->profile, "sso_role_name");
     ret_sso->region = find(view, ret_sso, "sso_region");
     ret_sso->start_url = find(view, ret_sso, "sso_start_url");
-    if (!ret_sso->session && !ret_sso->start_url)
-        return 0;
+    if ((!ret_sso->session && !ret_sso->start_url) || (!ret_sso->account && !ret_sso->role))
+        return 0; /* without both it serves logins that are no keys */
     if (ret_sso->account && ret_sso->role && ret_sso->region && ret_sso->start_url)
         return 1;
     buf_printf(why, "sso: profile %s lacks %s", view->profile,
@@ -139,7 +139,8 @@ int source_sso(const struct source_view *view, struct found *ret_found, struct b
     struct secret *token = NULL;
     int rc = read_profile(view, &sso, why);
     if (rc == 0)
-        buf_printf(why, "sso: profile %s has no sso_session or sso_start_url", view->profile);
+        buf_printf(why, "sso: profile %s has no sso_session or sso_start_url with an account and a role",
+                   view->profile);
     if (rc <= 0)
         return rc;
     free(ret_found->source);

@@ -143,11 +143,12 @@ static void end_server(struct server *server)
     cr_expect_eq(server->at, steps, "%d of %d", server->at, steps);
 }
 
-static const char *role_arn; /* the option */
+static const char *role_arn, *profile, *credentials_file; /* options */
 
 static int look(struct buf *out, struct buf *source)
 {
-    struct credentials *credentials = credentials_new(&(struct credentials_config){.role_arn = role_arn});
+    struct credentials *credentials = credentials_new(&(struct credentials_config){
+        .role_arn = role_arn, .profile = profile, .credentials_file = credentials_file});
     struct keys *keys = NULL;
     int rc = credentials_get(credentials, &keys, out);
     if (rc == 0)
@@ -363,9 +364,49 @@ Test(source, a_profile_that_is_not_there_is_no_reason_to_ask_the_machine)
     put_config("[default]\nregion = eu-west-1\n[profile bare]\nregion = eu-west-1\n");
     setenv("AWS_PROFILE", "mistyped", 1);
     expect_refusal(-ENOKEY, "no keys for profile mistyped");
+    STRING_SCOPED *path = write_file("jwt", 0600, "jwt\n");
+    setenv("AWS_WEB_IDENTITY_TOKEN_FILE", path, 1);
+    setenv("AWS_ROLE_ARN", "arn:aws:iam::1:role/irsa", 1);
+    expect_refusal(-ENOKEY, "no keys for profile mistyped");
+    unsetenv("AWS_WEB_IDENTITY_TOKEN_FILE");
     setenv("AWS_PROFILE", "bare", 1);
     expect_keys("A SECRET T ends", "container endpoint");
     end_server(&server);
+}
+
+/* As botocore has it: a pod's identity is in its variables, and is not who was asked for. */
+Test(source, a_profile_or_a_file_that_was_named_goes_before_identities_of_the_environment)
+{
+    STRING_SCOPED *path = write_file("jwt", 0600, "jwt\n");
+    STRING_SCOPED *keys =
+        write_file("keys", 0600, "[default]\naws_access_key_id = F\naws_secret_access_key = S\n");
+    struct server server = {.steps = {{"POST / HTTP/1.1", "Credential=F/", NULL, 200, ASSUMED}}};
+    begin_server(&server);
+    set_url("AWS_ENDPOINT_URL_STS", &server, "");
+    setenv("AWS_WEB_IDENTITY_TOKEN_FILE", path, 1);
+    setenv("AWS_ROLE_ARN", "arn:aws:iam::1:role/irsa", 1);
+    setenv("AWS_ACCESS_KEY_ID", "V", 1);
+    setenv("AWS_SECRET_ACCESS_KEY", "S", 1);
+    put_config("[profile mine]\naws_access_key_id = P\naws_secret_access_key = S\n");
+    profile = "mine";
+    expect_keys("P S - never", "profile mine");
+    profile = NULL;
+    credentials_file = keys;
+    expect_keys("F S - never", "profile default of");
+    role_arn = "arn:aws:iam::1:role/given";
+    expect_keys("A SECRET T ends", "asked for by profile default");
+    end_server(&server);
+}
+
+/* Logins that are no keys (CodeCatalyst) have neither. */
+Test(source, a_login_without_account_and_role_is_passed_over)
+{
+    put_config("[default]\nsso_start_url = https://corp.example\nsso_region = eu-west-1\n"
+               "aws_access_key_id = P\naws_secret_access_key = S\n");
+    expect_keys("P S - never", "profile default");
+    put_config(
+        "[default]\nsso_start_url = https://corp.example\nsso_region = eu-west-1\nsso_role_name = r\n");
+    expect_refusal(-ENOKEY, "lacks sso_account_id");
 }
 
 Test(source, sts_says_whose_keys_they_are)
