@@ -397,7 +397,7 @@ struct leftovers {
     const char *listed; /* of the listing */
     int64_t before_ns;
     bool dry_run;
-    struct store_call list;     /* STORE_UPLOADS_MAX of them at most */
+    struct store_call list;
     char *after_key, *after_id; /* the last one of the listing before; NULL: there was none */
     int rc;
 };
@@ -454,15 +454,15 @@ static void abort_upload(struct courier *courier, struct waiter *waiter, void *c
 /* True: there may be more behind these. A server that begins anew each time would be asked for ever. */
 static bool move_on(struct courier *courier, struct leftovers *leftovers)
 {
-    bool more = leftovers->rc == 0 && leftovers->list.upload_count >= STORE_UPLOADS_MAX &&
+    bool more = leftovers->rc == 0 && leftovers->list.next_token && leftovers->list.upload_count > 0 &&
                 !atomic_load(&courier->stopped);
     if (more) {
         const struct store_upload *last = &leftovers->list.uploads[leftovers->list.upload_count - 1];
         more = !leftovers->after_key || strcmp(leftovers->after_key, last->key) != 0 ||
                strcmp(leftovers->after_id, last->upload_id) != 0;
         if (!more)
-            courier_fail(courier, courier->bucket, "the server lists no more than %d uploads: run it again",
-                         STORE_UPLOADS_MAX);
+            courier_fail(courier, courier->bucket,
+                         "the server lists the same uploads again: those behind them are not found");
         free(leftovers->after_key);
         free(leftovers->after_id);
         leftovers->after_key = xstrdup(last->key);

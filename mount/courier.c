@@ -25,8 +25,8 @@ static int64_t signalled_ms; /* the handler's own */
 /* The second one ends the process: what has not come to an end by then waits for somebody who does not answer. */
 static void hear_signal(int number)
 {
-    static const char words[] = "skyvol: ended at once: parts of an upload may stay in the bucket, skyvol rm "
-                                "--uploads removes them\n";
+    static const char words[] = "skyvol: ended at once: what it would have cleared up stays (parts of "
+                                "uploads: skyvol rm --uploads; a key: the next operation)\n";
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     int64_t now_ms = now.tv_sec * 1000 + now.tv_nsec / 1000000;

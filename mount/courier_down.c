@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -315,11 +316,21 @@ static int take_place(struct download *download)
     return 0;
 }
 
+/* Names that have no room for the suffix stand there as a number. */
+static char *name_fresh(const char *path)
+{
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    if (strlen(name) + strlen(SUFFIX ".ranges") <= NAME_MAX)
+        return xprintf("%s" SUFFIX, path);
+    return xprintf("%.*s%016llx" SUFFIX, (int)(name - path), path,
+                   (unsigned long long)crc64nvme(0, name, strlen(name)));
+}
+
 static void begin(struct download *download, const struct object *object)
 {
     *download = (struct download){.object = object, .fd = -1};
-    download->fresh = xprintf("%s" SUFFIX, object->path);
-    download->ranges = xprintf("%s" SUFFIX ".ranges", object->path);
+    download->fresh = name_fresh(object->path);
+    download->ranges = xprintf("%s.ranges", download->fresh);
     lock_init(&download->lock, LOCK_LEAF, "download");
     atomic_store(&download->rc, -EINTR);
 }

@@ -143,7 +143,12 @@ static int read_list_uploads(struct request *request)
                             &request->id_marker, &request->answer_error);
     if (rc != 0)
         return forget_pages(request, rc);
-    return request->key_marker && request->call->upload_count < STORE_UPLOADS_MAX ? REQUEST_MORE : 0;
+    if (!request->key_marker)
+        return 0;
+    if (request->call->upload_count < STORE_UPLOADS_MAX)
+        return REQUEST_MORE;
+    request->call->next_token = xstrdup(request->key_marker);
+    return 0;
 }
 
 const struct operation operation_list_uploads = {

@@ -33,12 +33,13 @@
 #include "base/list.h"
 #include "base/waiter.h"
 
-#define STORE_KEY_MAX     1024 /* bytes of a whole key */
-#define STORE_ETAG_MAX    128  /* with its quotes and NUL; longer ones are refused as -EBADMSG */
-#define STORE_LIST_MAX    1000 /* keys of one page, keys of one DELETE_MANY */
-#define STORE_PARTS_MAX   10000
-#define STORE_UPLOADS_MAX 10000 /* of one LIST_UPLOADS */
-#define STORE_TAGS_MAX    50    /* of one object: AWS has 10; a longer answer of GET_TAGS makes no sense */
+#define STORE_KEY_MAX   1024 /* bytes of a whole key */
+#define STORE_ETAG_MAX  128  /* with its quotes and NUL; longer ones are refused as -EBADMSG */
+#define STORE_LIST_MAX  1000 /* keys of one page, keys of one DELETE_MANY */
+#define STORE_PARTS_MAX 10000
+#define STORE_UPLOADS_MAX                                                                                    \
+    10000 /* from so many on one LIST_UPLOADS asks for no more pages; MinIO has one page for all */
+#define STORE_TAGS_MAX 50 /* of one object: AWS has 10; a longer answer of GET_TAGS makes no sense */
 /* Among the headers of an object with tags: how many, in decimal. Only tells: see `tags`. */
 #define STORE_TAG_COUNT_FIELD "x-amz-tagging-count"
 
@@ -113,11 +114,10 @@ enum store_op {
     STORE_CREATE, /* multipart: key, meta, headers, tags -> upload_id */
     STORE_PART,   /* key, upload_id, part_number, from -> object.etag */
     STORE_PART_COPY, /* key, upload_id, part_number, source_key, offset, length, source_if_match -> object.etag */
-    STORE_COMPLETE,   /* key, upload_id, parts; if_match | if_absent -> object.etag */
-    STORE_ABORT,      /* key, upload_id; an unknown upload is success */
-    STORE_LIST_PARTS, /* key, upload_id -> parts found (all pages) */
-    STORE_LIST_UPLOADS, /* prefix; start_after and upload_id: behind that one -> uploads (all pages, at most STORE_UPLOADS_MAX: then
-                           there may be more) */
+    STORE_COMPLETE,     /* key, upload_id, parts; if_match | if_absent -> object.etag */
+    STORE_ABORT,        /* key, upload_id; an unknown upload is success */
+    STORE_LIST_PARTS,   /* key, upload_id -> parts found (all pages) */
+    STORE_LIST_UPLOADS, /* prefix; start_after and upload_id: behind that one -> uploads; next_token: there are more behind the last */
 };
 
 struct store_part {

@@ -565,6 +565,8 @@ class Service:
         prefix = query.get("prefix", "").encode("utf-8", "surrogateescape")
         after = (query.get("key-marker", "").encode("utf-8", "surrogateescape"), query.get("upload-id-marker"))
         uploads = sorted((u.key, u.id) for u in self.bucket.uploads.values() if u.key.startswith(prefix))
+        if self.options.one_page_of_uploads:
+            most, after = len(uploads), (b"", None)
         uploads = [u for u in uploads if u > (after[0], after[1] or "\U0010ffff")] if after[0] else uploads
         page = uploads[:most]
         parts = [element("Bucket", self.name), element("MaxUploads", most),
@@ -899,6 +901,7 @@ def parse_options(words):
     parser.add_argument("--skew", type=float, default=0, help="seconds that the server's clock is ahead")
     parser.add_argument("--part-min", type=int, default=5 << 20, help="bytes of the smallest part but the last")
     parser.add_argument("--list-metadata", action="store_true", help="metadata=true adds UserMetadata, as MinIO does")
+    parser.add_argument("--one-page-of-uploads", action="store_true", help="all of them, whatever is asked for, as MinIO does")
     parser.add_argument("--certificate", help="PEM file: speak TLS; the key is in it, or in --certificate-key")
     parser.add_argument("--certificate-key")
     return parser.parse_args(words)

@@ -500,6 +500,8 @@ static void answer_list_uploads(struct memory_bucket *bucket, struct store_call 
                                                                     .initiated_ns = upload->initiated_ns};
     }
     qsort(call->uploads, call->upload_count, sizeof(*call->uploads), compare_uploads);
+    if (call->upload_count > STORE_UPLOADS_MAX)
+        call->next_token = xstrdup("more");
     while (call->upload_count > STORE_UPLOADS_MAX) {
         struct store_upload *last = &call->uploads[--call->upload_count];
         free(last->key);

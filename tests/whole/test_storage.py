@@ -343,6 +343,14 @@ class Download(Storage):
             self.assertEqual(len(little.log("GetObject")), 2, "what was there is not fetched again")
         self.assertTrue((self.work / "big").read_bytes() == data)
 
+    def test_the_longest_names_come_too(self):
+        names = [letter * 255 for letter in "ab"] + ["c" * 233, "d" * 232]
+        for name in names:
+            self.little_put("p/" + name)
+        self.little_skyvol("download", "p", "to", "--recursive")
+        self.assertEqual(sorted(os.listdir(self.work / "to")), names)
+        self.assertEqual((self.work / "to" / names[1]).read_text(), "p/" + names[1])
+
     def test_a_directory_in_the_place_of_the_file_stays_and_nothing_is_left_beside_it(self):
         for key in ("p/a", "p/a/b", "p/c"):
             self.little_put(key)
@@ -455,6 +463,12 @@ class Remove(Storage):
         self.assertEqual(sorted(run.stdout.splitlines()), [f"aborted the upload of b/{i:08}" for i in range(3)])
         self.assertEqual(len(self.little_skyvol("rm", "--uploads", "--dry-run").stdout.splitlines()), 10000)
         self.assertEqual(little.violations(), [])
+
+    def test_what_comes_in_one_page_is_told_once(self):
+        # MinIO lists all of them in one page, whatever it is asked for.
+        little = self.little(one_page_of_uploads=True)
+        little.control("begin_uploads", prefix="a/", count=10050)
+        self.assertEqual(len(self.little_skyvol("rm", "--uploads", "--dry-run").stdout.splitlines()), 10050)
 
     def test_uploads_of_a_key_hide_none_below_it(self):
         for key in ("a", "a/part", "b"):
