@@ -107,7 +107,10 @@ static void print_text(const struct identity *identity)
     words_line(stdout, "keys        %s", identity->source.bytes);
     words_line(stdout, "access key  %s%s", key,
                identity->keys->session_token ? ", with a session token" : "");
-    words_line(stdout, "good until  %s", identity->ends ? identity->ends : "they are changed");
+    if (identity->keys->expires_ns < clock_wall_ns())
+        words_line(stdout, "ended       %s: get new ones from where they come", identity->ends);
+    else
+        words_line(stdout, "good until  %s", identity->ends ? identity->ends : "they are changed");
     if (identity->endpoint)
         words_line(stdout, "endpoint    %s", identity->endpoint);
     if (identity->region)
