@@ -87,10 +87,13 @@ int exchange_run(struct exchange *exchange, struct buf *why)
     int rc = http_new(&config, &http, why);
     exchange->status = 0;
     exchange->text = (struct buf)BUF_INIT;
+    int64_t begun_ms = clock_ms();
     for (int left = exchange->attempts > 0 ? exchange->attempts : 1; http && left > 0; left--) {
         BUF_SCOPED words = BUF_INIT;
         rc = run_once(exchange, http, &words);
-        bool again = rc < 0 || exchange->status >= 500;
+        bool late =
+            exchange->whole_ms && clock_ms() - begun_ms + BETWEEN_ATTEMPTS_US / 1000 > exchange->whole_ms;
+        bool again = (rc < 0 || exchange->status >= 500) && !late;
         if (!again || left == 1) {
             buf_add(why, words.bytes, words.length);
             break;

@@ -122,8 +122,12 @@ static int ask(const struct source_view *view, const struct sso *sso, const stru
     buf_add_encoded(&url, sso->account, strlen(sso->account), false);
     char *line = xprintf("x-amz-sso_bearer_token: %s", secret_reveal(token));
     const char *headers[] = {line, "Accept: application/json", NULL};
-    struct exchange exchange = {
-        .method = "GET", .url = url.bytes, .headers = headers, .timeout_ms = SOURCE_MS, .attempts = 3};
+    struct exchange exchange = {.method = "GET",
+                                .url = url.bytes,
+                                .headers = headers,
+                                .timeout_ms = SOURCE_MS,
+                                .attempts = 3,
+                                .whole_ms = SOURCE_MS};
     int rc = exchange_run(&exchange, why);
     if (rc == 0)
         rc = read_answer(&exchange, view, ret_found, why);

@@ -90,7 +90,8 @@ static int ask(const char *action, const char *region, const struct keys *keys, 
                                 .headers = (const char *const *)lines,
                                 .body = body.bytes,
                                 .timeout_ms = SOURCE_MS,
-                                .attempts = 3};
+                                .attempts = 3,
+                                .whole_ms = SOURCE_MS};
     int rc = exchange_run(&exchange, why);
     if (rc == 0)
         rc = find_result(&exchange, action, ret_xml, ret_result, why);

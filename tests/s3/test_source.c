@@ -436,6 +436,18 @@ Test(source, sts_says_whose_keys_they_are)
     end_server(&server);
 }
 
+/* A mount has ten seconds to say what is wrong. */
+Test(source, an_sts_that_is_silent_is_not_asked_again_and_again)
+{
+    struct server server = {.wire = wire_start(serve_nothing, NULL)};
+    set_url("AWS_ENDPOINT_URL_STS", &server, "");
+    put_config("[default]\nrole_arn = r\nsource_profile = a\n[profile a]\naws_access_key_id = "
+               "B\naws_secret_access_key = SECRET\n");
+    expect_refusal(-ETIMEDOUT, "127.0.0.1");
+    cr_expect_eq(wire_connections(server.wire), 1);
+    wire_free(server.wire);
+}
+
 Test(source, what_is_wrong_with_a_role_is_said)
 {
     put_config("[default]\nrole_arn = r\n");
