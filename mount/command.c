@@ -114,7 +114,8 @@ static const struct command {
     {"rm", command_rm, "skyvol rm BUCKET KEY... [--recursive] [--dry-run]", "remove objects",
      "--recursive: all below KEY/, nothing that only begins alike. --dry-run: only says what would go.\n"
      "skyvol rm BUCKET --uploads [--older-than 7d] [--prefix P] aborts multipart uploads that nobody "
-     "completed.\n",
+     "completed; without\n"
+     "--older-than also those that are just on their way.\n",
      storage_words_help},
     {"whoami", command_whoami, "skyvol whoami [SOURCE] [-o OPTION[=VALUE],...] [--verify] [--json]",
      "which keys a mount would use, and why",

@@ -11,6 +11,7 @@
 #include "base/utf8.h"
 #include "cache/cache.h"
 #include "mount/courier.h"
+#include "mount/words.h"
 
 #define DEPTH_MAX 128 /* of directories: deeper is a circle of links, or no key holds it */
 
@@ -383,10 +384,13 @@ static char *name_key(const char *path, const char *key)
 void courier_up(struct courier *courier, const char *local, const char *key)
 {
     struct sources sources = {0};
+    unsigned failures = atomic_load(&courier->failures);
     STRING_SCOPED *path = xstrdup(local);
     cut_slashes(path);
     STRING_SCOPED *name = name_key(path, key);
     look_at(courier, &sources, path, name, 0, NULL);
+    if (!sources.count && atomic_load(&courier->failures) == failures && !courier_stopped(courier))
+        words_say("%s: there is no file in it: nothing was uploaded", local);
     courier_each(courier, sources.count, 0, put_one, &sources);
     for (size_t i = 0; i < sources.count && !atomic_load(&courier->stopped); i++)
         if ((uint64_t)sources.all[i].status.st_size > courier_alone(sources.count))

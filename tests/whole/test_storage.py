@@ -150,6 +150,12 @@ class Upload(Storage):
         self.assertIn("one key", self.skyvol("upload", self.bucket, "a/x", "b/x", status=2).stderr)
         self.assertEqual(self.keys_of(), [])
 
+    def test_an_empty_directory_is_no_failure_and_no_silence(self):
+        (self.work / "empty/below").mkdir(parents=True)
+        run = self.skyvol("upload", self.bucket, "empty", "--json")
+        self.assertIn("empty: there is no file in it", run.stderr)
+        self.assertEqual(json.loads(run.stdout), {"done": [], "failures": 0})
+
     def test_a_key_that_ends_with_a_slash_holds_the_file_under_its_name(self):
         (self.work / "data.csv").write_text("1,2")
         self.skyvol("upload", self.bucket, "data.csv", "--key", "in/here/")
