@@ -103,7 +103,7 @@ static const struct command {
      "The file appears whole, under its name, when all of it is here; what has come of it stays when it is "
      "stopped, and the next "
      "run goes\n"
-     "on. Where the object tells its CRC32C or CRC64NVME, what came is compared with it before. --recursive: "
+     "on. What came is compared with the CRC that the object tells of itself, if it does. --recursive: "
      "all below KEY/ into\n"
      "the directory LOCAL; keys that would lead out of it are named and left.\n",
      storage_words_help},

@@ -21,7 +21,7 @@
  *                                     line, with the range's checksum, after its bytes are on the disk
  *
  * A run that finds them goes on where they end if the object is still that one; both go when the file stands. What comes is summed up
- * while it is in memory, by the checksum that the object tells of itself; CRC32C and CRC64NVME join, so that nothing is read twice. */
+ * while it is in memory, by the checksum that the object tells of itself; the CRCs of S3 join, so that nothing is read twice. */
 #define SUFFIX      ".skyvol-download"
 #define FLUSH_EVERY 8 /* ranges */
 
@@ -205,9 +205,31 @@ static void head(struct courier *courier, struct waiter *waiter, void *context, 
 
 static uint64_t sum_up(enum store_checksum kind, const char *bytes, uint64_t length)
 {
-    return kind == CHECKSUM_CRC32C      ? crc32c(0, bytes, length)
-           : kind == CHECKSUM_CRC64NVME ? crc64nvme(0, bytes, length)
-                                        : 0;
+    switch (kind) {
+    case CHECKSUM_CRC32C:
+        return crc32c(0, bytes, length);
+    case CHECKSUM_CRC64NVME:
+        return crc64nvme(0, bytes, length);
+    case CHECKSUM_CRC32:
+        return crc32_ieee(0, bytes, length);
+    default:
+        return 0;
+    }
+}
+
+/* Of what is before, and a range of so many bytes behind it. */
+static uint64_t join_sums(enum store_checksum kind, uint64_t sum, uint64_t next, uint64_t length)
+{
+    switch (kind) {
+    case CHECKSUM_CRC32C:
+        return crc32c_join((uint32_t)sum, (uint32_t)next, length);
+    case CHECKSUM_CRC64NVME:
+        return crc64nvme_join(sum, next, length);
+    case CHECKSUM_CRC32:
+        return crc32_ieee_join((uint32_t)sum, (uint32_t)next, length);
+    default:
+        return 0;
+    }
 }
 
 /* -EIO: what has come is not what was stored. Nothing of it is kept. */
@@ -217,18 +239,14 @@ static int prove_whole(struct courier *courier, struct download *download)
     for (size_t i = 0; i < download->count; i++) {
         uint64_t rest = download->size - download->part * i;
         uint64_t length = rest < download->part ? rest : download->part;
-        sum = download->told.kind == CHECKSUM_CRC32C
-                  ? crc32c_join((uint32_t)sum, (uint32_t)download->sums[i], length)
-                  : crc64nvme_join(sum, download->sums[i], length);
+        sum = join_sums(download->told.kind, sum, download->sums[i], length);
     }
     if (!download->told.kind || sum == download->told.value)
         return 0;
     unlink(download->fresh);
     unlink(download->ranges);
-    courier_fail(
-        courier, download->object->key,
-        "what came has another checksum than what was stored (%s): nothing is kept; download it again",
-        download->told.kind == CHECKSUM_CRC32C ? "CRC32C" : "CRC64NVME");
+    courier_fail(courier, download->object->key,
+                 "what came has another checksum than what was stored: nothing is kept; download it again");
     return -EIO;
 }
 

@@ -350,6 +350,7 @@ void answer_sum(struct store_sum *sum, const char *name, const char *value)
         size_t bytes;
     } rows[] = {{"x-amz-checksum-crc64nvme", "", CHECKSUM_CRC64NVME, 8},
                 {"x-amz-checksum-crc32c", "", CHECKSUM_CRC32C, 4},
+                {"x-amz-checksum-crc32", "", CHECKSUM_CRC32, 4},
                 {"x-goog-hash", "crc32c=", CHECKSUM_CRC32C, 4}};
     for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
         const char *text = strcmp(rows[i].name, name) ? NULL : strstr(value, rows[i].begins);

@@ -74,11 +74,19 @@ void store_fields_remove(struct store_fields *fields, const char *name);
 void store_fields_copy(struct store_fields *to, const struct store_fields *from);
 void store_fields_release(struct store_fields *fields);
 
-enum store_checksum { CHECKSUM_AUTO, CHECKSUM_CRC32C, CHECKSUM_CRC64NVME, CHECKSUM_MD5, CHECKSUM_SHA256 };
+enum store_checksum {
+    CHECKSUM_AUTO,
+    CHECKSUM_CRC32C,
+    CHECKSUM_CRC64NVME,
+    CHECKSUM_MD5,
+    CHECKSUM_SHA256,
+    CHECKSUM_CRC32
+};
 
 /* Of a whole object, as it is stored with it. */
 struct store_sum {
-    enum store_checksum kind; /* CHECKSUM_CRC32C, CHECKSUM_CRC64NVME; CHECKSUM_AUTO: none is known */
+    enum store_checksum
+        kind; /* CHECKSUM_CRC32C, CHECKSUM_CRC64NVME, CHECKSUM_CRC32; CHECKSUM_AUTO: none is known */
     uint64_t value;
 };
 
@@ -283,7 +291,7 @@ struct store_config {
     const char *bucket;
     const char *region; /* NULL: from the endpoint's name, else discovered, else us-east-1 */
     enum store_style style;
-    enum store_checksum checksum;    /* AUTO: CRC32C where the endpoint takes it, else Content-MD5 */
+    enum store_checksum checksum; /* not CRC32; AUTO: CRC32C where the endpoint takes it, else Content-MD5 */
     struct credentials *credentials; /* a reference is taken; NULL: unsigned requests */
     enum store_sse sse;              /* of all that is made, rewritten or copied */
     const char *sse_kms_key_id;      /* of SSE_KMS and SSE_KMS_DSSE; NULL: AWS's own key of the account */

@@ -153,6 +153,7 @@ Test(answer_header, a_checksum_of_the_whole_is_told_and_no_other)
     } rows[] = {
         {"x-amz-checksum-crc64nvme", "rosUhgp5mIg=", CHECKSUM_CRC64NVME, 0xAE8B14860A799888},
         {"x-amz-checksum-crc32c", "yZRlqg==", CHECKSUM_CRC32C, 0xC99465AA},
+        {"x-amz-checksum-crc32", "DUoRhQ==", CHECKSUM_CRC32, 0x0D4A1185},
         {"x-goog-hash", "crc32c=yZRlqg==,md5=1B2M2Y8AsgTpgAmY7PhCfg==", CHECKSUM_CRC32C, 0xC99465AA},
         {"x-goog-hash", "md5=1B2M2Y8AsgTpgAmY7PhCfg==", CHECKSUM_AUTO, 0},
         {"x-amz-checksum-crc32c", "yZRlqg==-3", CHECKSUM_AUTO, 0},

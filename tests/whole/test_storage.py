@@ -309,7 +309,7 @@ class Download(Storage):
     def test_what_came_is_compared_with_the_checksum_that_was_stored(self):
         little = self.little()
         for size in (1000, (20 << 20) + 5):
-            for kind in ("crc32c", "crc64nvme"):
+            for kind in ("crc32c", "crc64nvme", "crc32"):
                 data = random.Random(size).randbytes(size)
                 self.put_summed("it", data, kind)
                 little.control("fault", op="GetObject", action="falsify", bytes=500, times=1)
