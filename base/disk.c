@@ -98,7 +98,8 @@ static int write_file(struct disk_file *file, const void *bytes, size_t size, ui
 {
     size_t done = 0;
     while (done < size) {
-        ssize_t put = pwrite(fd_of(file), (const char *)bytes + done, size - done, (off_t)(offset + done));
+        size_t step = size - done < DISK_WRITE_BYTES ? size - done : DISK_WRITE_BYTES;
+        ssize_t put = pwrite(fd_of(file), (const char *)bytes + done, step, (off_t)(offset + done));
         if (put < 0 && errno == EINTR)
             continue;
         if (put < 0)

@@ -19,6 +19,10 @@
 struct disk;
 struct disk_file;
 
+/* So much at once into the page cache: the kernel takes the memory for one write in pieces as large. Small ones come warm, while large
+ * ones were not touched for long, and a virtual machine pays several times the copy for the first touch. */
+#define DISK_WRITE_BYTES ((size_t)64 << 10)
+
 enum disk_open_flags { DISK_CREATE = 1, DISK_EXCLUSIVE = 2, DISK_READ_ONLY = 4 };
 
 struct disk_ops {

@@ -21,7 +21,7 @@
 #endif
 
 #define ARENA_BYTES    ((size_t)2 << 20)
-#define RECLAIMERS_MAX 4
+#define RECLAIMERS_MAX 8
 
 /* The life of a page; only COLD ones take no memory.
  *

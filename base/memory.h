@@ -63,7 +63,7 @@ int memory_take(struct memory *memory, size_t bytes, enum memory_share share, st
 /* Moves the charge for granted bytes or pages (a block read ahead is now in demand). SHARE_DEMAND and SHARE_UPLOAD always
  * take it; false, and nothing is moved, when the part of `to` is too small. */
 bool memory_move(struct memory *memory, size_t bytes, enum memory_share from, enum memory_share to);
-/* Called with no lock held; tries to give back at least `bytes`. At most 4 reclaimers, added before the first request. */
+/* Called with no lock held; tries to give back at least `bytes`. At most 8 reclaimers, added before the first request. */
 void memory_add_reclaimer(struct memory *memory, void (*reclaim)(void *context, size_t bytes), void *context);
 /* Something can be reclaimed now that could not before. One load when nobody waits; hold no lock. */
 void memory_press(struct memory *memory);

@@ -20,7 +20,6 @@ CONNECTIONS = 16
 
 def measure(bench, result, command, mb, count=None, environment=None):
     """`result` makes a Result: of one program that does the whole job."""
-    os.sync()
     server, before, start = bench.server_cpu(), resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     subprocess.run([str(word) for word in command], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                    env=os.environ | (environment or {}))
@@ -44,14 +43,15 @@ class Operations:
         for index in range(self.bench.options.files):
             (self.tree / f"{index:06}").write_bytes(index.to_bytes(8, "big") * (SMALL // 8))
 
-    def target(self):
-        """Where downloads go; nothing is there."""
-        place = self.bench.work / "landing"
-        shutil.rmtree(place, ignore_errors=True)
+    def target(self, kind):
+        """Where downloads go; nothing is there. Trees stay until the bench ends: ext4 gives no number of an inode away again within 5 s,
+        and who makes files right after many were removed pays for the search."""
+        place = self.bench.work / f"landing-{kind}-{self.name}-{self.bench.round}"
         place.mkdir()
         return place
 
     def run(self, command, mb, count=None):
+        self.bench.rest()
         return measure(self.bench, self.result, command, mb, count, self.environment())
 
     def environment(self):
@@ -61,14 +61,17 @@ class Operations:
         return self.run(self.words_up(self.bench.pattern, f"up-{self.name}-{self.bench.round}"), self.mb)
 
     def down(self):
-        return self.run(self.words_down("big.bin", self.target() / "big.bin"), self.mb)
+        place = self.target("large")
+        result = self.run(self.words_down("big.bin", place / "big.bin"), self.mb)
+        shutil.rmtree(place)
+        return result
 
     def small_up(self):
         self.make_tree()
         return self.run(self.words_tree_up(self.tree, f"tree-{self.name}"), self.small_mb, self.bench.options.files)
 
     def small_down(self):
-        return self.run(self.words_tree_down(f"tree-{self.name}", self.target()), self.small_mb, self.bench.options.files)
+        return self.run(self.words_tree_down(f"tree-{self.name}", self.target("small")), self.small_mb, self.bench.options.files)
 
     def small_rm(self):
         return self.run(self.words_rm(f"tree-{self.name}"), self.small_mb, self.bench.options.files)
@@ -133,22 +136,25 @@ class Raw(Operations):
         return self.run(["curl", "-sSf", "-Z", "--parallel-max", CONNECTIONS, "--parallel-immediate", "-K", config], mb, count)
 
     def down(self):
-        url, place, lines = self.bench.minio.s3.presign("GET", "bench", "big.bin"), self.target(), []
+        url, place, lines = self.bench.minio.s3.presign("GET", "bench", "big.bin"), self.target("large"), []
         for start in range(0, self.bench.size, PART):
             lines += [f'url = "{url}"', f'range = "{start}-{start + PART - 1}"', f'output = "{place}/{start}"', "next"]
-        return self.curl(lines[:-1], self.mb)
+        result = self.curl(lines[:-1], self.mb)
+        shutil.rmtree(place)
+        return result
 
     def small_up(self):
         return self.bench.raw_small_write(CONNECTIONS, "tree-raw")
 
     def small_down(self):
-        place, lines = self.target(), []
+        place, lines = self.target("small"), []
         for index in range(self.bench.options.files):
             url = self.bench.minio.s3.presign("GET", "bench", f"tree-raw/{index:06}")
             lines += [f'url = "{url}"', f'output = "{place}/{index:06}"', "next"]
         return self.curl(lines[:-1], self.small_mb, self.bench.options.files)
 
     def small_rm(self):
+        self.bench.rest()
         server, start = self.bench.server_cpu(), time.monotonic()
         keys = [f"tree-raw/{index:06}" for index in range(self.bench.options.files)]
         for first in range(0, len(keys), 1000):

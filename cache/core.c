@@ -120,13 +120,13 @@ int cache_new(const struct cache_config *config, struct cache **ret_cache, struc
         return rc;
     }
     open_catalog(cache);
-    cache->forest = forest_new(cache);
     names_init(cache);
     cache->behind = pool_new("behind", BEHIND_THREADS, BEHIND_QUEUE_MAX);
     cache->refreshing = pool_new("refresh", REFRESH_THREADS, REFRESH_QUEUE_MAX);
     cache->pressure = pressure_new(cache);
     cache->overlay = overlay_new(cache);
     cache->blocks = blocks_new(cache);
+    cache->forest = forest_new(cache); /* gives memory back after the blocks */
     cache->uploader = uploader_new(cache);
     cache->deleter = deleter_new(cache);
     if (cache->journal)

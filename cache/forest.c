@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "cache/observed.h"
 #include "cache/server.h"
 
@@ -21,6 +22,7 @@ struct ask {
     struct list link;
     const char *prefix, *after;
     int keys;
+    uint64_t number; /* they are numbered as they come */
 };
 
 struct forest {
@@ -29,6 +31,7 @@ struct forest {
     struct swath *swaths[FOREST_SWATHS];
     struct list asks;
     size_t ask_count;
+    uint64_t asked; /* the number of the last one */
     struct touch *touches;
     uint64_t sequence;  /* grows with each touch */
     uint64_t cleared;   /* what was asked for before this is worth nothing */
@@ -39,15 +42,7 @@ struct forest {
     unsigned pause_max; /* and so many after the last failure */
 };
 
-struct forest *forest_new(struct cache *cache)
-{
-    struct forest *forest = xcalloc(1, sizeof *forest);
-
-    forest->cache = cache;
-    forest->keys = FOREST_KEYS;
-    list_init(&forest->asks);
-    return forest;
-}
+/* ---- Touches. ---- */
 
 static void forget_touches_locked(struct forest *forest)
 {
@@ -58,18 +53,6 @@ static void forget_touches_locked(struct forest *forest)
         free(touch);
     }
 }
-
-void forest_free(struct forest *forest)
-{
-    if (!forest)
-        return;
-    for (size_t i = 0; i < FOREST_SWATHS; i++)
-        swath_unref(forest->swaths[i]);
-    forget_touches_locked(forest);
-    free(forest);
-}
-
-/* ---- Touches. ---- */
 
 void forest_clear_locked(struct cache *cache)
 {
@@ -106,6 +89,8 @@ void forest_touched_locked(const struct inode *parent, const char *name)
     struct forest *forest = parent->cache->forest;
     BUF_SCOPED key = BUF_INIT;
 
+    if (is_idle_locked(forest))
+        forget_touches_locked(forest);
     if (is_idle_locked(forest) || names_key_locked(parent, &key) < 0)
         return;
     const struct inode *inode = names_find_locked(&forest->cache->names, parent, name);
@@ -199,60 +184,25 @@ static bool is_useful_locked(const struct forest *forest, const struct swath *sw
     return swath->sequence >= forest->cleared && swath->until_ms > clock_ms();
 }
 
-/* Gives up a place; what was there is judged, and to be released when the lock has been dropped. */
-static struct swath *make_room_locked(struct forest *forest, size_t *ret_place)
+/* By the answers that it gave. `ends`: there will be no more; else it has failed when it was looked at in vain instead. */
+static void judge_locked(struct forest *forest, struct swath *swath, bool ends)
 {
-    size_t oldest = 0;
+    bool fails = swath->used <= 1;
 
-    for (size_t i = 0; i < FOREST_SWATHS; i++) {
-        if (!forest->swaths[i] || !is_useful_locked(forest, forest->swaths[i])) {
-            oldest = i;
-            break;
-        }
-        if (forest->swaths[i]->asked_ms < forest->swaths[oldest]->asked_ms)
-            oldest = i;
-    }
-    struct swath *swath = forest->swaths[oldest];
-    *ret_place = oldest;
-    forest->swaths[oldest] = NULL;
-    if (swath && swath->used <= 1)
+    if (fails && !swath->failed && (ends || swath->vain >= FOREST_WORTH)) {
+        swath->failed = true;
         set_failed_locked(forest);
-    else if (swath)
+    }
+    if (!fails && ends)
         forest->pause_max = 0;
-    return swath;
 }
 
-/* *ret_gone: to be released without the lock. */
-static void take_in_locked(struct forest *forest, struct swath *swath, struct swath **ret_gone)
+static void judge_all_locked(struct forest *forest)
 {
-    const struct cache_config *config = &forest->cache->config;
-    int64_t good_ms = swath->asked_ms + config->attr_ttl_ms;
-    size_t place;
-
-    swath->until_ms = clock_ms() + config->attr_ttl_ms / 2;
-    if (swath->until_ms > good_ms)
-        swath->until_ms = good_ms;
-    *ret_gone = make_room_locked(forest, &place);
-    forest->swaths[place] = swath;
-    if (forest->until_ms < swath->until_ms)
-        forest->until_ms = swath->until_ms;
-    if (swath->whole < FOREST_WORTH && !swath->last)
-        set_failed_locked(forest);
+    for (size_t i = 0; i < FOREST_SWATHS; i++)
+        if (forest->swaths[i])
+            judge_locked(forest, forest->swaths[i], false);
 }
-
-static struct swath *find_locked(const struct forest *forest, const char *key,
-                                 bool (*tells)(const struct swath *swath, const char *key))
-{
-    for (size_t i = 0; i < FOREST_SWATHS; i++) {
-        struct swath *swath = forest->swaths[i];
-        if (swath && is_useful_locked(forest, swath) && tells(swath, key) &&
-            !is_touched_locked(forest, swath, key))
-            return swath;
-    }
-    return NULL;
-}
-
-/* ---- Asking. ---- */
 
 static const struct swath *find_newest_locked(const struct forest *forest)
 {
@@ -263,6 +213,115 @@ static const struct swath *find_newest_locked(const struct forest *forest)
             newest = forest->swaths[i];
     return newest;
 }
+
+/* Nobody will look at it any more. The newest one tells for a while how many keys to ask for. */
+static bool is_spent_locked(const struct forest *forest, const struct swath *swath)
+{
+    bool counts = swath == find_newest_locked(forest) && swath->until_ms + FOREST_WALK_MS >= clock_ms();
+    return !is_useful_locked(forest, swath) && !counts;
+}
+
+/* Swaths that have left their places, to be released when the lock has been dropped. */
+struct gone {
+    struct swath *all[FOREST_SWATHS];
+    size_t count;
+};
+
+static void leave_locked(struct forest *forest, size_t place, struct gone *gone)
+{
+    gone->all[gone->count++] = forest->swaths[place];
+    forest->swaths[place] = NULL;
+}
+
+static void leave_spent_locked(struct forest *forest, struct gone *gone)
+{
+    for (size_t i = 0; i < FOREST_SWATHS; i++)
+        if (forest->swaths[i] && is_spent_locked(forest, forest->swaths[i])) {
+            judge_locked(forest, forest->swaths[i], true);
+            leave_locked(forest, i, gone);
+        }
+}
+
+/* No lock is held. */
+static void release_gone(struct gone *gone)
+{
+    while (gone->count)
+        swath_unref(gone->all[--gone->count]);
+}
+
+/* Blocks had not enough: a swath costs one LIST. */
+static void reclaim(void *context, size_t bytes)
+{
+    struct forest *forest = context;
+    struct lock *lock = &forest->cache->names.lock;
+    struct gone gone = {0};
+
+    (void)bytes;
+    lock_take(lock);
+    leave_spent_locked(forest, &gone);
+    for (size_t i = 0; i < FOREST_SWATHS; i++)
+        if (forest->swaths[i])
+            leave_locked(forest, i, &gone); /* before its time: it is not judged */
+    lock_drop(lock);
+    release_gone(&gone);
+}
+
+/* A free place, or that of the oldest one, which is judged. */
+static size_t make_room_locked(struct forest *forest, struct gone *gone)
+{
+    size_t oldest = 0;
+
+    leave_spent_locked(forest, gone);
+    for (size_t i = 0; i < FOREST_SWATHS; i++) {
+        if (!forest->swaths[i] || !is_useful_locked(forest, forest->swaths[i])) {
+            oldest = i;
+            break;
+        }
+        if (forest->swaths[i]->asked_ms < forest->swaths[oldest]->asked_ms)
+            oldest = i;
+    }
+    if (forest->swaths[oldest]) {
+        judge_locked(forest, forest->swaths[oldest], true);
+        leave_locked(forest, oldest, gone);
+    }
+    return oldest;
+}
+
+static void take_in_locked(struct forest *forest, struct swath *swath, struct gone *gone)
+{
+    const struct cache_config *config = &forest->cache->config;
+    int64_t good_ms = swath->asked_ms + config->attr_ttl_ms;
+
+    swath->until_ms = clock_ms() + config->attr_ttl_ms / 2;
+    if (swath->until_ms > good_ms)
+        swath->until_ms = good_ms;
+    forest->swaths[make_room_locked(forest, gone)] = swath;
+    if (forest->until_ms < swath->until_ms)
+        forest->until_ms = swath->until_ms;
+    swath->failed = swath->whole < FOREST_WORTH && !swath->last;
+    if (swath->failed)
+        set_failed_locked(forest);
+}
+
+/* Of those that were asked for then, or later. */
+static struct swath *find_locked(const struct forest *forest, const char *key, int64_t since_ms,
+                                 bool (*tells)(const struct swath *swath, const char *key))
+{
+    for (size_t i = 0; i < FOREST_SWATHS; i++) {
+        struct swath *swath = forest->swaths[i];
+        if (swath && is_useful_locked(forest, swath) && swath->asked_ms >= since_ms && tells(swath, key) &&
+            !is_touched_locked(forest, swath, key))
+            return swath;
+    }
+    return NULL;
+}
+
+static bool tells_first(const struct swath *swath, const char *key)
+{
+    return swath_first(swath, key) != NULL;
+}
+
+/* ---- Asking. ---- */
 
 /* Of who asks from this key on. */
 static int count_keys_locked(struct forest *forest, const char *key)
@@ -279,21 +338,34 @@ static int count_keys_locked(struct forest *forest, const char *key)
     return forest->keys;
 }
 
-/* The lock of names is not held. */
+/* The lock of names is not held. No failure of it is anybody's answer. */
 static int run_list(struct forest *forest, struct ask *ask, struct store_call *list, struct waiter *waiter)
 {
-    *list = server_call(forest->cache, STORE_LIST, NULL);
+    struct cache *cache = forest->cache;
+    BUF_SCOPED words = BUF_INIT;
+
+    *list = server_call(cache, STORE_LIST, NULL);
     list->prefix = ask->prefix;
     list->start_after = ask->after;
     list->max_keys = ask->keys;
-    return server_wait(forest->cache, "list", list, 0, waiter);
+    if (list->patience_ms > FOREST_PATIENCE_MS)
+        list->patience_ms = FOREST_PATIENCE_MS;
+    int rc = list->rc = store_wait(cache->config.store, list, waiter);
+    server_count(cache, list);
+    if (rc == 0 || rc == -EINTR || rc == -ECANCELED)
+        return rc == -ECANCELED ? -EINTR : rc;
+    store_error_print(&list->error, rc, &words);
+    log_warn("list: LIST %s from %s on: %s: its directories are asked for one by one", ask->prefix,
+             ask->after, words.bytes);
+    return rc;
 }
 
 static int ask_locked(struct forest *forest, struct ask *ask, struct waiter *waiter)
 {
     struct names *names = &forest->cache->names;
     int64_t asked_ms = clock_ms(), asked_ns = clock_wall_ns();
-    struct swath *swath = NULL, *gone = NULL;
+    struct swath *swath = NULL;
+    struct gone gone = {0};
     struct store_call list;
 
     if (is_idle_locked(forest)) {
@@ -302,10 +374,12 @@ static int ask_locked(struct forest *forest, struct ask *ask, struct waiter *wai
     }
     uint64_t sequence = forest->sequence;
     forest->ask_count++;
+    ask->number = ++forest->asked;
     list_append(&forest->asks, &ask->link);
+    leave_spent_locked(forest, &gone);
     lock_drop(&names->lock);
+    release_gone(&gone);
     int rc = run_list(forest, ask, &list, waiter);
-    bool silent = list.rc == -ETIMEDOUT; /* to ask again would be to wait as long again */
     if (rc == 0)
         swath = swath_new(forest->cache->config.memory, &list);
     store_call_release(&list);
@@ -322,17 +396,18 @@ static int ask_locked(struct forest *forest, struct ask *ask, struct waiter *wai
     list_remove(&ask->link);
     gate_open(&names->turn);
     lock_drop(&names->lock);
-    swath_unref(gone);
+    release_gone(&gone);
     lock_take(&names->lock);
-    return rc == -EINTR || silent ? rc : 0;
+    return rc == -EINTR ? rc : 0;
 }
 
-/* One that is under way may tell of it. */
-static bool may_come_locked(const struct forest *forest, const char *key)
+/* One that is under way, and no later one than `last`, may tell of it. */
+static bool may_come_locked(const struct forest *forest, const char *key, uint64_t last)
 {
     list_for_each (at, &forest->asks) {
         const struct ask *ask = container_of(at, struct ask, link);
-        if (strcmp(key, ask->after) > 0 && strncmp(key, ask->prefix, strlen(ask->prefix)) == 0)
+        if (ask->number <= last && strcmp(key, ask->after) > 0 &&
+            strncmp(key, ask->prefix, strlen(ask->prefix)) == 0)
             return true;
     }
     return false;
@@ -349,17 +424,20 @@ static int ask_below_locked(struct inode *top, struct inode *directory, struct w
     if (names_key_locked(top, &prefix) < 0 || names_key_locked(directory, &key) < 0)
         return 0;
     int rc = 0;
-    bool comes = may_come_locked(forest, key.bytes);
-    while (rc == 0 && may_come_locked(forest, key.bytes))
+    uint64_t last = forest->asked; /* behind those that come after us we might wait for ever */
+    bool comes = may_come_locked(forest, key.bytes, last);
+    while (rc == 0 && may_come_locked(forest, key.bytes, last))
         rc = gate_wait_locked(&names->turn, &names->lock, waiter, CLOCK_NEVER);
     if (rc < 0 || comes || forest->ask_count == FOREST_SWATHS)
         return rc;
+    judge_all_locked(forest);
     if (forest->pause) {
         forest->pause--;
         return 0;
     }
     int keys = count_keys_locked(forest, key.bytes);
-    key.bytes[key.length - 1] = '.'; /* next before "/": what stands between the two is passed over */
+    /* '.' is next before "/": "b-1/", where he has been, is passed over, only "b.1/" is told again. */
+    key.bytes[key.length - 1] = '.';
     struct ask ask = {.prefix = prefix.bytes, .after = key.bytes, .keys = keys};
     return ask_locked(forest, &ask, waiter);
 }
@@ -368,6 +446,13 @@ static int ask_below_locked(struct inode *top, struct inode *directory, struct w
 static bool is_eligible_locked(const struct inode *directory)
 {
     return directory->parent && directory->cache->config.attr_ttl_ms > 0;
+}
+
+bool forest_tells_locked(const struct inode *directory)
+{
+    BUF_SCOPED key = BUF_INIT;
+    return names_key_locked(directory, &key) == 0 &&
+           find_locked(directory->cache->forest, key.bytes, 0, tells_first);
 }
 
 int forest_ask_locked(struct inode *directory, struct waiter *waiter)
@@ -381,7 +466,7 @@ int forest_ask_locked(struct inode *directory, struct waiter *waiter)
 /* ---- What it tells. ---- */
 
 /* Who asks for one beside another is given what he will ask for next. */
-static int find_or_ask_locked(struct inode *directory, struct waiter *waiter,
+static int find_or_ask_locked(struct inode *directory, int64_t since_ms, struct waiter *waiter,
                               bool (*tells)(const struct swath *swath, const char *key),
                               struct swath **ret_swath)
 {
@@ -393,29 +478,25 @@ static int find_or_ask_locked(struct inode *directory, struct waiter *waiter,
     if (!is_eligible_locked(directory) || names_key_locked(directory, &key) < 0)
         return 0;
     note_locked(directory);
-    *ret_swath = find_locked(forest, key.bytes, tells);
-    struct inode *top = *ret_swath || !waiter ? NULL : find_walked_locked(directory);
+    *ret_swath = find_locked(forest, key.bytes, since_ms, tells);
+    /* Of one that is not where it would be, another LIST would tell no more. */
+    bool asks = !*ret_swath && waiter && !find_locked(forest, key.bytes, since_ms, swath_lacks);
+    struct inode *top = asks ? find_walked_locked(directory) : NULL;
     if (top) {
         rc = ask_below_locked(top, directory, waiter);
-        *ret_swath = rc == 0 ? find_locked(forest, key.bytes, tells) : NULL;
+        *ret_swath = rc == 0 ? find_locked(forest, key.bytes, since_ms, tells) : NULL;
     }
-    if (*ret_swath)
-        (*ret_swath)->used++;
     return rc;
 }
 
-int forest_list_locked(struct inode *directory, struct waiter *waiter, struct swath **ret_swath)
+int forest_list_locked(struct inode *directory, int64_t since_ms, struct waiter *waiter,
+                       struct swath **ret_swath)
 {
-    int rc = find_or_ask_locked(directory, waiter, swath_holds, ret_swath);
+    int rc = find_or_ask_locked(directory, since_ms, waiter, swath_holds, ret_swath);
 
     if (*ret_swath)
-        swath_ref(*ret_swath);
+        swath_ref(*ret_swath)->used++;
     return rc;
-}
-
-static bool tells_first(const struct swath *swath, const char *key)
-{
-    return swath_first(swath, key) != NULL;
 }
 
 /* The marker's metadata are needed, unless it is the known one. False: it has to be asked for. */
@@ -431,7 +512,7 @@ int forest_look_locked(struct inode *directory, struct waiter *waiter, struct af
     struct cache *cache = directory->cache;
     struct swath *swath;
     BUF_SCOPED key = BUF_INIT;
-    int rc = find_or_ask_locked(directory, waiter, tells_first, &swath);
+    int rc = find_or_ask_locked(directory, 0, waiter, tells_first, &swath);
 
     if (rc < 0 || !swath || names_key_locked(directory, &key) < 0)
         return rc;
@@ -439,10 +520,36 @@ int forest_look_locked(struct inode *directory, struct waiter *waiter, struct af
     if (!first)
         return 0; /* it was renamed, or what it stands in, while the server was asked */
     struct observed observed = {.type = S_IFDIR, .attributes_known = true, .started_ms = swath->asked_ms};
-    if (names_doomed_locked(&cache->names, first))
-        return 0; /* it may be bare */
-    if (strcmp(first->key, key.bytes) == 0 && !read_marker_locked(directory, first, &observed))
+    bool marker = strcmp(first->key, key.bytes) == 0;
+    if (names_doomed_locked(&cache->names, first) || /* it may be bare */
+        (marker && !read_marker_locked(directory, first, &observed))) {
+        swath->vain += waiter != NULL; /* else who wants those of many asks for them at once anyway */
         return 0;
+    }
+    swath->used++;
     observed_apply_locked(cache, directory->parent, directory->name, &observed, aftermath);
     return 1;
+}
+
+/* ---- Birth and end. ---- */
+
+struct forest *forest_new(struct cache *cache)
+{
+    struct forest *forest = xcalloc(1, sizeof *forest);
+
+    forest->cache = cache;
+    forest->keys = FOREST_KEYS;
+    list_init(&forest->asks);
+    memory_add_reclaimer(cache->config.memory, reclaim, forest);
+    return forest;
+}
+
+void forest_free(struct forest *forest)
+{
+    if (!forest)
+        return;
+    for (size_t i = 0; i < FOREST_SWATHS; i++)
+        swath_unref(forest->swaths[i]);
+    forget_touches_locked(forest);
+    free(forest);
 }

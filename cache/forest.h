@@ -13,10 +13,16 @@
  * How many keys are asked for grows with proof: FOREST_KEYS, and twice as many each time that he has come to their end, half as many
  * when they were out of date before.
  *
- * It costs no more than it saves: one that did not tell all of FOREST_WORTH directories, or was of use for one only, was a failure, and
- * those who would ask for the next one do without FOREST_PAUSE times, twice as often ... FOREST_PAUSE_MAX.
+ * It costs no more than it saves: one that did not tell all of FOREST_WORTH directories, or answered one question only, was a failure,
+ * and those who would ask for the next one do without FOREST_PAUSE times, twice as often ... FOREST_PAUSE_MAX. A marker without metadata
+ * (most servers list so) is no answer to who wants its attributes; the names below it may be one to who lists them.
  *
- * Bounds: FOREST_SWATHS pages of LIST, charged to SHARE_DEMAND, each until another one needs its place; FOREST_TOUCHES places.
+ * It is a guess, and nobody waits long for it: when the server is silent for FOREST_PATIENCE_MS, or refuses it, those that wait for it
+ * do without, too.
+ *
+ * Bounds: FOREST_SWATHS pages of LIST, charged to SHARE_DEMAND: until the next one is asked for when they are out of date, or memory is
+ * short and clean blocks were not enough. FOREST_TOUCHES places of a key (mostly 200 bytes, 1.2 KiB at most) while a swath is of use, and
+ * until the next change of a name: not charged, since the budget takes nothing back under the lock of names.
  * Threads: `_locked` with the lock of names held; who waits for the server drops it meanwhile, and holds the marker of the directory's
  * listing, or of its name.
  */
@@ -36,18 +42,23 @@
 #define FOREST_PAUSE     16
 #define FOREST_PAUSE_MAX 256
 
+#define FOREST_PATIENCE_MS 2000 /* less where io_timeout is less */
+
 struct aftermath;
 struct forest;
 
 struct forest *forest_new(struct cache *cache);
 void forest_free(struct forest *forest);
 
-/* The directory is to be listed, from its beginning. *ret_swath: what tells all of it, a reference; NULL: it has to be asked for itself.
- * 0, -EINTR, or -EIO when the server was silent for io_timeout. */
-int forest_list_locked(struct inode *directory, struct waiter *waiter, struct swath **ret_swath);
+/* The directory is to be listed, from its beginning. *ret_swath: what tells all of it, and was asked for at since_ms or later, a reference;
+ * NULL: it has to be asked for itself. 0, -EINTR. */
+int forest_list_locked(struct inode *directory, int64_t since_ms, struct waiter *waiter,
+                       struct swath **ret_swath);
 /* The attributes of the directory, which are not known. 1: they are; 0: it has to be asked for itself; else as forest_list_locked().
  * Waiter NULL: only what is here is looked at. */
 int forest_look_locked(struct inode *directory, struct waiter *waiter, struct aftermath *aftermath);
+/* What is here tells of it already, enough or not: it is not to be asked for. */
+bool forest_tells_locked(const struct inode *directory);
 /* Those of many directories are wanted, of which this is the first: they are asked for if that is worth it. Errors as forest_list_locked(). */
 int forest_ask_locked(struct inode *directory, struct waiter *waiter);
 

@@ -244,5 +244,6 @@ int keepsake_make_way(struct cache *cache, const char *key, struct waiter *waite
     AFTERMATH_SCOPED(aftermath, cache);
     LOCK_SCOPED(&names->lock);
     names_undoom_locked(names, key, NULL, &aftermath);
+    names_touched_key_locked(names, key); /* lists told of it until here, and it is hidden no more */
     return 0;
 }

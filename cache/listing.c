@@ -261,6 +261,13 @@ static void end_listing_locked(struct listing *listing)
     directory->misses = directory->looks = 0;
 }
 
+/* What was asked for before that is of no use to it: a listing that is to tell which names are missing has to be believed for a while. So
+ * it is newer than the last one, too, which is half out of date by then. */
+static int64_t choose_since_ms(const struct listing *listing)
+{
+    return listing->marked ? clock_ms() - listing->cache->config.negative_ttl_ms / 2 : 0;
+}
+
 /* Its page was told by what somebody else asked for, before. */
 static void date_back_locked(struct listing *listing, const struct swath *swath)
 {
@@ -307,11 +314,12 @@ static int grow(struct listing *listing, struct waiter *waiter)
         listing->all_known = false;
         end_growth_locked(listing);
     }
+    page.since_ms = choose_since_ms(listing);
     rc = page_fetch_locked(&page, waiter, &aftermath);
     if (page.swath)
         date_back_locked(listing, page.swath);
     listing->answered_ms = clock_ms();
-    listing->waited_ms += listing->answered_ms - asked_ms;
+    listing->waited_ms += page.began_ms ? listing->answered_ms - page.began_ms : 0;
     if (directory->growing_ms == listing->started_ms)
         directory->grown_ms = listing->waited_ms;
     if (page.doubtful)
@@ -539,7 +547,7 @@ static void gather_questions_locked(struct listing *listing, size_t first, struc
         if (entry->asked || (inode && attributes_known(inode)) ||
             (folder && forest_look_locked(inode, NULL, aftermath) == 1))
             continue;
-        if (folder && !ret_questions->folders++)
+        if (folder && !forest_tells_locked(inode) && !ret_questions->folders++)
             ret_questions->folder = inode;
         ret_questions->all[ret_questions->count] =
             (struct page_question){entry->name, entry->type == S_IFDIR, false};

@@ -527,6 +527,15 @@ bool names_absent_locked(struct names *names, const struct inode *parent, const 
     return true;
 }
 
+bool names_absent_since_locked(struct names *names, const struct inode *parent, const char *name,
+                               int64_t asked_ms)
+{
+    uint64_t hash;
+    const struct names_absent *slot = absent_slot(names, parent, name, &hash);
+
+    return slot->parent_id == parent->id && slot->hash == hash && slot->seen_ms > asked_ms;
+}
+
 void names_set_absent_locked(struct names *names, const struct inode *parent, const char *name,
                              int64_t seen_ms)
 {

@@ -151,6 +151,9 @@ void names_touched_key_locked(struct names *names, const char *key);
 void names_doubt_locked(struct names *names, struct inode *parent, const char *name);
 bool names_absent_locked(struct names *names, const struct inode *parent, const char *name,
                          int64_t *ret_valid_ms);
+/* Whoever found it to be missing last asked later than that. */
+bool names_absent_since_locked(struct names *names, const struct inode *parent, const char *name,
+                               int64_t asked_ms);
 void names_set_absent_locked(struct names *names, const struct inode *parent, const char *name,
                              int64_t seen_ms);
 /* This version of the object is of an unlinked file: hidden from listings and lookups. */

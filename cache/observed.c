@@ -113,14 +113,22 @@ static void drop_marker_locked(struct inode *inode)
     inode->remote.identity = (struct identity){0};
 }
 
+/* Somebody has asked since. */
+static bool is_outdated_locked(const struct inode *inode, const struct observed *observed)
+{
+    return observed->started_ms < inode->remote.confirmed_ms;
+}
+
 /* A directory: its marker only carries attributes. Our own time of the last change of an entry outlives a look at an
  * unchanged marker. */
 static void take_directory_locked(struct inode *inode, const struct observed *observed)
 {
     const struct store_object *object = observed->object;
-    bool fresh = !inode->attributes_known;
+    bool fresh = !inode->attributes_known, tells = fresh && observed->attributes_known;
     struct identity identity = {0};
 
+    if (is_outdated_locked(inode, observed) && !tells)
+        return;
     inode->remote.confirmed_ms = observed->started_ms;
     if (!observed->attributes_known || inode_dirty_locked(inode))
         return;
@@ -204,6 +212,13 @@ static bool in_use_locked(struct inode *inode)
            (inode->type == S_IFDIR && asking_below_locked(&inode->cache->names, inode));
 }
 
+/* What is known of it is newer than what was seen. `known`: if that is more than that there is something. */
+static bool is_newer(struct inode *inode, const struct observed *observed, bool known)
+{
+    LOCK_SCOPED(&inode->lock);
+    return is_outdated_locked(inode, observed) && (inode->attributes_known || !known);
+}
+
 enum verdict { CONFIRMED, CHANGED, REPLACED, STAYS };
 
 /* The kernel's pages are of the same content. */
@@ -227,37 +242,54 @@ static void take_metadata_locked(struct inode *inode, const struct store_object 
     inode->noted = false;
 }
 
+/* Of a version that is the known one. */
+static void confirm_file_locked(struct inode *inode, const struct observed *observed)
+{
+    const struct store_object *object = observed->object;
+    struct identity identity;
+
+    server_identity(object, &identity);
+    if (is_rewritten_locked(inode, object))
+        take_metadata_locked(inode, object);
+    take_time_locked(inode, &identity);
+    if (!inode->remote.headers_known && object->headers.count)
+        store_fields_copy(&inode->remote.meta, &object->meta);
+    /* Also anew: tags come and go, and it stays the same version. */
+    if (object->headers.count) {
+        store_fields_copy(&inode->remote.headers, &object->headers);
+        inode->remote.headers_known = true;
+    }
+    if (!is_outdated_locked(inode, observed))
+        inode->remote.confirmed_ms = observed->started_ms;
+}
+
+/* Which listings do not. */
+static bool tells_headers_locked(const struct inode *inode, const struct store_object *object)
+{
+    return !inode->remote.headers_known && object->headers.count && !is_rewritten_locked(inode, object);
+}
+
 static enum verdict judge_file_locked(struct inode *inode, const struct observed *observed)
 {
-    struct identity identity;
+    bool known = inode->attributes_known, outdated = is_outdated_locked(inode, observed);
 
     if (inode_overlays_locked(inode))
         return STAYS;
     if (observed->type != inode->type)
-        return REPLACED;
-    if (!inode->attributes_known) { /* nobody has seen it yet */
+        return known && outdated ? STAYS : REPLACED;
+    if (!known) { /* nobody has seen it yet */
         take_file_locked(inode, observed);
         content_forget_locked(inode);
         return CONFIRMED;
     }
-    server_identity(observed->object, &identity);
     const char *id = store_fields_get(&inode->remote.meta, SERVER_ID_FIELD);
-    if (inode->remote.exists && server_is_version(observed->object, &inode->remote.identity, id)) {
-        if (is_rewritten_locked(inode, observed->object))
-            take_metadata_locked(inode, observed->object);
-        take_time_locked(inode, &identity);
-        if (!inode->remote.headers_known && observed->object->headers.count)
-            store_fields_copy(&inode->remote.meta, &observed->object->meta);
-        /* Also anew: tags come and go, and it stays the same version. */
-        if (observed->object->headers.count) {
-            store_fields_copy(&inode->remote.headers, &observed->object->headers);
-            inode->remote.headers_known = true;
-        }
-        inode->remote.confirmed_ms = observed->started_ms;
+    bool same = inode->remote.exists && server_is_version(observed->object, &inode->remote.identity, id);
+    if (same && (!outdated || tells_headers_locked(inode, observed->object))) {
+        confirm_file_locked(inode, observed);
         return CONFIRMED;
     }
-    if (observed->started_ms < inode->remote.confirmed_ms)
-        return STAYS;                                   /* somebody has asked since */
+    if (same || outdated)
+        return STAYS;
     if (inode->opens || inode->cache->config.immutable) /* there the kernel opens without a word to us */
         return REPLACED;
     take_file_locked(inode, observed);
@@ -269,7 +301,9 @@ static struct inode *apply_file_locked(struct cache *cache, struct inode *inode,
                                        const struct observed *observed, struct aftermath *aftermath)
 {
     if (inode->type == S_IFDIR)
-        return in_use_locked(inode) ? inode : replace_locked(cache, inode, observed, aftermath);
+        return in_use_locked(inode) || is_newer(inode, observed, true)
+                   ? inode
+                   : replace_locked(cache, inode, observed, aftermath);
     lock_take(&inode->lock);
     enum verdict verdict = judge_file_locked(inode, observed);
     if (verdict == REPLACED)
@@ -286,18 +320,12 @@ static struct inode *apply_directory_locked(struct cache *cache, struct inode *i
                                             const struct observed *observed, struct aftermath *aftermath)
 {
     if (inode->type != S_IFDIR)
-        return observed_unsent_below_locked(inode) ? inode
-                                                   : replace_locked(cache, inode, observed, aftermath);
+        return observed_unsent_below_locked(inode) || is_newer(inode, observed, true)
+                   ? inode
+                   : replace_locked(cache, inode, observed, aftermath);
     LOCK_SCOPED(&inode->lock);
     take_directory_locked(inode, observed);
     return inode;
-}
-
-/* Somebody has asked since. */
-static bool is_newer_locked(struct inode *inode, const struct observed *observed)
-{
-    LOCK_SCOPED(&inode->lock);
-    return observed->started_ms < inode->remote.confirmed_ms;
 }
 
 static struct inode *lay_over_locked(struct cache *cache, struct inode *parent, const char *name,
@@ -308,7 +336,7 @@ static struct inode *lay_over_locked(struct cache *cache, struct inode *parent, 
 
     if (!observed->type) {
         STRING_SCOPED *kept = xstrdup(name); /* may be the inode's own */
-        if (inode && !in_use_locked(inode) && !is_newer_locked(inode, observed)) {
+        if (inode && !in_use_locked(inode) && !is_newer(inode, observed, false)) {
             lose_name_locked(inode, aftermath);
             inode = NULL;
         }

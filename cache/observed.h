@@ -8,6 +8,8 @@
  *      another type      | -               | new inode, notice    | orphaned; new inode  | stays
  *      anything          | new inode       |
  *
+ * What somebody has seen and knows stays against what the server was asked for before that (started_ms): pages and swaths may be laid
+ * over the tree long after.
  * A name that was listed without metadata has an inode already, so that a whole listing can answer "no such file", but
  * nobody is given it before a HEAD told its type and attributes (attributes_known).
  * A directory stays while something below it is unsent or somebody works in it; another version of its marker only changes its attributes.

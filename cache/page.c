@@ -174,7 +174,7 @@ static struct inode *apply_object_locked(struct page *page, struct page_entry *e
         return observed_apply_locked(cache, page->directory, entry->name, &observed, aftermath);
     server_identity(entry->object, &identity);
     LOCK_SCOPED(&inode->lock);
-    if (inode_overlays_locked(inode))
+    if (inode_overlays_locked(inode) || started_ms < inode->remote.confirmed_ms)
         return inode;
     bool same =
         inode->type != S_IFDIR && inode->remote.exists && identity_equal(&identity, &inode->remote.identity);
@@ -204,6 +204,9 @@ static void apply_entry_locked(struct page *page, struct page_entry *entry, cons
         entry->shown = inode || watch->all;
     } else if (!inode && asking_changing_locked(&cache->names, page->directory, entry->name)) {
         ; /* being made, renamed to, removed: no inode is made here under the feet of who does it */
+    } else if (!inode && page->swath &&
+               names_absent_since_locked(&cache->names, page->directory, entry->name, started_ms)) {
+        entry->shown = false; /* it was looked for when the swath had been asked for: it had gone by then */
     } else if (entry->object && has_folder(page, entry->name)) {
         names_hide_locked(&cache->names, entry->object->key);
         entry->shown = false;
@@ -352,8 +355,10 @@ static int prepare_locked(struct page *page, struct waiter *waiter, struct page_
 {
     const struct page_place *place = page->place;
     bool first = !place->token && !place->last && !place->ahead;
-    int rc = !waiter ? -EAGAIN : first ? forest_list_locked(page->directory, waiter, &page->swath) : 0;
+    int rc = waiter ? 0 : -EAGAIN;
 
+    if (rc == 0 && first)
+        rc = forest_list_locked(page->directory, page->since_ms, waiter, &page->swath);
     return rc < 0 ? rc : prepare_call_locked(page, ret_stale);
 }
 
@@ -419,6 +424,7 @@ int page_fetch_locked(struct page *page, struct waiter *waiter, struct aftermath
         return rc;
     uint64_t catalogued = page->directory->catalogued;
     const struct names_watch *watch = &page->asked->watch;
+    page->began_ms = page->swath ? 0 : clock_ms();
     lock_drop(&names->lock);
     page_call_free(stale);
     rc = run_call(page, waiter);

@@ -46,9 +46,11 @@ struct page {
     struct inode *directory;
     struct page_place *place;
     bool goes_on; /* whoever lists will want the next page, too */
+    int64_t since_ms; /* what a swath tells from before that will not do */
     /* Results. */
     struct page_call *asked;
     struct swath *swath;        /* that it was answered from; NULL: the server was asked */
+    int64_t began_ms;           /* when it was asked for this page, and not for a swath; 0: it was not */
     struct recalled *recalled;  /* of its objects, then of its prefixes */
     struct page_entry *entries; /* in the order of keys */
     size_t count, room;

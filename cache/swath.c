@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
+
 /* ---- Birth and end. ---- */
 
 static bool begins_with(const char *key, const char *prefix)
@@ -66,8 +68,10 @@ static size_t count_whole(const struct swath *swath)
 struct swath *swath_new(struct memory *memory, struct store_call *list)
 {
     size_t bytes = count_bytes(list);
+    WAITER_SCOPED(hasty);
 
-    if (!is_in_order(list) || !memory_try(memory, bytes, SHARE_DEMAND))
+    /* Clean blocks take all the memory that there is, and give way to who asks as one who would wait. */
+    if (!is_in_order(list) || memory_take(memory, bytes, SHARE_DEMAND, &hasty, clock_ms()) < 0)
         return NULL;
     struct swath *swath = xcalloc(1, sizeof *swath);
     atomic_init(&swath->references, 1);
@@ -116,7 +120,8 @@ bool swath_ends_before(const struct swath *swath, const char *key)
     return swath->count && strcmp(swath->objects[swath->count - 1].key, key) < 0;
 }
 
-bool swath_holds(const struct swath *swath, const char *key)
+/* Its range does, whether there are any or not. */
+static bool spans(const struct swath *swath, const char *key)
 {
     if (!begins_before(swath, key))
         return false;
@@ -146,6 +151,16 @@ const struct store_object *swath_first(const struct swath *swath, const char *ke
     size_t place = begins_before(swath, key) ? find_place(swath, key) : swath->count;
     bool found = place < swath->count && begins_with(swath->objects[place].key, key);
     return found ? &swath->objects[place] : NULL;
+}
+
+bool swath_holds(const struct swath *swath, const char *key)
+{
+    return spans(swath, key) && swath_first(swath, key);
+}
+
+bool swath_lacks(const struct swath *swath, const char *key)
+{
+    return spans(swath, key) && !swath_first(swath, key);
 }
 
 static void copy_object(struct store_object *to, const struct store_object *from)

@@ -608,7 +608,7 @@ struct uploader *uploader_new(struct cache *cache)
     memory_report(cache->config.memory, &memory);
     uploader->memory_max = memory.limit / 2;
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    uploader->early_max = processors > 3 ? (size_t)processors / 2 : 1;
+    uploader->early_max = processors > 3 ? (size_t)processors / 2 : 2;
     window_init(&uploader->window, cache->config.uploads_max);
     lock_init(&uploader->lock, LOCK_UPLOAD, "uploader");
     gate_init(&uploader->wake);

@@ -88,8 +88,10 @@ int courier_end(struct courier *courier)
         words_say("stopped by a signal: what was done stays, run it again to go on");
     store_free(courier->store);
     bool unclean = !end_ephemeral(courier);
-    for (int i = 0; i < COURIER_CREW; i++)
+    for (int i = 0; i < COURIER_CREW; i++) {
         waiter_release(&courier->waiters[i]);
+        free(courier->rooms[i].bytes);
+    }
     lock_release(&courier->lock);
     buf_release(&courier->done);
     bool unwritten = fflush(stdout) != 0 || ferror(stdout);
@@ -286,6 +288,16 @@ void courier_each(struct courier *courier, size_t count, size_t most, courier_ac
     watch(&crew);
     for (size_t i = 0; i < started; i++)
         pthread_join(hands[i].thread, NULL);
+}
+
+char *courier_room(struct courier *courier, const struct waiter *waiter, size_t length)
+{
+    struct courier_room *room = &courier->rooms[waiter - courier->waiters];
+    if (length > room->size) {
+        free(room->bytes);
+        *room = (struct courier_room){xmalloc(length), length};
+    }
+    return room->bytes;
 }
 
 int courier_call(struct courier *courier, struct store_call *call, struct waiter *waiter)

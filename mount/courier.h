@@ -33,6 +33,10 @@ struct courier {
     struct ephemeral *ephemeral; /* NULL: the storage has keys of its own */
     struct lock lock;            /* of what is printed */
     struct waiter waiters[COURIER_CREW];
+    struct courier_room { /* one for each of the crew, kept: fresh memory costs more than the copy into it */
+        char *bytes;
+        size_t size;
+    } rooms[COURIER_CREW];
     atomic_uint_fast64_t files, bytes, files_done, bytes_done;
     atomic_bool stopped; /* by a signal */
     atomic_uint failures;
@@ -62,6 +66,8 @@ void courier_fail_call(struct courier *courier, const char *name, const char *wh
 void courier_tell(struct courier *courier, const char *what, const char *from, const char *to, uint64_t size);
 /* One object (or upload) is gone, or would be: "removed", "would remove"; its key. */
 void courier_tell_gone(struct courier *courier, const char *what, const char *key);
+/* At least `length` bytes for the task whose waiter that is, until it asks again or ends. */
+char *courier_room(struct courier *courier, const struct waiter *waiter, size_t length);
 /* store_wait() with patience; -EINTR when stopped. */
 int courier_call(struct courier *courier, struct store_call *call, struct waiter *waiter);
 /* The size of ranges and parts of so large an object. */

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/crc.h"
+#include "base/disk.h"
 #include "base/err.h"
 #include "cache/cache.h"
 #include "mount/courier.h"
@@ -36,6 +37,7 @@ struct objects {
     size_t count;
     uint64_t alone_max; /* courier_alone() */
     const char *prefix, *directory;
+    char *made; /* below `directory`: where the last object lies */
     struct courier *courier;
 };
 
@@ -82,14 +84,13 @@ static void read_range(struct download *download, const char *line)
     download->sums[index] = value;
 }
 
-static void read_ranges(struct download *download)
+/* found: the bytes are there; without them the log is worth nothing. */
+static void read_ranges(struct download *download, bool found)
 {
     char line[STORE_ETAG_MAX + 64], want[STORE_ETAG_MAX + 64];
     FILE *log = fopen(download->ranges, "re");
-    struct stat status;
     name_object(download, want);
-    bool same = log && fgets(line, sizeof line, log) && strcmp(line, want) == 0 &&
-                stat(download->fresh, &status) == 0;
+    bool same = found && log && fgets(line, sizeof line, log) && strcmp(line, want) == 0;
     while (same && fgets(line, sizeof line, log))
         read_range(download, line);
     if (log)
@@ -98,11 +99,15 @@ static void read_ranges(struct download *download)
         unlink(download->ranges);
 }
 
-/* Ours alone until it is closed. -EBUSY: another process downloads to it, or has just put it into its place. */
+/* Ours alone until it is closed. 1: it was there; 0: it is new; -EBUSY: another process downloads to it, or has just put it into its place. */
 static int claim_file(struct download *download)
 {
+    int flags = O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
     struct stat mine, there;
-    download->fd = open(download->fresh, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+    download->fd = open(download->fresh, flags | O_EXCL, 0600);
+    bool found = download->fd < 0 && errno == EEXIST;
+    if (found)
+        download->fd = open(download->fresh, flags, 0600);
     if (download->fd < 0 || fstat(download->fd, &mine) < 0)
         return -errno;
     if (!S_ISREG(mine.st_mode))
@@ -111,7 +116,7 @@ static int claim_file(struct download *download)
         return errno == EWOULDBLOCK ? -EBUSY : -errno;
     if (stat(download->fresh, &there) < 0 || there.st_ino != mine.st_ino || there.st_dev != mine.st_dev)
         return -EBUSY;
-    return 0;
+    return found;
 }
 
 static int open_log(struct download *download, bool fresh)
@@ -129,10 +134,12 @@ static int open_log(struct download *download, bool fresh)
 /* An object of one range is fetched whole again: it has no log. */
 static int open_files(struct download *download)
 {
-    int rc = claim_file(download);
-    if (rc < 0)
-        return rc;
-    read_ranges(download);
+    int found = claim_file(download);
+    if (found < 0)
+        return found;
+    if (!found && download->count <= 1)
+        return 0;
+    read_ranges(download, found);
     bool fresh = access(download->ranges, F_OK) < 0;
     if ((fresh && ftruncate(download->fd, 0) < 0) || ftruncate(download->fd, (off_t)download->size) < 0)
         return -errno;
@@ -253,7 +260,8 @@ static int prove_whole(struct courier *courier, struct download *download)
 static int write_range(int fd, const char *bytes, uint64_t offset, uint64_t length)
 {
     while (length > 0) {
-        ssize_t some = pwrite(fd, bytes, length, (off_t)offset);
+        ssize_t some =
+            pwrite(fd, bytes, length < DISK_WRITE_BYTES ? length : DISK_WRITE_BYTES, (off_t)offset);
         if (some < 0 && errno == EINTR)
             continue;
         if (some <= 0)
@@ -276,7 +284,7 @@ static void get_range(struct courier *courier, struct waiter *waiter, void *cont
     }
     if (atomic_load(&download->rc) < 0)
         return;
-    char *room = xmalloc(length + 1);
+    char *room = courier_room(courier, waiter, length);
     struct iovec into = {room, length};
     struct store_call call = {.op = STORE_GET,
                               .key = download->object->key,
@@ -303,7 +311,6 @@ static void get_range(struct courier *courier, struct waiter *waiter, void *cont
     else
         atomic_fetch_add(&courier->bytes_done, length);
     store_call_release(&call);
-    free(room);
 }
 
 static int flush_directory(const char *path)
@@ -428,7 +435,7 @@ static void download_large(struct courier *courier, const struct object *object)
 static int get_whole(struct courier *courier, struct waiter *waiter, struct download *download)
 {
     const struct object *object = download->object;
-    char *room = xmalloc(object->size);
+    char *room = courier_room(courier, waiter, object->size);
     struct iovec into = {room, object->size};
     struct store_call call = {.op = STORE_GET,
                               .key = object->key,
@@ -453,7 +460,6 @@ static int get_whole(struct courier *courier, struct waiter *waiter, struct down
         atomic_store(&download->rc, rc);
     }
     store_call_release(&call);
-    free(room);
     if (atomic_load(&download->rc) == 0) {
         atomic_fetch_add(&courier->bytes_done, download->size);
         finish(courier, download);
@@ -516,6 +522,7 @@ static void download_all(struct courier *courier, struct objects *objects)
         free(objects->all[i].path);
     }
     free(objects->all);
+    free(objects->made);
 }
 
 static void add_object(struct objects *objects, const char *key, char *path, uint64_t size, const char *etag)
@@ -630,6 +637,19 @@ static int make_parents(const char *directory, const char *name)
     }
 }
 
+/* Neighbours in a listing share their directory. */
+static int make_parents_once(struct objects *objects, const char *name)
+{
+    const char *slash = strrchr(name, '/');
+    size_t length = slash ? (size_t)(slash - name) : 0;
+    if (objects->made && strlen(objects->made) == length && strncmp(objects->made, name, length) == 0)
+        return 0;
+    int rc = make_parents(objects->directory, name);
+    free(objects->made);
+    objects->made = rc == 0 ? xstrndup(name, length) : NULL;
+    return rc;
+}
+
 static bool take_object(void *context, const struct store_object *object)
 {
     struct objects *objects = context;
@@ -642,7 +662,7 @@ static bool take_object(void *context, const struct store_object *object)
                      objects->directory);
         return true;
     }
-    int rc = make_parents(objects->directory, name);
+    int rc = make_parents_once(objects, name);
     if (rc < 0) {
         courier_fail(objects->courier, object->key, "a directory of its name cannot be made below %s: %s",
                      objects->directory, err_text(rc));

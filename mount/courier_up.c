@@ -174,7 +174,7 @@ static void put_whole(struct courier *courier, struct waiter *waiter, const stru
     int fd = open_source(courier, source);
     if (fd < 0)
         return;
-    char *room = xmalloc(size + 1);
+    char *room = courier_room(courier, waiter, size + 1);
     struct iovec body = {room, size};
     struct store_fields meta = {0}, headers = {0};
     struct store_call call = {.op = STORE_PUT,
@@ -198,7 +198,6 @@ static void put_whole(struct courier *courier, struct waiter *waiter, const stru
     store_call_release(&call);
     store_fields_release(&meta);
     store_fields_release(&headers);
-    free(room);
     close(fd);
 }
 
@@ -221,7 +220,7 @@ static void put_part(struct courier *courier, struct waiter *waiter, void *conte
     uint64_t length = size - offset < parts->part ? size - offset : parts->part;
     if (atomic_load(&parts->rc) < 0)
         return;
-    char *room = xmalloc(length);
+    char *room = courier_room(courier, waiter, length);
     struct iovec body = {room, length};
     struct store_call call = {.op = STORE_PART,
                               .key = parts->source->key,
@@ -242,7 +241,6 @@ static void put_part(struct courier *courier, struct waiter *waiter, void *conte
         atomic_fetch_add(&courier->bytes_done, length);
     }
     store_call_release(&call);
-    free(room);
 }
 
 static void create(struct courier *courier, struct waiter *waiter, void *context, size_t index)

@@ -75,7 +75,11 @@ Test(swath, it_holds_a_directory_whose_keys_all_lie_in_it)
     cr_assert(swath_holds(stage.swath, "p/a/"));
     cr_assert(swath_holds(stage.swath, "p/a/b/"));
     cr_assert(swath_holds(stage.swath, "p/b/"));
-    cr_assert(swath_holds(stage.swath, "p/ab/"), "there are none");
+    cr_assert(!swath_holds(stage.swath, "p/ab/"), "there are none: its own LIST says so");
+    cr_assert(swath_lacks(stage.swath, "p/ab/"));
+    cr_assert(!swath_lacks(stage.swath, "p/b/"));
+    cr_assert(!swath_lacks(stage.swath, "p/c/"));
+    cr_assert(!swath_lacks(stage.swath, "p/a!/"));
     cr_assert(!swath_holds(stage.swath, "p/c/"), "they may follow");
     cr_assert(!swath_holds(stage.swath, "p/"));
     cr_assert(!swath_holds(stage.swath, "p/a!/"), "it lies before");
@@ -88,7 +92,23 @@ Test(swath, it_holds_a_directory_whose_keys_all_lie_in_it)
     end(&stage);
     begin(&stage, "p/a.", KEYS " p/c/1", false);
     cr_assert(swath_holds(stage.swath, "p/c/"));
-    cr_assert(swath_holds(stage.swath, "p/d/"));
+    cr_assert(!swath_holds(stage.swath, "p/d/"));
+    cr_assert(swath_lacks(stage.swath, "p/d/"));
+    end(&stage);
+}
+
+Test(swath, it_begins_with_the_directory_that_it_was_asked_for_from_on)
+{
+    struct stage stage;
+    begin(&stage, "p/b.", "p/b./0 p/b.1/x p/b/y p/b/z/1 p/c", false);
+    cr_assert(swath_holds(stage.swath, "p/b/"));
+    cr_assert(swath_holds(stage.swath, "p/b/z/"));
+    cr_assert(swath_holds(stage.swath, "p/b./"));
+    cr_assert(swath_holds(stage.swath, "p/b.1/"));
+    cr_assert(!swath_holds(stage.swath, "p/b-1/"));
+    cr_assert(!swath_lacks(stage.swath, "p/b-1/"), "of what lies before it tells nothing");
+    cr_assert(!swath_lacks(stage.swath, "p/"));
+    cr_assert_null(swath_first(stage.swath, "p/"));
     end(&stage);
 }
 
