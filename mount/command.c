@@ -92,18 +92,21 @@ static const struct command {
      pool_words_help},
     {"upload", command_upload, "skyvol upload BUCKET LOCAL... [--key K] [--json]",
      "files and directories into a bucket",
-     "A file's key is its name, or K. The keys of a directory begin with its own name, or with K/. Links are "
-     "followed; what is "
-     "no file is\n"
-     "named, and the exit status is 1. Large files go up by parts, several at once; Ctrl-C aborts them.\n",
+     "A file's key is its name, or K; with K/ it is K/ and its name. The keys of a directory begin with its "
+     "own "
+     "name, or with K/.\n"
+     "Links are followed; what is no file is named, and the exit status is 1. Large files go up by parts, "
+     "several at once; Ctrl-C\n"
+     "aborts them, a second one ends at once.\n",
      storage_words_help},
     {"download", command_download, "skyvol download BUCKET KEY LOCAL [--recursive] [--json]",
      "objects into files",
      "The file appears whole, under its name, when all of it is here; what has come of it stays when it is "
      "stopped, and the next "
      "run goes\n"
-     "on. --recursive: all below KEY/ into the directory LOCAL; keys that would lead out of it are named and "
-     "left.\n",
+     "on. What came is compared with the CRC that the object tells of itself, if it does. --recursive: "
+     "all below KEY/ into\n"
+     "the directory LOCAL; keys that would lead out of it are named and left.\n",
      storage_words_help},
     {"ls", command_ls, "skyvol ls BUCKET [--prefix P] [-l] [--json]", "the keys of a bucket",
      "-l: size, time and ETag with each. --json: an object in each line.\n", storage_words_help},
@@ -112,7 +115,8 @@ static const struct command {
     {"rm", command_rm, "skyvol rm BUCKET KEY... [--recursive] [--dry-run]", "remove objects",
      "--recursive: all below KEY/, nothing that only begins alike. --dry-run: only says what would go.\n"
      "skyvol rm BUCKET --uploads [--older-than 7d] [--prefix P] aborts multipart uploads that nobody "
-     "completed.\n",
+     "completed; without\n"
+     "--older-than also those that are just on their way.\n",
      storage_words_help},
     {"whoami", command_whoami, "skyvol whoami [SOURCE] [-o OPTION[=VALUE],...] [--verify] [--json]",
      "which keys a mount would use, and why",

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "base/clock.h"
@@ -134,6 +135,28 @@ static void upload(struct courier *courier, struct words *said)
         courier_up(courier, said->plain[i], said->key);
 }
 
+static bool is_directory(const char *path)
+{
+    struct stat status;
+    return stat(path, &status) == 0 && S_ISDIR(status.st_mode);
+}
+
+/* Two files of one name would become one object; the trees of two directories may be meant to. */
+static int check_names(const struct words *said)
+{
+    for (size_t i = 2; i < said->count; i++) {
+        const char *slash = strrchr(said->plain[i], '/'), *name = slash ? slash + 1 : said->plain[i];
+        for (size_t j = 1; j < i; j++) {
+            const char *other_slash = strrchr(said->plain[j], '/');
+            if (strcmp(name, other_slash ? other_slash + 1 : said->plain[j]) == 0 && *name &&
+                !is_directory(said->plain[i]) && !is_directory(said->plain[j]))
+                return command_usage("upload", "%s and %s have one key: upload one of them with --key",
+                                     said->plain[j], said->plain[i]);
+        }
+    }
+    return 0;
+}
+
 int command_upload(int count, char **words)
 {
     struct words said = {0};
@@ -143,6 +166,8 @@ int command_upload(int count, char **words)
                                "--key names one object, or the directory of one: give one LOCAL with it");
     if (status == 0 && said.key && !*said.key)
         status = command_usage("upload", "--key is empty");
+    if (status == 0)
+        status = check_names(&said);
     if (status == 0)
         status = run("upload", &said, upload);
     storage_words_release(&said.service);
@@ -163,7 +188,16 @@ static void download(struct courier *courier, struct words *said)
 
 int command_download(int count, char **words)
 {
-    return read_and_run("download", WITH_RECURSIVE, 3, 3, count, words, download);
+    struct words said = {0};
+    int status = read_words(&said, "download", WITH_RECURSIVE, 3, 3, count, words);
+    if (status == 0 && !*said.plain[1] && !said.recursive)
+        status = command_usage("download", "the key is empty (all objects: --recursive)");
+    if (status == 0 && !*said.plain[2])
+        status = command_usage("download", "the file's name is empty");
+    if (status == 0)
+        status = run("download", &said, download);
+    storage_words_release(&said.service);
+    return status;
 }
 
 /* ---- ls. ---- */
@@ -359,22 +393,36 @@ static void remove_below(struct removal *removal, const char *key)
 /* ---- rm --uploads. ---- */
 
 struct leftovers {
-    const char *prefix;
+    const char *prefix; /* of those that go */
+    const char *listed; /* of the listing */
     int64_t before_ns;
     bool dry_run;
     struct store_call list;
+    char *after_key, *after_id; /* the last one of the listing before; NULL: there was none */
     int rc;
 };
+
+/* MinIO takes a prefix for a whole key: it knows more than it says. */
+static bool may_know_more(const struct leftovers *leftovers)
+{
+    for (size_t i = 0; i < leftovers->list.upload_count; i++)
+        if (strcmp(leftovers->list.uploads[i].key, leftovers->prefix) != 0)
+            return false;
+    return *leftovers->listed;
+}
 
 static void list_uploads(struct courier *courier, struct waiter *waiter, void *context, size_t index)
 {
     struct leftovers *leftovers = context;
     (void)index;
-    leftovers->list = (struct store_call){.op = STORE_LIST_UPLOADS, .prefix = leftovers->prefix};
+    leftovers->list = (struct store_call){.op = STORE_LIST_UPLOADS,
+                                          .prefix = leftovers->listed,
+                                          .start_after = leftovers->after_key,
+                                          .upload_id = leftovers->after_id};
     leftovers->rc = courier_call(courier, &leftovers->list, waiter);
-    /* MinIO takes a prefix for a whole key: it knows more than it says. */
-    if (leftovers->rc == 0 && !leftovers->list.upload_count && *leftovers->prefix) {
+    if (leftovers->rc == 0 && !leftovers->after_key && may_know_more(leftovers)) {
         store_call_release(&leftovers->list);
+        leftovers->listed = "";
         leftovers->list = (struct store_call){.op = STORE_LIST_UPLOADS, .prefix = ""};
         leftovers->rc = courier_call(courier, &leftovers->list, waiter);
     }
@@ -403,6 +451,27 @@ static void abort_upload(struct courier *courier, struct waiter *waiter, void *c
     store_call_release(&call);
 }
 
+/* True: there may be more behind these. A server that begins anew each time would be asked for ever. */
+static bool move_on(struct courier *courier, struct leftovers *leftovers)
+{
+    bool more = leftovers->rc == 0 && leftovers->list.next_token && leftovers->list.upload_count > 0 &&
+                !atomic_load(&courier->stopped);
+    if (more) {
+        const struct store_upload *last = &leftovers->list.uploads[leftovers->list.upload_count - 1];
+        more = !leftovers->after_key || strcmp(leftovers->after_key, last->key) != 0 ||
+               strcmp(leftovers->after_id, last->upload_id) != 0;
+        if (!more)
+            courier_fail(courier, courier->bucket,
+                         "the server lists the same uploads again: those behind them are not found");
+        free(leftovers->after_key);
+        free(leftovers->after_id);
+        leftovers->after_key = xstrdup(last->key);
+        leftovers->after_id = xstrdup(last->upload_id);
+    }
+    store_call_release(&leftovers->list);
+    return more;
+}
+
 static void remove_uploads(struct courier *courier, const struct words *said, int64_t age_ms)
 {
     int64_t now_ns = clock_wall_ns();
@@ -413,10 +482,14 @@ static void remove_uploads(struct courier *courier, const struct words *said, in
                                                                            : now_ns - age_ms * 1000000,
                                   .dry_run = said->dry_run,
                                   .rc = -EINTR};
-    courier_each(courier, 1, 1, list_uploads, &leftovers);
-    if (leftovers.rc == 0)
-        courier_each(courier, leftovers.list.upload_count, 0, abort_upload, &leftovers);
-    store_call_release(&leftovers.list);
+    leftovers.listed = leftovers.prefix;
+    do {
+        courier_each(courier, 1, 1, list_uploads, &leftovers);
+        if (leftovers.rc == 0)
+            courier_each(courier, leftovers.list.upload_count, 0, abort_upload, &leftovers);
+    } while (move_on(courier, &leftovers));
+    free(leftovers.after_key);
+    free(leftovers.after_id);
 }
 
 static void rm(struct courier *courier, struct words *said)

@@ -12,6 +12,7 @@
 #include "mount/source.h"
 #include "mount/words.h"
 #include "s3/credentials.h"
+#include "s3/http.h"
 
 /* What is told of the keys that a mount with these options would use. */
 struct identity {
@@ -62,8 +63,9 @@ static int look(const struct settings *settings, bool verify, struct identity *r
         credentials_describe(credentials, &ret_identity->source);
         credentials_tried(credentials, &ret_identity->tried);
         ret_identity->ends = print_time(ret_identity->keys->expires_ns);
-        ret_identity->endpoint = settings->endpoint ? xstrdup(settings->endpoint)
-                                                    : credentials_setting(credentials, "endpoint_url");
+        STRING_SCOPED *endpoint = settings->endpoint ? xstrdup(settings->endpoint)
+                                                     : credentials_setting(credentials, "endpoint_url");
+        ret_identity->endpoint = endpoint ? http_url_place(endpoint) : NULL;
         ret_identity->region =
             settings->region ? xstrdup(settings->region) : credentials_setting(credentials, "region");
         if (verify)
@@ -105,7 +107,10 @@ static void print_text(const struct identity *identity)
     words_line(stdout, "keys        %s", identity->source.bytes);
     words_line(stdout, "access key  %s%s", key,
                identity->keys->session_token ? ", with a session token" : "");
-    words_line(stdout, "good until  %s", identity->ends ? identity->ends : "they are changed");
+    if (identity->keys->expires_ns < clock_wall_ns())
+        words_line(stdout, "ended       %s: get new ones from where they come", identity->ends);
+    else
+        words_line(stdout, "good until  %s", identity->ends ? identity->ends : "they are changed");
     if (identity->endpoint)
         words_line(stdout, "endpoint    %s", identity->endpoint);
     if (identity->region)

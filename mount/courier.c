@@ -14,14 +14,28 @@
 #include "mount/ephemeral.h"
 #include "mount/words.h"
 
-#define TICK_MS     100
-#define WINDOW_MAX  ((uint64_t)256 << 20)
-#define EXIT_SIGNAL 130
+#define TICK_MS        100
+#define WINDOW_MAX     ((uint64_t)256 << 20)
+#define EXIT_SIGNAL    130
+#define SAME_SIGNAL_MS 1000 /* several within it are one: of a terminal, and of what passes it on */
 
 static volatile sig_atomic_t signalled;
+static int64_t signalled_ms; /* the handler's own */
 
+/* The second one ends the process: what has not come to an end by then waits for somebody who does not answer. */
 static void hear_signal(int number)
 {
+    static const char words[] = "skyvol: ended at once: what it would have cleared up stays (parts of "
+                                "uploads: skyvol rm --uploads; a key: the next operation)\n";
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    int64_t now_ms = now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    if (signalled && now_ms > signalled_ms + SAME_SIGNAL_MS) {
+        (void)!write(STDERR_FILENO, words, sizeof words - 1);
+        _exit(EXIT_SIGNAL);
+    }
+    if (!signalled)
+        signalled_ms = now_ms;
     signalled = number;
 }
 
@@ -230,13 +244,19 @@ static void draw(struct courier *courier)
     courier->progress.drawn = true;
 }
 
+bool courier_stopped(struct courier *courier)
+{
+    if (signalled && !atomic_load(&courier->stopped))
+        stop(courier);
+    return atomic_load(&courier->stopped);
+}
+
 /* Until all have ended: draws, and hears signals. */
 static void watch(struct crew *crew)
 {
     struct courier *courier = crew->courier;
     while (!wait_idle(crew, TICK_MS)) {
-        if (signalled && !atomic_load(&courier->stopped))
-            stop(courier);
+        courier_stopped(courier);
         if (courier->progress.terminal && atomic_load(&courier->files))
             draw(courier);
     }

@@ -4,7 +4,8 @@
  *      courier_begin -> { courier_each(tasks) ... } -> courier_end: the exit status
  *
  * Memory: COURIER_CREW tasks at once, each with one buffer of courier_part() bytes; 256 MiB at most in all (names are not counted).
- * Ctrl-C: SIGINT and SIGTERM interrupt all waiters; tasks end with -EINTR and clear up what is their own.
+ * Ctrl-C: SIGINT and SIGTERM interrupt all waiters; tasks end with -EINTR and clear up what is their own. A second one, later, ends the
+ * process where it stands.
  * Threads: courier_fail() and the counters from any task; the rest by the command's.
  */
 #ifndef MOUNT_COURIER_H
@@ -51,6 +52,8 @@ int courier_begin(struct courier *courier, const char *command, const struct sto
 int courier_end(struct courier *courier);
 
 typedef void courier_act(struct courier *courier, struct waiter *waiter, void *context, size_t index);
+/* A signal has come: nothing new is begun. For work outside of tasks. */
+bool courier_stopped(struct courier *courier);
 /* All tasks are done, or the courier was stopped. `crew`: at most so many at once (0: COURIER_CREW). */
 void courier_each(struct courier *courier, size_t count, size_t crew, courier_act *act, void *context);
 /* One line on stderr: the name, what failed, why, what to do. */

@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/crc.h"
 #include "base/disk.h"
 #include "base/err.h"
 #include "cache/cache.h"
@@ -16,9 +18,11 @@
 /* Beside the file while it comes: its bytes, and which of its ranges are there.
  *
  *      NAME.skyvol-download           the bytes
- *      NAME.skyvol-download.ranges    first line: size, ETag; then one number of a range in each line, after its bytes are on the disk
+ *      NAME.skyvol-download.ranges    first line: size, ETag, the object's checksum where it tells one; then one number of a range in each
+ *                                     line, with the range's checksum, after its bytes are on the disk
  *
- * A run that finds them goes on where they end if the object is still that one; both go when the file stands. */
+ * A run that finds them goes on where they end if the object is still that one; both go when the file stands. What comes is summed up
+ * while it is in memory, by the checksum that the object tells of itself; the CRCs of S3 join, so that nothing is read twice. */
 #define SUFFIX      ".skyvol-download"
 #define FLUSH_EVERY 8 /* ranges */
 
@@ -45,6 +49,8 @@ struct download {
     uint64_t part;
     size_t count;
     bool *landed;
+    uint64_t *sums;        /* of the ranges that have landed */
+    struct store_sum told; /* by the server, of the whole */
     char etag[STORE_ETAG_MAX];
     uint64_t size;
     struct attributes attributes;
@@ -55,19 +61,38 @@ struct download {
 
 /* ---- What is there from an earlier run. ---- */
 
+/* What makes it the same download. */
+static void name_object(const struct download *download, char out[STORE_ETAG_MAX + 64])
+{
+    int length =
+        snprintf(out, STORE_ETAG_MAX + 64, "%llu %s", (unsigned long long)download->size, download->etag);
+    if (download->told.kind)
+        length += snprintf(out + length, STORE_ETAG_MAX + 64 - (size_t)length, " %d:%llx",
+                           (int)download->told.kind, (unsigned long long)download->told.value);
+    snprintf(out + length, STORE_ETAG_MAX + 64 - (size_t)length, "\n");
+}
+
+/* "7", or "7 9ae4c3f2". */
+static void read_range(struct download *download, const char *line)
+{
+    char *end, *sum;
+    unsigned long index = strtoul(line, &end, 10);
+    uint64_t value = strtoull(sum = end, &end, 16);
+    if (*end != '\n' || sum == line || index >= download->count || (sum == end) != !download->told.kind)
+        return;
+    download->landed[index] = true;
+    download->sums[index] = value;
+}
+
 /* found: the bytes are there; without them the log is worth nothing. */
 static void read_ranges(struct download *download, bool found)
 {
     char line[STORE_ETAG_MAX + 64], want[STORE_ETAG_MAX + 64];
     FILE *log = fopen(download->ranges, "re");
-    snprintf(want, sizeof want, "%llu %s\n", (unsigned long long)download->size, download->etag);
+    name_object(download, want);
     bool same = found && log && fgets(line, sizeof line, log) && strcmp(line, want) == 0;
-    while (same && fgets(line, sizeof line, log)) {
-        char *end;
-        unsigned long index = strtoul(line, &end, 10);
-        if (*end == '\n' && end != line && index < download->count)
-            download->landed[index] = true;
-    }
+    while (same && fgets(line, sizeof line, log))
+        read_range(download, line);
     if (log)
         fclose(log);
     if (!same)
@@ -99,8 +124,10 @@ static int open_log(struct download *download, bool fresh)
     download->log = fopen(download->ranges, "ae");
     if (!download->log)
         return -errno;
+    char line[STORE_ETAG_MAX + 64];
+    name_object(download, line);
     if (fresh)
-        fprintf(download->log, "%llu %s\n", (unsigned long long)download->size, download->etag);
+        fputs(line, download->log);
     return fflush(download->log) == 0 ? 0 : -errno;
 }
 
@@ -127,8 +154,12 @@ static int flush_landed(struct download *download, const size_t *landed, size_t 
     if (fdatasync(download->fd) < 0)
         return -errno;
     LOCK_SCOPED(&download->lock);
-    for (size_t i = 0; i < count; i++)
-        fprintf(download->log, "%zu\n", landed[i]);
+    for (size_t i = 0; i < count; i++) {
+        fprintf(download->log, "%zu", landed[i]);
+        if (download->told.kind)
+            fprintf(download->log, " %llx", (unsigned long long)download->sums[landed[i]]);
+        fputc('\n', download->log);
+    }
     return fflush(download->log) == 0 ? 0 : -errno;
 }
 
@@ -154,15 +185,21 @@ static void learn(struct download *download, const struct store_object *object)
 {
     download->size = object->size;
     memcpy(download->etag, object->etag, sizeof download->etag);
+    download->told = object->sum;
     cache_attributes_of(object, &download->attributes);
 }
 
 static void head(struct courier *courier, struct waiter *waiter, void *context, size_t index)
 {
     struct download *download = context;
-    struct store_call call = {.op = STORE_HEAD, .key = download->object->key};
+    struct store_call call = {.op = STORE_HEAD, .key = download->object->key, .tell_sum = true};
     (void)index;
     int rc = courier_call(courier, &call, waiter);
+    if (rc < 0 && call.error.http_status == 400) { /* it may be the question: a HEAD has no words */
+        store_call_release(&call);
+        call = (struct store_call){.op = STORE_HEAD, .key = download->object->key};
+        rc = courier_call(courier, &call, waiter);
+    }
     if (rc < 0) {
         courier_fail_call(courier, download->object->key,
                           rc == -ENOENT ? "there is no such object" : "it cannot be read", &call, rc);
@@ -171,6 +208,53 @@ static void head(struct courier *courier, struct waiter *waiter, void *context, 
     }
     atomic_store(&download->rc, rc);
     store_call_release(&call);
+}
+
+static uint64_t sum_up(enum store_checksum kind, const char *bytes, uint64_t length)
+{
+    switch (kind) {
+    case CHECKSUM_CRC32C:
+        return crc32c(0, bytes, length);
+    case CHECKSUM_CRC64NVME:
+        return crc64nvme(0, bytes, length);
+    case CHECKSUM_CRC32:
+        return crc32_ieee(0, bytes, length);
+    default:
+        return 0;
+    }
+}
+
+/* Of what is before, and a range of so many bytes behind it. */
+static uint64_t join_sums(enum store_checksum kind, uint64_t sum, uint64_t next, uint64_t length)
+{
+    switch (kind) {
+    case CHECKSUM_CRC32C:
+        return crc32c_join((uint32_t)sum, (uint32_t)next, length);
+    case CHECKSUM_CRC64NVME:
+        return crc64nvme_join(sum, next, length);
+    case CHECKSUM_CRC32:
+        return crc32_ieee_join((uint32_t)sum, (uint32_t)next, length);
+    default:
+        return 0;
+    }
+}
+
+/* -EIO: what has come is not what was stored. Nothing of it is kept. */
+static int prove_whole(struct courier *courier, struct download *download)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < download->count; i++) {
+        uint64_t rest = download->size - download->part * i;
+        uint64_t length = rest < download->part ? rest : download->part;
+        sum = join_sums(download->told.kind, sum, download->sums[i], length);
+    }
+    if (!download->told.kind || sum == download->told.value)
+        return 0;
+    unlink(download->fresh);
+    unlink(download->ranges);
+    courier_fail(courier, download->object->key,
+                 "what came has another checksum than what was stored: nothing is kept; download it again");
+    return -EIO;
 }
 
 static int write_range(int fd, const char *bytes, uint64_t offset, uint64_t length)
@@ -216,9 +300,12 @@ static void get_range(struct courier *courier, struct waiter *waiter, void *cont
         courier_fail(courier, download->object->key, "it was replaced while it was read: download it again");
     else if (rc < 0)
         courier_fail_call(courier, download->object->key, "it cannot be read", &call, rc);
-    else if ((rc = write_range(download->fd, room, offset, length)) < 0 ||
-             (rc = note_landed(download, index)) < 0)
-        courier_fail(courier, download->fresh, "%s", err_text(rc));
+    else {
+        download->sums[index] = sum_up(download->told.kind, room, length);
+        if ((rc = write_range(download->fd, room, offset, length)) < 0 ||
+            (rc = note_landed(download, index)) < 0)
+            courier_fail(courier, download->fresh, "%s", err_text(rc));
+    }
     if (rc < 0)
         atomic_store(&download->rc, rc);
     else
@@ -254,11 +341,21 @@ static int take_place(struct download *download)
     return 0;
 }
 
+/* Names that have no room for the suffix stand there as a number. */
+static char *name_fresh(const char *path)
+{
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    if (strlen(name) + strlen(SUFFIX ".ranges") <= NAME_MAX)
+        return xprintf("%s" SUFFIX, path);
+    return xprintf("%.*s%016llx" SUFFIX, (int)(name - path), path,
+                   (unsigned long long)crc64nvme(0, name, strlen(name)));
+}
+
 static void begin(struct download *download, const struct object *object)
 {
     *download = (struct download){.object = object, .fd = -1};
-    download->fresh = xprintf("%s" SUFFIX, object->path);
-    download->ranges = xprintf("%s" SUFFIX ".ranges", object->path);
+    download->fresh = name_fresh(object->path);
+    download->ranges = xprintf("%s.ranges", download->fresh);
     lock_init(&download->lock, LOCK_LEAF, "download");
     atomic_store(&download->rc, -EINTR);
 }
@@ -278,6 +375,7 @@ static void end(struct download *download)
     free(download->fresh);
     free(download->ranges);
     free(download->landed);
+    free(download->sums);
 }
 
 static bool prepare(struct courier *courier, struct download *download)
@@ -285,8 +383,14 @@ static bool prepare(struct courier *courier, struct download *download)
     download->part = courier_part(download->size);
     download->count = (size_t)((download->size + download->part - 1) / download->part);
     download->landed = xcalloc(download->count + 1, sizeof *download->landed);
-    int rc = open_files(download);
-    if (rc == -EBUSY)
+    download->sums = xcalloc(download->count + 1, sizeof *download->sums);
+    struct stat status;
+    bool taken = lstat(download->object->path, &status) == 0 && S_ISDIR(status.st_mode);
+    int rc = taken ? -EISDIR : open_files(download);
+    if (taken)
+        courier_fail(courier, download->object->key, "%s is a directory: the object is not downloaded",
+                     download->object->path);
+    else if (rc == -EBUSY)
         courier_fail(courier, download->fresh, "another skyvol download writes it: wait for its end");
     else if (rc < 0)
         courier_fail(courier, download->fresh, "%s", err_text(rc));
@@ -297,7 +401,12 @@ static bool prepare(struct courier *courier, struct download *download)
 
 static void finish(struct courier *courier, struct download *download)
 {
-    int rc = take_place(download);
+    int rc = prove_whole(courier, download);
+    if (rc < 0) {
+        atomic_store(&download->rc, rc);
+        return;
+    }
+    rc = take_place(download);
     if (rc < 0) {
         courier_fail(courier, download->object->path, "%s", err_text(rc));
         return;
@@ -333,7 +442,8 @@ static int get_whole(struct courier *courier, struct waiter *waiter, struct down
                               .length = object->size,
                               .if_match = object->etag,
                               .into = &into,
-                              .into_count = 1};
+                              .into_count = 1,
+                              .tell_sum = true};
     int rc = courier_call(courier, &call, waiter);
     if (rc == 0 && (call.received != object->size || call.object.size != object->size))
         rc = -ESTALE;
@@ -342,8 +452,10 @@ static int get_whole(struct courier *courier, struct waiter *waiter, struct down
     if (rc == 0)
         learn(download, &call.object);
     atomic_store(&download->rc, rc);
-    if (rc == 0 && prepare(courier, download) &&
-        (rc = write_range(download->fd, room, 0, download->size)) < 0) {
+    bool ready = rc == 0 && prepare(courier, download);
+    if (ready)
+        download->sums[0] = sum_up(download->told.kind, room, download->size);
+    if (ready && (rc = write_range(download->fd, room, 0, download->size)) < 0) {
         courier_fail(courier, download->fresh, "%s", err_text(rc));
         atomic_store(&download->rc, rc);
     }
@@ -484,6 +596,10 @@ void courier_down(struct courier *courier, const char *key, const char *local)
     struct stat status;
     const char *slash = strrchr(key, '/'), *name = slash ? slash + 1 : key;
     bool into = stat(local, &status) == 0 && S_ISDIR(status.st_mode);
+    if (!into && local[strlen(local) - 1] == '/') {
+        courier_fail(courier, local, "there is no such directory");
+        return;
+    }
     if (into && !is_below(name)) {
         courier_fail(courier, key, "no file in %s can have its name: give the file's whole path", local);
         return;

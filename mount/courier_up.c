@@ -11,6 +11,7 @@
 #include "base/utf8.h"
 #include "cache/cache.h"
 #include "mount/courier.h"
+#include "mount/words.h"
 
 #define DEPTH_MAX 128 /* of directories: deeper is a circle of links, or no key holds it */
 
@@ -101,10 +102,11 @@ static void walk(struct courier *courier, struct sources *sources, const char *p
     if (count < 0)
         courier_fail(courier, path, "%s", err_text(-errno));
     for (int i = 0; i < count; i++) {
+        bool goes = strcmp(entries[i]->d_name, ".") != 0 && strcmp(entries[i]->d_name, "..") != 0;
         const char *name = entries[i]->d_name;
         STRING_SCOPED *below = xprintf("%s/%s", path, name);
         STRING_SCOPED *below_key = xprintf("%s/%s", key, name);
-        if (strcmp(name, ".") != 0 && strcmp(name, "..") != 0)
+        if (goes && !courier_stopped(courier))
             look_at(courier, sources, below, below_key, depth, above);
         free(entries[i]);
     }
@@ -355,16 +357,38 @@ static char *name_of(const char *path)
     return xstrdup(name);
 }
 
+static void cut_slashes(char *path)
+{
+    for (size_t length = strlen(path); length > 1 && path[length - 1] == '/';)
+        path[--length] = 0;
+}
+
+/* Of a file, or of the directory: K/ holds a file under its own name. */
+static char *name_key(const char *path, const char *key)
+{
+    struct stat status;
+    STRING_SCOPED *own = name_of(path);
+    char *name = xstrdup(key ? key : own);
+    bool below =
+        key && *key && key[strlen(key) - 1] == '/' && stat(path, &status) == 0 && S_ISREG(status.st_mode);
+    cut_slashes(name);
+    if (!below)
+        return name;
+    char *whole = xprintf("%s/%s", name, own);
+    free(name);
+    return whole;
+}
+
 void courier_up(struct courier *courier, const char *local, const char *key)
 {
     struct sources sources = {0};
-    STRING_SCOPED *name = key ? xstrdup(key) : name_of(local);
+    unsigned failures = atomic_load(&courier->failures);
     STRING_SCOPED *path = xstrdup(local);
-    for (size_t length = strlen(path); length > 1 && path[length - 1] == '/';)
-        path[--length] = 0;
-    for (size_t length = strlen(name); length > 1 && name[length - 1] == '/';)
-        name[--length] = 0;
+    cut_slashes(path);
+    STRING_SCOPED *name = name_key(path, key);
     look_at(courier, &sources, path, name, 0, NULL);
+    if (!sources.count && atomic_load(&courier->failures) == failures && !courier_stopped(courier))
+        words_say("%s: there is no file in it: nothing was uploaded", local);
     courier_each(courier, sources.count, 0, put_one, &sources);
     for (size_t i = 0; i < sources.count && !atomic_load(&courier->stopped); i++)
         if ((uint64_t)sources.all[i].status.st_size > courier_alone(sources.count))

@@ -57,7 +57,7 @@ static void explain_silence(int rc, const struct store_error *error, struct buf 
         strstr(error->message, "TLS"))
         buf_printf(why, "the server's certificate is not trusted (%s); give its CA with -o ca_bundle=FILE",
                    error->message);
-    else if (rc == -ENOKEY)
+    else if (rc == -ENOKEY || strcmp(error->code, "NoCredentials") == 0)
         buf_printf(why,
                    "no credentials were found (%s); set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or "
                    "~/.aws/credentials",

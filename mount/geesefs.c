@@ -21,6 +21,9 @@ enum meaning {
     OPTION,   /* the value of an option of ours */
     WORDS,    /* options of ours, as they stand in `option`; takes no value */
     MEGABYTE, /* a size in MB */
+    DURATION, /* as Go writes it */
+    MODE,     /* a number as Go reads it: octal begins with 0 */
+    COUNT,    /* of requests: what is beyond our range is its border */
     KEYS_FILE,
     LOG_FILE,
     OPTIONS, /* -o */
@@ -40,11 +43,11 @@ static const struct flag flags[] = {
     {"profile", OPTION, "profile"},
     {"shared-config", KEYS_FILE, NULL},
     {"subdomain", WORDS, "style=virtual"},
-    {"stat-cache-ttl", OPTION, "attr_ttl"},
+    {"stat-cache-ttl", DURATION, "attr_ttl"},
     {"memory-limit", MEGABYTE, "memory"},
     {"cache", OPTION, "cache_dir"},
-    {"file-mode", OPTION, "file_mode"},
-    {"dir-mode", OPTION, "dir_mode"},
+    {"file-mode", MODE, "file_mode"},
+    {"dir-mode", MODE, "dir_mode"},
     {"uid", OPTION, "uid"},
     {"gid", OPTION, "gid"},
     {"log-file", LOG_FILE, NULL},
@@ -53,7 +56,7 @@ static const struct flag flags[] = {
     {"debug_s3", WORDS, "log_level=debug"},
     {"debug_fuse", WORDS, "debug_fuse"},
     {"fsync-on-close", WORDS, "durability=sync"},
-    {"max-flushers", OPTION, "uploads"},
+    {"max-flushers", COUNT, "uploads"},
     {"o", OPTIONS, NULL},
     /* The default chain, IMDSv2 in it; never v1. */
     {"iam", TUNES, NULL},
@@ -163,6 +166,69 @@ static int add_megabytes(struct buf *options, const char *name, const char *valu
     return 0;
 }
 
+static int refuse_value(const struct flag *flag, const char *value, const char *wants, struct buf *why)
+{
+    buf_printf(why, "--%s: '%s' is no %s", flag->name, value, wants);
+    return -EINVAL;
+}
+
+/* "1m30s", "1.5s", "300ms", "0". */
+static int add_duration(struct buf *options, const struct flag *flag, const char *value, struct buf *why)
+{
+    static const struct {
+        const char *word;
+        double ms;
+    } units[] = {{"ms", 1}, {"us", 1e-3}, {"ns", 1e-6}, {"h", 3600e3}, {"m", 60e3}, {"s", 1e3}};
+    double ms = 0;
+    const char *at = value;
+    while (*at && strcmp(value, "0") != 0) {
+        char *end;
+        double number = *at >= '0' && *at <= '9' ? strtod(at, &end) : -1;
+        size_t unit = 0;
+        while (number >= 0 && unit < sizeof units / sizeof *units &&
+               strncmp(end, units[unit].word, strlen(units[unit].word)) != 0)
+            unit++;
+        if (number < 0 || unit == sizeof units / sizeof *units)
+            return refuse_value(flag, value, "time like 1s or 1m30s", why);
+        ms += number * units[unit].ms;
+        at = end + strlen(units[unit].word);
+    }
+    if (!*value || !(ms < 1e15))
+        return refuse_value(flag, value, "time like 1s or 1m30s", why);
+    STRING_SCOPED *time = xprintf("%.0fms", ms);
+    add_option(options, flag->option, time);
+    return 0;
+}
+
+static int add_mode(struct buf *options, const struct flag *flag, const char *value, struct buf *why)
+{
+    char *end;
+    bool octal = value[0] == '0' && (value[1] == 'o' || value[1] == 'O');
+    unsigned long mode = strtoul(octal ? value + 2 : value, &end, octal ? 8 : 0);
+    if (*end || end == value || value[0] == '-' || mode > 0777)
+        return refuse_value(flag, value,
+                            "mode like 0644 (without the 0 it is a decimal number, as for geesefs)", why);
+    STRING_SCOPED *text = xprintf("0%lo", mode);
+    add_option(options, flag->option, text);
+    return 0;
+}
+
+static int add_count(struct buf *options, const struct flag *flag, const char *value, struct buf *why)
+{
+    char *end;
+    long count = strtol(value, &end, 10);
+    if (*end || end == value || count < 0)
+        return refuse_value(flag, value, "number", why);
+    STRING_SCOPED *text = xprintf("%ld", count < 1 ? 1 : count > 256 ? 256 : count);
+    add_option(options, flag->option, text);
+    return 0;
+}
+
+static bool is_file(const char *log)
+{
+    return strcmp(log, "stderr") != 0 && strcmp(log, "syslog") != 0;
+}
+
 static int apply(struct geesefs_words *said, const struct flag *flag, const char *value, struct buf *why)
 {
     switch (flag->meaning) {
@@ -174,12 +240,18 @@ static int apply(struct geesefs_words *said, const struct flag *flag, const char
         return 0;
     case MEGABYTE:
         return add_megabytes(&said->mount.options, flag->option, value, why);
+    case DURATION:
+        return add_duration(&said->mount.options, flag, value, why);
+    case MODE:
+        return add_mode(&said->mount.options, flag, value, why);
+    case COUNT:
+        return add_count(&said->mount.options, flag, value, why);
     case KEYS_FILE:
         said->keys_file = value;
         add_option(&said->mount.options, "credentials_file", value);
         return 0;
     case LOG_FILE:
-        said->log_file = value;
+        said->log_file = is_file(value) ? value : NULL;
         add_option(&said->mount.options, "log", value);
         return 0;
     case OPTIONS:
@@ -240,9 +312,12 @@ int geesefs_read(int count, char **words, struct geesefs_words *ret_said, struct
 {
     *ret_said = (struct geesefs_words){.mount = {.options = BUF_INIT}, .tuning = BUF_INIT};
     mount_words_join(&ret_said->mount, "style=path");
+    bool plain = false;
     for (int i = 1; i < count; i++) {
         int rc = 0;
-        if (words[i][0] == '-' && words[i][1])
+        if (!plain && strcmp(words[i], "--") == 0)
+            plain = true;
+        else if (!plain && words[i][0] == '-' && words[i][1])
             rc = take_flag(ret_said, count, words, &i, why);
         else if (!ret_said->mount.source)
             ret_said->mount.source = words[i];

@@ -16,7 +16,7 @@ int geesefs_main(int count, char **words);
 
 struct geesefs_words {
     struct mount_words mount;
-    const char *log_file, *keys_file; /* NULL: not said */
+    const char *log_file, *keys_file; /* NULL: not said, or no file */
     bool help, version;
     struct buf tuning; /* flags without a meaning here, "a, b" */
 };

@@ -131,6 +131,7 @@ static const struct option options[] = {
     {"allow_other", SWITCH, AT(allow_other), "no", 0, 0, NULL, false, "other users may use the mount"},
     {"allow_root", SWITCH, AT(allow_root), "no", 0, 0, NULL, false, "root may use the mount of a user"},
     {"noexec", SWITCH, AT(no_exec), "no", 0, 0, NULL, false, "no program runs from the mount"},
+    {"exec", SWITCH, AT(no_exec), NULL, 0, 0, NULL, true, "programs run from the mount (the default)"},
     {"bg", SWITCH, AT(background), "no", 0, 0, NULL, false,
      "mount also where the server cannot be reached yet, from what is known and unsent"},
     {"nonempty", SWITCH, AT(nonempty), "no", 0, 0, NULL, false, "mount over a directory that is not empty"},
@@ -162,10 +163,20 @@ static const struct option options[] = {
 /* Known to mount(8), systemd and fstab, without meaning for us; and those that every mount of ours has
  * anyway. */
 static const char *const passed_over[] = {
-    "defaults", "_netdev",     "nofail",   "auto",     "noauto",     "user",
-    "users",    "nouser",      "owner",    "group",    "nosuid",     "nodev",
-    "async",    "exec",        "noatime",  "relatime", "nodiratime", "default_permissions",
-    "silent",   "strictatime", "diratime", "lazytime", "comment"};
+    "defaults", "_netdev",    "nofail",   "auto",       "noauto",      "user",
+    "users",    "nouser",     "nousers",  "owner",      "noowner",     "group",
+    "nogroup",  "nosuid",     "nodev",    "async",      "atime",       "noatime",
+    "relatime", "norelatime", "diratime", "nodiratime", "strictatime", "nostrictatime",
+    "lazytime", "nolazytime", "silent",   "loud",       "mand",        "nomand",
+    "iversion", "noiversion", "comment",  "helper",     "uhelper",     "default_permissions"};
+
+/* Known to mount(8) too, but to pass over them would promise what is not so. */
+static const struct {
+    const char *name, *words;
+} not_so[] = {{"sync", "say durability=sync: close waits for S3"},
+              {"dirsync", "say durability=sync: new names wait for S3 with their file"},
+              {"suid", "a mount is always nosuid"},
+              {"dev", "a mount is always nodev"}};
 
 static const char *const secrets[] = {"access_key",
                                       "secret_key",
@@ -387,13 +398,17 @@ static int set_number(struct settings *settings, const struct option *option, co
 
 static int refuse_unknown(const char *name, const char *where, struct buf *why)
 {
-    const char *names[OPTION_COUNT];
+    const char *names[OPTION_COUNT], *words = NULL;
     for (size_t i = 0; i < OPTION_COUNT; i++)
         names[i] = options[i].name;
+    for (size_t i = 0; i < sizeof(not_so) / sizeof(*not_so); i++)
+        words = strcmp(not_so[i].name, name) == 0 ? not_so[i].words : words;
     const char *nearest = option_nearest(name, names, OPTION_COUNT);
     words_next(why);
     buf_printf(why, "%s: there is no option '%s'", where, name);
-    if (nearest)
+    if (words)
+        buf_printf(why, "; %s", words);
+    else if (nearest)
         buf_printf(why, "; did you mean '%s'?", nearest);
     else
         buf_printf(why, "; `skyvol mount --help` lists them");
@@ -403,7 +418,7 @@ static int refuse_unknown(const char *name, const char *where, struct buf *why)
 int option_set(struct settings *settings, const char *name, const char *value, const char *where,
                struct buf *why)
 {
-    if (strncmp(name, "x-", 2) == 0 ||
+    if (strncasecmp(name, "x-", 2) == 0 ||
         stands_in(name, passed_over, sizeof(passed_over) / sizeof(*passed_over)))
         return 0;
     if (stands_in(name, secrets, sizeof(secrets) / sizeof(*secrets))) {
@@ -436,7 +451,7 @@ int option_set(struct settings *settings, const char *name, const char *value, c
 
 bool option_is_known(const char *name)
 {
-    return find_option(name) || strncmp(name, "x-", 2) == 0 ||
+    return find_option(name) || strncasecmp(name, "x-", 2) == 0 ||
            stands_in(name, passed_over, sizeof(passed_over) / sizeof(*passed_over)) ||
            stands_in(name, secrets, sizeof(secrets) / sizeof(*secrets));
 }

@@ -19,6 +19,23 @@ void rooms_init(struct rooms *rooms, struct settings *settings)
 
 /* ---- The store. ---- */
 
+/* It is said, and no error. */
+static void mount_all_the_same(struct rooms *rooms, struct buf *why)
+{
+    words_next(&rooms->warnings);
+    buf_printf(&rooms->warnings,
+               "%s; mounted all the same (bg): what is known and unsent is here, and it is tried again",
+               why->bytes);
+    buf_reset(why);
+    rooms->unreached = true;
+}
+
+/* At boot the file, the network or the machine's role may not be there yet; what is wrong with a file or refused does not mend itself. */
+static bool may_come(int rc)
+{
+    return rc == -ENOKEY || rc == -EHOSTUNREACH || rc == -ETIMEDOUT || rc == -EIO;
+}
+
 static int find_credentials(struct rooms *rooms, struct buf *why)
 {
     struct settings *settings = rooms->settings;
@@ -28,6 +45,10 @@ static int find_credentials(struct rooms *rooms, struct buf *why)
     rooms->credentials = credentials_new(&source);
     struct keys *keys = NULL;
     int rc = credentials_get(rooms->credentials, &keys, why);
+    if (rc < 0 && settings->background && may_come(rc)) {
+        mount_all_the_same(rooms, why);
+        rc = 0;
+    }
     if (rc < 0)
         return rc;
     keys_unref(keys);
@@ -67,6 +88,8 @@ int rooms_open_store(struct rooms *rooms, struct buf *why)
 /* Keys scoped to a prefix may do no more than list below it: that is what is asked. */
 int rooms_prove_access(struct rooms *rooms, struct waiter *waiter, struct buf *why)
 {
+    if (rooms->unreached) /* there are no keys to ask with */
+        return 0;
     struct store_call call = {.op = STORE_LIST,
                               .prefix = rooms->settings->prefix,
                               .max_keys = 1,
@@ -78,13 +101,8 @@ int rooms_prove_access(struct rooms *rooms, struct waiter *waiter, struct buf *w
         buf_add_string(why, "stopped by a signal before anything was mounted");
     else if (rc < 0)
         diagnosis_access(rooms->settings, rc, &call.error, why);
-    if (rc < 0 && rc != -EINTR && rc != -ENOKEY && silent && rooms->settings->background) {
-        words_next(&rooms->warnings);
-        buf_printf(&rooms->warnings,
-                   "%s; mounted all the same (bg): what is known and unsent is here, and it is tried again",
-                   why->bytes);
-        buf_reset(why);
-        rooms->unreached = true;
+    if (rc < 0 && rc != -EINTR && silent && rooms->settings->background) {
+        mount_all_the_same(rooms, why);
         rc = 0;
     }
     store_call_release(&call);

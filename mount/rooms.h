@@ -25,7 +25,7 @@ struct rooms {
     struct memory *memory;
     struct cache *cache;
     char boot[64];
-    bool unreached;      /* bg: the first contact has failed */
+    bool unreached;      /* bg: the first contact has failed, or there are no keys for it yet */
     struct buf warnings; /* lines for the user, once it is usable */
 };
 

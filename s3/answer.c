@@ -409,8 +409,7 @@ static int read_uploads(const struct keys_of *keys, struct store_call *call)
     size_t count = count_children(root, "Upload");
     if (count)
         call->uploads = xrealloc(call->uploads, (call->upload_count + count) * sizeof(*call->uploads));
-    for (const struct xml_node *at = xml_first(root); at && call->upload_count < STORE_UPLOADS_MAX;
-         at = xml_next(at)) {
+    for (const struct xml_node *at = xml_first(root); at; at = xml_next(at)) {
         if (strcmp(xml_name(at), "Upload") || holds_nul(keys, xml_child_text(keys->xml, at, "Key")))
             continue;
         struct store_upload *upload = &call->uploads[call->upload_count++];
@@ -436,15 +435,13 @@ static bool is_same(const char *a, const char *b)
     return !strcmp(a ? a : "", b ? b : "");
 }
 
-static int read_markers(const struct keys_of *keys, const struct store_call *call, char **ret_key_marker,
-                        char **ret_id_marker)
+static int read_markers(const struct keys_of *keys, char **ret_key_marker, char **ret_id_marker)
 {
     const struct xml_node *root = xml_root(keys->xml);
     STRING_SCOPED *key = NULL;
     STRING_SCOPED *id = xstrdup(xml_child_text(keys->xml, root, "NextUploadIdMarker"));
     bool truncated;
     int rc = read_bool(xml_child_text(keys->xml, root, "IsTruncated"), &truncated);
-    truncated = truncated && call->upload_count < STORE_UPLOADS_MAX;
     if (!rc && truncated)
         rc = decode_text(keys, xml_child_text(keys->xml, root, "NextKeyMarker"), &key);
     if (!rc && truncated && (!*key || (is_same(key, *ret_key_marker) && is_same(id, *ret_id_marker))))
@@ -469,7 +466,7 @@ int answer_uploads(const char *bytes, size_t length, struct store_call *call, ch
     size_t uploads = call->upload_count;
     rc = read_uploads(&keys, call);
     if (!rc)
-        rc = read_markers(&keys, call, ret_key_marker, ret_id_marker);
+        rc = read_markers(&keys, ret_key_marker, ret_id_marker);
     if (rc < 0)
         forget_uploads(call, uploads);
     return rc;

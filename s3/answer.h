@@ -54,6 +54,9 @@ int answer_delete(const char *bytes, size_t length, struct store_call *call, str
 /* One header of an answer to GET, HEAD, PUT, PART: etag, last-modified, content-length or content-range (size, the whole
  * object's), x-amz-meta-* -> meta (decoded), what a rewrite must keep -> headers; others are ignored. name in lower case. */
 int answer_header(struct store_object *object, const char *name, const char *value);
+/* A value of x-amz-checksum-crc32c, -crc64nvme, -crc32, or x-goog-hash (of which the crc32c is taken) -> sum. What is another checksum, or one
+ * of parts ("BASE64-3"), changes nothing. */
+void answer_sum(struct store_sum *sum, const char *name, const char *value);
 /* True: a header of an object that no request may set: left out where its headers are sent again. */
 bool answer_header_only_tells(const char *name);
 /* An ETag as it may be sent again: printable, with quotes (added where a server leaves them out). -EBADMSG. */

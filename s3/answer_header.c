@@ -326,3 +326,36 @@ int answer_header(struct store_object *object, const char *name, const char *val
         keep_header(object, name, value);
     return 0;
 }
+
+/* ---- Checksums. ---- */
+
+/* Base64 of exactly so many bytes, the highest first. */
+static bool read_sum(const char *text, size_t text_length, size_t bytes, uint64_t *ret_value)
+{
+    BUF_SCOPED raw = BUF_INIT;
+    uint64_t value = 0;
+    if (buf_add_base64_decoded(&raw, text, text_length) < 0 || raw.length != bytes)
+        return false;
+    for (size_t i = 0; i < bytes; i++)
+        value = value << 8 | (unsigned char)raw.bytes[i];
+    *ret_value = value;
+    return true;
+}
+
+void answer_sum(struct store_sum *sum, const char *name, const char *value)
+{
+    static const struct {
+        const char *name, *begins;
+        enum store_checksum kind;
+        size_t bytes;
+    } rows[] = {{"x-amz-checksum-crc64nvme", "", CHECKSUM_CRC64NVME, 8},
+                {"x-amz-checksum-crc32c", "", CHECKSUM_CRC32C, 4},
+                {"x-amz-checksum-crc32", "", CHECKSUM_CRC32, 4},
+                {"x-goog-hash", "crc32c=", CHECKSUM_CRC32C, 4}};
+    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+        const char *text = strcmp(rows[i].name, name) ? NULL : strstr(value, rows[i].begins);
+        text = text ? text + strlen(rows[i].begins) : "";
+        if (read_sum(text, strcspn(text, ", "), rows[i].bytes, &sum->value))
+            sum->kind = rows[i].kind;
+    }
+}

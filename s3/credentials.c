@@ -100,6 +100,9 @@ struct credentials {
     struct gate found; /* it has ended */
     int64_t read_ms;
     int64_t refused_due_ms; /* before it a refusal reads nothing */
+    int vain_rc;            /* of the last look, while there are no keys; 0: none was in vain */
+    char *vain_words;
+    int64_t vain_until_ms; /* before it nobody looks again */
 };
 
 static char *copy_string(const char *text)
@@ -149,6 +152,7 @@ void credentials_unref(struct credentials *credentials)
     keys_unref(credentials->keys);
     free(credentials->source);
     free(credentials->tried);
+    free(credentials->vain_words);
     gate_release(&credentials->found);
     lock_release(&credentials->lock);
     free(credentials);
@@ -435,6 +439,8 @@ static const struct source_view *look_at_files(const struct credentials *credent
     read_config_file(credentials, &looking->config, &why);
     looking->view = (struct source_view){.profile = name_profile(credentials),
                                          .chosen = profile_was_chosen(credentials),
+                                         .named = credentials->profile || credentials->credentials_file,
+                                         .file_named = credentials->credentials_file,
                                          .keys = looking->keys.ini,
                                          .config = looking->config.ini,
                                          .config_private = looking->config.private,
@@ -445,12 +451,19 @@ static const struct source_view *look_at_files(const struct credentials *credent
     return &looking->view;
 }
 
+static bool is_missing(const struct source_view *view)
+{
+    return view->chosen && !source_has_profile(view, view->profile);
+}
+
 static int look(const struct credentials *credentials, const struct row *row, struct looking *looking,
                 struct found *ret_found, struct buf *why)
 {
-    /* A file that was named is who we are: nobody else is asked. */
+    /* A file that was named is who we are, and so is a profile: nobody else is asked where it is not there. */
     bool of_machine = row->slow == source_container || row->slow == source_instance;
     if (of_machine && credentials->credentials_file)
+        return 0;
+    if ((of_machine || row->slow == source_web_identity) && is_missing(look_at_files(credentials, looking)))
         return 0;
     return row->quick ? row->quick(credentials, ret_found, why)
                       : row->slow(look_at_files(credentials, looking), ret_found, why);
@@ -571,16 +584,36 @@ static void await_good_locked(struct credentials *credentials)
         gate_wait_locked(&credentials->found, &credentials->lock, &waiter, CLOCK_NEVER);
 }
 
+/* What took long and was in vain is not begun anew by each of those who waited for it. */
+static void note_vain_locked(struct credentials *credentials, int rc, const struct buf *words)
+{
+    int64_t now_ms = clock_ms(), took_ms = now_ms - credentials->read_ms;
+    free(credentials->vain_words);
+    credentials->vain_words = xstrdup(words->bytes);
+    credentials->vain_rc = rc;
+    credentials->vain_until_ms = now_ms + (took_ms < REFRESH_EVERY_MS ? took_ms : REFRESH_EVERY_MS);
+}
+
+static bool is_vain_locked(const struct credentials *credentials)
+{
+    return !credentials->keys && credentials->vain_rc && clock_ms() < credentials->vain_until_ms;
+}
+
 int credentials_get(struct credentials *credentials, struct keys **ret_keys, struct buf *why)
 {
     BUF_SCOPED words = BUF_INIT;
     LOCK_SCOPED(&credentials->lock);
     int rc = 0;
     await_good_locked(credentials);
-    if (!credentials->searching && refresh_is_due_locked(credentials)) {
+    if (is_vain_locked(credentials)) {
+        rc = credentials->vain_rc;
+        buf_add_string(&words, credentials->vain_words);
+    } else if (!credentials->searching && refresh_is_due_locked(credentials)) {
         bool good = credentials->keys && !ends_within_locked(credentials, LAST_NS);
         if (!credentials->slow || !good || !refresh_behind_locked(credentials))
             rc = read_again_locked(credentials, &words);
+        if (rc < 0 && !credentials->keys)
+            note_vain_locked(credentials, rc, &words);
     }
     if (rc < 0 && !credentials->keys) {
         if (why)

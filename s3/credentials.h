@@ -3,6 +3,7 @@
  *      chain: what the caller gives -> the order of source.h
  *
  * A struct keys is immutable and counted; a signer holds the one that it signed with, so that "refused" can say which.
+ * While there are none, a look in vain that took long is not begun again for as long as it took (30 s at most).
  * Threads: any; a refresh is done by one thread at a time, ahead of the end of the keys, while others go on with those that they have. Where
  * somebody has to be asked for them it has a thread of its own.
  */

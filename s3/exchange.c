@@ -66,7 +66,8 @@ static int run_once(struct exchange *exchange, struct http *http, struct buf *wh
     await(&pending);
     int rc = name_end(pending.call.end);
     if (rc < 0) {
-        buf_printf(why, "%s: %s", exchange->url, pending.call.detail);
+        STRING_SCOPED *place = http_url_place(exchange->url);
+        buf_printf(why, "%s: %s", place, pending.call.detail);
     } else {
         exchange->status = pending.call.status;
         buf_reset(&exchange->text);
@@ -86,10 +87,13 @@ int exchange_run(struct exchange *exchange, struct buf *why)
     int rc = http_new(&config, &http, why);
     exchange->status = 0;
     exchange->text = (struct buf)BUF_INIT;
+    int64_t begun_ms = clock_ms();
     for (int left = exchange->attempts > 0 ? exchange->attempts : 1; http && left > 0; left--) {
         BUF_SCOPED words = BUF_INIT;
         rc = run_once(exchange, http, &words);
-        bool again = rc < 0 || exchange->status >= 500;
+        bool late =
+            exchange->whole_ms && clock_ms() - begun_ms + BETWEEN_ATTEMPTS_US / 1000 > exchange->whole_ms;
+        bool again = (rc < 0 || exchange->status >= 500) && !late;
         if (!again || left == 1) {
             buf_add(why, words.bytes, words.length);
             break;

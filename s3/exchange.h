@@ -19,7 +19,8 @@ struct exchange {
     const char *body;           /* NULL: none */
     bool direct;                /* through no proxy: an address of the machine's own network */
     int64_t timeout_ms;
-    int attempts; /* of which only the last one's failure counts; 0: 1 */
+    int attempts;     /* of which only the last one's failure counts; 0: 1 */
+    int64_t whole_ms; /* no attempt begins later than that; 0: as long as the attempts take */
     /* Outputs. */
     int status;
     struct buf text;

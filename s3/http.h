@@ -27,7 +27,8 @@ struct http_config {
     int loops;             /* 1 or 2; 0: by the number of processors */
     int connections_max;   /* in all; 0: 64 */
     const char *ca_bundle; /* NULL: the system's */
-    const char *proxy;     /* "": none; NULL: HTTPS_PROXY, HTTP_PROXY, NO_PROXY; then never for loopback addresses */
+    const char
+        *proxy; /* "": none; NULL: HTTPS_PROXY, HTTP_PROXY, NO_PROXY; then never for loopback addresses */
     bool insecure_tls;
     bool libcurl; /* for all calls, also those that connections of our own could carry (http_connection.h) */
 };
@@ -96,6 +97,8 @@ void http_each_header(const struct http_call *call,
 void http_call_release(struct http_call *call);
 /* Its host is a name or an address of this host: localhost, 127.0.0.0/8, ::1. One with a user name before it is not. */
 bool http_url_is_loopback(const char *url);
+/* Of a URL what may be shown: scheme, host and port; no user, password, path or query. Malloc'ed. */
+char *http_url_place(const char *url);
 /* Runs `fn` once on a loop of this http after delay_ms (the request machine's back-off). */
 struct http_timer {
     int64_t due_ms;

@@ -111,6 +111,14 @@ bool http_url_is_loopback(const char *url)
     return endpoint_host_is_loopback(bare);
 }
 
+char *http_url_place(const char *url)
+{
+    const char *scheme_end = strstr(url, "://"), *authority = scheme_end ? scheme_end + 3 : url;
+    size_t length = strcspn(authority, "/?#");
+    const char *at = memrchr(authority, '@', length), *host = at ? at + 1 : authority;
+    return xprintf("%.*s%.*s", (int)(authority - url), url, (int)(length - (size_t)(host - authority)), host);
+}
+
 long transfer_connect_timeout(const struct http_call *call)
 {
     int64_t timeout_ms = call->connect_timeout_ms;

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/memory.h"
 #include "s3/body.h"
@@ -20,6 +21,31 @@ static void take_header(void *context, const char *name, const char *value)
         return;
     if (answer_header(&request->call->object, name, value) < 0)
         request->bad_header = true;
+    if (request->call->tell_sum)
+        answer_sum(&request->call->object.sum, name, value);
+}
+
+/* The checksum is that of the whole object only where it is no sum of parts, and nothing less than the whole was answered. */
+static void check_sum(struct request *request)
+{
+    struct store_object *object = &request->call->object;
+    const char *type = http_header(&request->http, "x-amz-checksum-type");
+    const char *range = http_header(&request->http, "content-range");
+    uint64_t first = 0, last = 0;
+    bool whole = !range || (sscanf(range, "bytes %" SCNu64 "-%" SCNu64, &first, &last) == 2 && first == 0 &&
+                            last + 1 == object->size);
+    if (!whole || (type && !strcasecmp(type, "COMPOSITE")))
+        object->sum = (struct store_sum){0};
+}
+
+/* Endpoints that refuse checksums of what is sent refuse this question, too. */
+static void ask_for_sum(struct request *request)
+{
+    if (!request->call->tell_sum || request->retry.checksum_off ||
+        bucket_can(request->bucket, ABILITY_OF(checksum)) == ABILITY_NO)
+        return;
+    store_fields_set(&request->headers, "x-amz-checksum-mode", "ENABLED");
+    request->checksum_sent = true;
 }
 
 /* False: nothing says how large the object is (a chunked answer), and 0 would be believed. */
@@ -31,6 +57,7 @@ static bool take_object(struct request *request)
     object->key = xstrdup(request->call->key);
     object->meta_known = true;
     http_each_header(&request->http, take_header, request);
+    check_sum(request);
     operation_name_class(request, object);
     return http_header(&request->http, "content-length") || http_header(&request->http, "content-range");
 }
@@ -39,6 +66,7 @@ static void prepare_head(struct request *request)
 {
     request->target_key = request->call->key;
     operation_add_conditions(request);
+    ask_for_sum(request);
 }
 
 static int read_head(struct request *request)
@@ -72,11 +100,15 @@ static void prepare_get(struct request *request)
         end_get(request, -EIO, "the object has no ETag to go on by"); /* the rest may be of another version */
     if (wanted_etag(request))
         store_fields_set(&request->headers, "if-match", wanted_etag(request));
+    /* Servers tell the checksum of what is asked for without a range. */
+    bool whole = call->tell_sum && from == 0;
     if (call->length > 0 && !request->get.past_end) {
         STRING_SCOPED *range = xprintf("bytes=%" PRIu64 "-%" PRIu64, from, call->offset + call->length - 1);
-        store_fields_set(&request->headers, "range", range);
+        if (!whole)
+            store_fields_set(&request->headers, "range", range);
         request->bulk = call->length - request->get.landed >= BULK_BYTES;
     }
+    ask_for_sum(request);
 }
 
 /* Puts bytes to their place; the one copy of a read. */

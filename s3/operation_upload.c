@@ -128,10 +128,12 @@ static void prepare_list_uploads(struct request *request)
     request_add_number(&request->query, "max-uploads", 1000);
     if (request->call->prefix)
         store_fields_set(&request->query, "prefix", request->call->prefix);
-    if (request->key_marker)
-        store_fields_set(&request->query, "key-marker", request->key_marker);
-    if (request->id_marker)
-        store_fields_set(&request->query, "upload-id-marker", request->id_marker);
+    const char *key = request->key_marker ? request->key_marker : request->call->start_after;
+    const char *id = request->key_marker ? request->id_marker : request->call->upload_id;
+    if (key)
+        store_fields_set(&request->query, "key-marker", key);
+    if (key && id)
+        store_fields_set(&request->query, "upload-id-marker", id);
 }
 
 static int read_list_uploads(struct request *request)
@@ -141,7 +143,12 @@ static int read_list_uploads(struct request *request)
                             &request->id_marker, &request->answer_error);
     if (rc != 0)
         return forget_pages(request, rc);
-    return request->key_marker && request->call->upload_count < STORE_UPLOADS_MAX ? REQUEST_MORE : 0;
+    if (!request->key_marker)
+        return 0;
+    if (request->call->upload_count < STORE_UPLOADS_MAX)
+        return REQUEST_MORE;
+    request->call->next_token = xstrdup(request->key_marker);
+    return 0;
 }
 
 const struct operation operation_list_uploads = {

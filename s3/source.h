@@ -18,7 +18,9 @@
 /* What the files say; the strings are the caller's. */
 struct source_view {
     const char *profile;
-    bool chosen;                     /* by an option or the environment */
+    bool chosen;     /* by an option or the environment */
+    bool named;      /* by an option, or the file with keys: variables that name an identity are not asked */
+    bool file_named; /* the file with keys, by an option: nobody else is asked */
     const struct ini *keys, *config; /* NULL: there is no such file */
     bool config_private;             /* nobody else may read it: keys in it are taken */
     const char *region;              /* NULL: not told */

@@ -78,17 +78,19 @@ int source_container(const struct source_view *view, struct found *ret_found, st
     }
     STRING_SCOPED *url =
         relative ? xprintf("%s%s%s", ADDRESS, *relative == '/' ? "" : "/", relative) : xstrdup(full);
+    STRING_SCOPED *place =
+        http_url_place(url); /* the path names whose keys they are: whoever knows it may ask for them */
     BUF_SCOPED token = BUF_INIT;
     if (!may_be_asked(url)) {
         buf_printf(why,
                    "container: AWS_CONTAINER_CREDENTIALS_FULL_URI %s: it must be https://, or of this host "
                    "or the agent "
                    "(169.254.170.2, 169.254.170.23)",
-                   url);
+                   place);
         return -EINVAL;
     }
     free(ret_found->source);
-    ret_found->source = xprintf("container endpoint %s", url);
+    ret_found->source = xprintf("container endpoint %s", place);
     ret_found->slow = true;
     int rc = read_token(&token, why);
     if (rc == 0)

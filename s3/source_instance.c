@@ -151,10 +151,11 @@ int source_instance(const struct source_view *view, struct found *ret_found, str
         return 0;
     }
     if (!may_be_asked(address)) {
+        STRING_SCOPED *place = http_url_place(address);
         buf_printf(
             why,
             "AWS_EC2_METADATA_SERVICE_ENDPOINT: %s: keys come over plain HTTP from this host and %s only",
-            address, ADDRESS);
+            place, ADDRESS);
         return -EINVAL;
     }
     int rc = take_token(address, source_environment("AWS_EC2_METADATA_SERVICE_ENDPOINT"), &token, why);

@@ -42,7 +42,7 @@ static int assume_by_token(const struct source_view *view, const char *profile, 
 
 int source_web_identity(const struct source_view *view, struct found *ret_found, struct buf *why)
 {
-    const char *path = source_environment("AWS_WEB_IDENTITY_TOKEN_FILE");
+    const char *path = view->named ? NULL : source_environment("AWS_WEB_IDENTITY_TOKEN_FILE");
     const char *role = source_environment("AWS_ROLE_ARN");
     const char *session = source_environment("AWS_ROLE_SESSION_NAME");
     if (!path) {
@@ -51,7 +51,8 @@ int source_web_identity(const struct source_view *view, struct found *ret_found,
         session = NULL;
     }
     if (!path) {
-        buf_add_string(why, "web identity: AWS_WEB_IDENTITY_TOKEN_FILE is not set");
+        buf_add_string(why, view->named ? "web identity: the profile names none"
+                                        : "web identity: AWS_WEB_IDENTITY_TOKEN_FILE is not set");
         return 0;
     }
     if (!role) {
@@ -79,9 +80,10 @@ static int find_of_machine(const struct source_view *view, const char *name, str
                    name);
         return -EINVAL;
     }
+    const char *token = source_environment("AWS_SESSION_TOKEN");
     ret_found->source = xstrdup("environment AWS_ACCESS_KEY_ID");
     return source_keys(source_environment("AWS_ACCESS_KEY_ID"), source_environment("AWS_SECRET_ACCESS_KEY"),
-                       source_environment("AWS_SESSION_TOKEN"), INT64_MAX, ret_found, why);
+                       token ? token : source_environment("AWS_SECURITY_TOKEN"), INT64_MAX, ret_found, why);
 }
 
 /* The keys of a profile that has no role. */
@@ -98,13 +100,15 @@ static int find_without_role(const struct source_view *view, struct found *ret_b
 {
     BUF_SCOPED words = BUF_INIT;
     int rc = 0;
-    if (!view->chosen && source_environment("AWS_ACCESS_KEY_ID"))
+    if (!view->named && source_environment("AWS_ACCESS_KEY_ID"))
         rc = find_of_machine(view, "Environment", ret_base, &words);
     if (rc == 0)
+        rc = source_web_identity(view, ret_base, &words);
+    if (rc == 0)
         rc = find_plain(view, ret_base, &words);
-    if (rc == 0)
+    if (rc == 0 && !view->file_named)
         rc = source_container(view, ret_base, &words);
-    if (rc == 0)
+    if (rc == 0 && !view->file_named)
         rc = source_instance(view, ret_base, &words);
     if (rc <= 0)
         buf_printf(why, "role %s: there are no keys to ask for it with: %s", view->role, words.bytes);

@@ -32,8 +32,8 @@ static int read_profile(const struct source_view *view, struct sso *ret_sso, str
     ret_sso->role = source_setting(view, view->profile, "sso_role_name");
     ret_sso->region = find(view, ret_sso, "sso_region");
     ret_sso->start_url = find(view, ret_sso, "sso_start_url");
-    if (!ret_sso->session && !ret_sso->start_url)
-        return 0;
+    if ((!ret_sso->session && !ret_sso->start_url) || (!ret_sso->account && !ret_sso->role))
+        return 0; /* without both it serves logins that are no keys */
     if (ret_sso->account && ret_sso->role && ret_sso->region && ret_sso->start_url)
         return 1;
     buf_printf(why, "sso: profile %s lacks %s", view->profile,
@@ -69,7 +69,8 @@ static int read_token(const struct source_view *view, const struct sso *sso, str
     if (rc == 0)
         rc = json_parse(text.bytes, text.length, &json, NULL);
     const char *token = json_get_string(json, "accessToken"), *ends = json_get_string(json, "expiresAt");
-    if (rc < 0 || !token || !ends || clock_parse_iso(ends, &ends_ns) < 0 || ends_ns <= clock_wall_ns()) {
+    if (rc < 0 || !token || strpbrk(token, "\r\n") || !ends || clock_parse_iso(ends, &ends_ns) < 0 ||
+        ends_ns <= clock_wall_ns()) {
         buf_printf(why, "sso: %s holds no token that is still good; run: aws sso login --profile %s", path,
                    view->profile);
         rc = -ENOKEY;
@@ -94,7 +95,8 @@ static int read_answer(const struct exchange *exchange, const struct source_view
     }
     int rc = json_parse(exchange->text.bytes, exchange->text.length, &json, NULL);
     const struct json *keys = rc == 0 ? json_get(json, "roleCredentials") : NULL;
-    if (!keys || !json_get_integer(keys, "expiration", &ends_ms)) {
+    bool told = keys && json_get_integer(keys, "expiration", &ends_ms);
+    if (!told || ends_ms < 0 || ends_ms > INT64_MAX / 1000000) {
         buf_add_string(why, "sso: the portal answers with what holds no credentials");
         rc = -EBADMSG;
     } else {
@@ -120,8 +122,12 @@ static int ask(const struct source_view *view, const struct sso *sso, const stru
     buf_add_encoded(&url, sso->account, strlen(sso->account), false);
     char *line = xprintf("x-amz-sso_bearer_token: %s", secret_reveal(token));
     const char *headers[] = {line, "Accept: application/json", NULL};
-    struct exchange exchange = {
-        .method = "GET", .url = url.bytes, .headers = headers, .timeout_ms = SOURCE_MS, .attempts = 3};
+    struct exchange exchange = {.method = "GET",
+                                .url = url.bytes,
+                                .headers = headers,
+                                .timeout_ms = SOURCE_MS,
+                                .attempts = 3,
+                                .whole_ms = SOURCE_MS};
     int rc = exchange_run(&exchange, why);
     if (rc == 0)
         rc = read_answer(&exchange, view, ret_found, why);
@@ -137,7 +143,8 @@ int source_sso(const struct source_view *view, struct found *ret_found, struct b
     struct secret *token = NULL;
     int rc = read_profile(view, &sso, why);
     if (rc == 0)
-        buf_printf(why, "sso: profile %s has no sso_session or sso_start_url", view->profile);
+        buf_printf(why, "sso: profile %s has no sso_session or sso_start_url with an account and a role",
+                   view->profile);
     if (rc <= 0)
         return rc;
     free(ret_found->source);

@@ -33,12 +33,13 @@
 #include "base/list.h"
 #include "base/waiter.h"
 
-#define STORE_KEY_MAX     1024 /* bytes of a whole key */
-#define STORE_ETAG_MAX    128  /* with its quotes and NUL; longer ones are refused as -EBADMSG */
-#define STORE_LIST_MAX    1000 /* keys of one page, keys of one DELETE_MANY */
-#define STORE_PARTS_MAX   10000
-#define STORE_UPLOADS_MAX 10000 /* of one LIST_UPLOADS */
-#define STORE_TAGS_MAX    50    /* of one object: AWS has 10; a longer answer of GET_TAGS makes no sense */
+#define STORE_KEY_MAX   1024 /* bytes of a whole key */
+#define STORE_ETAG_MAX  128  /* with its quotes and NUL; longer ones are refused as -EBADMSG */
+#define STORE_LIST_MAX  1000 /* keys of one page, keys of one DELETE_MANY */
+#define STORE_PARTS_MAX 10000
+#define STORE_UPLOADS_MAX                                                                                    \
+    10000 /* from so many on one LIST_UPLOADS asks for no more pages; MinIO has one page for all */
+#define STORE_TAGS_MAX 50 /* of one object: AWS has 10; a longer answer of GET_TAGS makes no sense */
 /* Among the headers of an object with tags: how many, in decimal. Only tells: see `tags`. */
 #define STORE_TAG_COUNT_FIELD "x-amz-tagging-count"
 
@@ -73,6 +74,22 @@ void store_fields_remove(struct store_fields *fields, const char *name);
 void store_fields_copy(struct store_fields *to, const struct store_fields *from);
 void store_fields_release(struct store_fields *fields);
 
+enum store_checksum {
+    CHECKSUM_AUTO,
+    CHECKSUM_CRC32C,
+    CHECKSUM_CRC64NVME,
+    CHECKSUM_MD5,
+    CHECKSUM_SHA256,
+    CHECKSUM_CRC32
+};
+
+/* Of a whole object, as it is stored with it. */
+struct store_sum {
+    enum store_checksum
+        kind; /* CHECKSUM_CRC32C, CHECKSUM_CRC64NVME, CHECKSUM_CRC32; CHECKSUM_AUTO: none is known */
+    uint64_t value;
+};
+
 /* An object as HEAD, GET or a listing tells it. */
 struct store_object {
     char *key; /* whole key; owned */
@@ -86,6 +103,7 @@ struct store_object {
                                     x-amz-server-side-encryption...: what a rewrite must keep (HEAD and GET only); x-amz-tagging-count;
                                     given back as inputs, those that no request may set are not sent */
     bool meta_known;             /* false: a listing without user metadata */
+    struct store_sum sum;        /* HEAD, and GET of the whole, that asked for it (tell_sum) */
 };
 
 void store_object_release(struct store_object *object);
@@ -107,7 +125,7 @@ enum store_op {
     STORE_COMPLETE,     /* key, upload_id, parts; if_match | if_absent -> object.etag */
     STORE_ABORT,        /* key, upload_id; an unknown upload is success */
     STORE_LIST_PARTS,   /* key, upload_id -> parts found (all pages) */
-    STORE_LIST_UPLOADS, /* prefix -> uploads (all pages, at most STORE_UPLOADS_MAX) */
+    STORE_LIST_UPLOADS, /* prefix; start_after and upload_id: behind that one -> uploads; next_token: there are more behind the last */
 };
 
 struct store_part {
@@ -151,6 +169,8 @@ struct store_call {
                         the server goes on with is then `unknown`; its white space on the way counts as bytes */
     const char *if_match; /* ETag with quotes */
     bool if_absent;       /* If-None-Match: * */
+    bool
+        tell_sum; /* HEAD, and GET of [0, size): the object's checksum is asked for, where the endpoint takes the question */
     uint64_t offset, length;
     const struct iovec *into; /* GET: memory for exactly `length` bytes in pieces */
     size_t into_count;
@@ -257,7 +277,6 @@ void store_error_print(const struct store_error *error, int rc, struct buf *out)
 struct credentials;
 
 enum store_style { STYLE_AUTO, STYLE_PATH, STYLE_VIRTUAL };
-enum store_checksum { CHECKSUM_AUTO, CHECKSUM_CRC32C, CHECKSUM_CRC64NVME, CHECKSUM_MD5, CHECKSUM_SHA256 };
 
 /* Encryption on the server's side that is asked for with each object that is made. */
 enum store_sse {
@@ -272,7 +291,7 @@ struct store_config {
     const char *bucket;
     const char *region; /* NULL: from the endpoint's name, else discovered, else us-east-1 */
     enum store_style style;
-    enum store_checksum checksum;    /* AUTO: CRC32C where the endpoint takes it, else Content-MD5 */
+    enum store_checksum checksum; /* not CRC32; AUTO: CRC32C where the endpoint takes it, else Content-MD5 */
     struct credentials *credentials; /* a reference is taken; NULL: unsigned requests */
     enum store_sse sse;              /* of all that is made, rewritten or copied */
     const char *sse_kms_key_id;      /* of SSE_KMS and SSE_KMS_DSSE; NULL: AWS's own key of the account */

@@ -66,7 +66,8 @@ static int ask(const char *action, const char *region, const struct keys *keys, 
     STRING_SCOPED *url = name_address(&region);
     BUF_SCOPED body = BUF_INIT;
     if (!may_be_asked(url)) {
-        buf_printf(why, "AWS_ENDPOINT_URL_STS: %s: keys are asked for over https:// only", url);
+        STRING_SCOPED *place = http_url_place(url);
+        buf_printf(why, "AWS_ENDPOINT_URL_STS: %s: keys are asked for over https:// only", place);
         return -EINVAL;
     }
     const char *host = strstr(url, "://") + 3;
@@ -89,7 +90,8 @@ static int ask(const char *action, const char *region, const struct keys *keys, 
                                 .headers = (const char *const *)lines,
                                 .body = body.bytes,
                                 .timeout_ms = SOURCE_MS,
-                                .attempts = 3};
+                                .attempts = 3,
+                                .whole_ms = SOURCE_MS};
     int rc = exchange_run(&exchange, why);
     if (rc == 0)
         rc = find_result(&exchange, action, ret_xml, ret_result, why);

@@ -9,10 +9,11 @@ static const struct {
     const char *text;
     uint32_t crc32c;
     uint64_t crc64nvme;
+    uint32_t crc32;
 } vectors[] = {
-    {"", 0, 0},
-    {"123456789", 0xE3069283, 0xAE8B14860A799888},
-    {"hello world", 0xC99465AA, 0x8D29D5C3F6EA8EBE},
+    {"", 0, 0, 0},
+    {"123456789", 0xE3069283, 0xAE8B14860A799888, 0xCBF43926},
+    {"hello world", 0xC99465AA, 0x8D29D5C3F6EA8EBE, 0x0D4A1185},
 };
 
 Test(crc, gives_the_published_check_values)
@@ -22,6 +23,7 @@ Test(crc, gives_the_published_check_values)
         cr_assert_eq(crc32c(0, vectors[i].text, length), vectors[i].crc32c, "row %zu", i);
         cr_assert_eq(crc32c_by_table(0, vectors[i].text, length), vectors[i].crc32c, "row %zu", i);
         cr_assert_eq(crc64nvme(0, vectors[i].text, length), vectors[i].crc64nvme, "row %zu", i);
+        cr_assert_eq(crc32_ieee(0, vectors[i].text, length), vectors[i].crc32, "row %zu", i);
     }
 }
 
@@ -48,6 +50,17 @@ static uint64_t crc64_by_bits(const unsigned char *bytes, size_t length)
     return ~crc;
 }
 
+static uint32_t crc32_by_bits(const unsigned char *bytes, size_t length)
+{
+    uint32_t crc = ~UINT32_C(0);
+    for (size_t i = 0; i < length; i++) {
+        crc ^= bytes[i];
+        for (int bit = 0; bit < 8; bit++)
+            crc = (crc >> 1) ^ (crc & 1 ? UINT32_C(0xEDB88320) : 0);
+    }
+    return ~crc;
+}
+
 Test(crc, all_ways_agree_at_every_length_and_alignment)
 {
     unsigned char bytes[1100];
@@ -58,6 +71,7 @@ Test(crc, all_ways_agree_at_every_length_and_alignment)
         for (size_t length = 0; length + start < sizeof(bytes); length += 1 + length / 40) {
             cr_assert_eq(crc32c(0, bytes + start, length), crc32c_by_table(0, bytes + start, length));
             cr_assert_eq(crc64nvme(0, bytes + start, length), crc64_by_bits(bytes + start, length));
+            cr_assert_eq(crc32_ieee(0, bytes + start, length), crc32_by_bits(bytes + start, length));
         }
     }
 }
@@ -101,6 +115,26 @@ Test(crc, pieces_give_the_value_of_the_whole)
         }
         cr_assert_eq(crc, whole);
         cr_assert_eq(long_crc, long_whole);
+    }
+    free(bytes);
+}
+
+Test(crc, joined_pieces_give_the_value_of_the_whole)
+{
+    size_t length = 70000;
+    unsigned char *bytes = malloc(length);
+    srandom(4);
+    for (size_t i = 0; i < length; i++)
+        bytes[i] = (unsigned char)random();
+    for (size_t cut = 0; cut <= length; cut += 1 + cut / 3) {
+        uint32_t first = crc32c(0, bytes, cut), second = crc32c(0, bytes + cut, length - cut);
+        uint64_t long_first = crc64nvme(0, bytes, cut), long_second = crc64nvme(0, bytes + cut, length - cut);
+        cr_assert_eq(crc32_ieee_join(crc32_ieee(0, bytes, cut), crc32_ieee(0, bytes + cut, length - cut),
+                                     length - cut),
+                     crc32_ieee(0, bytes, length), "%zu", cut);
+        cr_assert_eq(crc32c_join(first, second, length - cut), crc32c(0, bytes, length), "%zu", cut);
+        cr_assert_eq(crc64nvme_join(long_first, long_second, length - cut), crc64nvme(0, bytes, length),
+                     "%zu", cut);
     }
     free(bytes);
 }

@@ -45,7 +45,12 @@ Test(geesefs, flags_mean_options)
         {"--region r --profile p ", "style=path,region=r,profile=p", ""},
         {"--shared-config=/k,x ", "style=path,credentials_file=/k\\,x", ""},
         {"--iam --iam-flavor=imdsv1 ", "style=path", "--iam, --iam-flavor"},
-        {"--stat-cache-ttl=1s ", "style=path,attr_ttl=1s", ""},
+        {"--stat-cache-ttl=1s ", "style=path,attr_ttl=1000ms", ""},
+        {"--stat-cache-ttl 1m30s ", "style=path,attr_ttl=90000ms", ""},
+        {"--stat-cache-ttl 1h0m0.5s ", "style=path,attr_ttl=3600500ms", ""},
+        {"--stat-cache-ttl 0 ", "style=path,attr_ttl=0ms", ""},
+        {"--file-mode=420 --dir-mode 0o755 ", "style=path,file_mode=0644,dir_mode=0755", ""},
+        {"--max-flushers 1000 ", "style=path,uploads=256", ""},
         {"--memory-limit 100 ", "style=path,memory=100M", ""},
         {"--memory-limit 1 ", "style=path,memory=48M", ""},
         {"--cache /c ", "style=path,cache_dir=/c", ""},
@@ -86,6 +91,12 @@ Test(geesefs, what_is_wrong_is_said)
         {"--frobnicate a b", "'--frobnicate'"},
         {"a b --region", "needs a value"},
         {"--memory-limit=lots a b", "no number of MB"},
+        {"--stat-cache-ttl=1x a b", "no time like 1s"},
+        {"--stat-cache-ttl=-1s a b", "no time like 1s"},
+        {"--stat-cache-ttl=1sx a b", "no time like 1s"},
+        {"--stat-cache-ttl= a b", "no time like 1s"},
+        {"--file-mode=644 a b", "mode like 0644"},
+        {"--max-flushers=many a b", "no number"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         cr_expect_eq(take(rows[i].line), -EINVAL, "%s", rows[i].line);
@@ -99,5 +110,19 @@ Test(geesefs, words_may_stand_before_flags_and_f_stays_in_the_foreground)
     cr_assert_eq(take("bucket -f /mnt/b --help"), 0);
     cr_assert(said.mount.foreground);
     cr_assert(said.help);
+    geesefs_words_release(&said);
+    cr_assert_eq(take("--iam -- bucket -d"), 0);
+    cr_expect_str_eq(said.mount.directory, "-d");
+    geesefs_words_release(&said);
+}
+
+/* What fails is written there, too. */
+Test(geesefs, a_log_that_is_no_file_is_no_file_to_write_to)
+{
+    cr_assert_eq(take("--log-file=/l b /d"), 0);
+    cr_expect_str_eq(said.log_file, "/l");
+    geesefs_words_release(&said);
+    cr_assert_eq(take("--log-file=syslog b /d"), 0);
+    cr_expect_null(said.log_file);
     geesefs_words_release(&said);
 }

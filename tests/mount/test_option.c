@@ -70,13 +70,28 @@ Test(option, words_of_mount_and_systemd_are_passed_over)
                  0, "%s", why.bytes);
 }
 
+Test(option, every_word_that_mount_may_hand_over_is_known_and_exec_takes_noexec_back)
+{
+    cr_assert_eq(
+        option_parse_list(&settings,
+                          "noexec,users,nouser,owner,group,atime,norelatime,strictatime,nolazytime,loud,"
+                          "iversion,uhelper=x,comment=y,X-mount.mkdir,X-mount.mode=0700,exec",
+                          &why),
+        0, "%s", why.bytes);
+    cr_assert_not(settings.no_exec);
+    cr_assert_eq(option_parse_list(&settings, "exec,noexec", &why), 0);
+    cr_assert(settings.no_exec);
+}
+
 Test(option, an_unknown_name_is_refused_with_the_nearest_one)
 {
     static const char *const pairs[][2] = {{"endpiont=x", "did you mean 'endpoint'"},
                                            {"memroy=1G", "did you mean 'memory'"},
                                            {"atr_ttl=1s", "did you mean 'attr_ttl'"},
-                                           {"frobnicate", "--help"}};
-    for (size_t i = 0; i < 4; i++) {
+                                           {"frobnicate", "--help"},
+                                           {"sync", "durability=sync"},
+                                           {"suid", "always nosuid"}};
+    for (size_t i = 0; i < 6; i++) {
         buf_reset(&why);
         cr_assert_eq(option_parse_list(&settings, pairs[i][0], &why), -EINVAL);
         cr_assert_not_null(strstr(why.bytes, pairs[i][1]), "%s", why.bytes);

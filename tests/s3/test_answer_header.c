@@ -143,3 +143,30 @@ Test(answer_header, form_decoding_knows_every_byte)
         cr_expect_eq(out.length, 0u);
     }
 }
+
+Test(answer_header, a_checksum_of_the_whole_is_told_and_no_other)
+{
+    static const struct {
+        const char *name, *value;
+        enum store_checksum kind;
+        uint64_t sum;
+    } rows[] = {
+        {"x-amz-checksum-crc64nvme", "rosUhgp5mIg=", CHECKSUM_CRC64NVME, 0xAE8B14860A799888},
+        {"x-amz-checksum-crc32c", "yZRlqg==", CHECKSUM_CRC32C, 0xC99465AA},
+        {"x-amz-checksum-crc32", "DUoRhQ==", CHECKSUM_CRC32, 0x0D4A1185},
+        {"x-goog-hash", "crc32c=yZRlqg==,md5=1B2M2Y8AsgTpgAmY7PhCfg==", CHECKSUM_CRC32C, 0xC99465AA},
+        {"x-goog-hash", "md5=1B2M2Y8AsgTpgAmY7PhCfg==", CHECKSUM_AUTO, 0},
+        {"x-amz-checksum-crc32c", "yZRlqg==-3", CHECKSUM_AUTO, 0},
+        {"x-amz-checksum-crc32c", "rosUhgp5mIg=", CHECKSUM_AUTO, 0},
+        {"x-amz-checksum-crc32c", "", CHECKSUM_AUTO, 0},
+        {"x-amz-checksum-crc64nvme", "rosUhgp5mIg", CHECKSUM_AUTO, 0},
+        {"x-amz-checksum-sha1", "rosUhgp5mIg=", CHECKSUM_AUTO, 0},
+        {"x-amz-checksum-type", "FULL_OBJECT", CHECKSUM_AUTO, 0},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+        struct store_sum sum = {0};
+        answer_sum(&sum, rows[i].name, rows[i].value);
+        cr_expect_eq(sum.kind, rows[i].kind, "%zu", i);
+        cr_expect_eq(sum.value, rows[i].sum, "%zu", i);
+    }
+}

@@ -143,11 +143,12 @@ static void end_server(struct server *server)
     cr_expect_eq(server->at, steps, "%d of %d", server->at, steps);
 }
 
-static const char *role_arn; /* the option */
+static const char *role_arn, *profile, *credentials_file; /* options */
 
 static int look(struct buf *out, struct buf *source)
 {
-    struct credentials *credentials = credentials_new(&(struct credentials_config){.role_arn = role_arn});
+    struct credentials *credentials = credentials_new(&(struct credentials_config){
+        .role_arn = role_arn, .profile = profile, .credentials_file = credentials_file});
     struct keys *keys = NULL;
     int rc = credentials_get(credentials, &keys, out);
     if (rc == 0)
@@ -263,6 +264,21 @@ Test(source, a_container_is_asked_with_the_token_of_its_file)
     end_server(&server);
 }
 
+Test(source, no_path_or_password_of_an_address_is_told)
+{
+    BUF_SCOPED out = BUF_INIT, source = BUF_INIT;
+    setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "https://127.0.0.1:1/v2/SECRET?t=SECRET", 1);
+    expect_refusal(-EHOSTUNREACH, "https://127.0.0.1:1: ");
+    setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://u:SECRET@127.0.0.1:1/SECRET", 1);
+    expect_refusal(-EINVAL, "http://127.0.0.1:1:");
+    struct server server = {.steps = {{"GET /SECRET HTTP/1.1", NULL, NULL, 200, KEYS_JSON}}};
+    begin_server(&server);
+    set_url("AWS_CONTAINER_CREDENTIALS_FULL_URI", &server, "/SECRET");
+    cr_expect_eq(look(&out, &source), 0);
+    cr_expect_null(strstr(source.bytes, "SECRET"), "%s", source.bytes);
+    end_server(&server);
+}
+
 Test(source, a_container_that_refuses_is_not_passed_over)
 {
     struct server server = {.steps = {{"GET /v2/keys HTTP/1.1", NULL, "Authorization", 403, "SECRET"}}};
@@ -321,6 +337,78 @@ Test(source, a_role_that_was_given_is_asked_for_with_the_keys_that_would_have_se
     end_server(&server);
 }
 
+/* EKS: the pod's own identity asks for a role of another account. */
+Test(source, a_role_that_was_given_is_asked_for_with_a_web_identity)
+{
+    struct server server = {
+        .steps = {{"POST / HTTP/1.1", "WebIdentityToken=jwt", "Authorization", 200,
+                   "<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult>" STS_KEYS
+                   "</AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>"},
+                  {"POST / HTTP/1.1", "RoleArn=arn%3Aaws%3Aiam%3A%3A1%3Arole%2Fgiven", NULL, 200, ASSUMED}}};
+    begin_server(&server);
+    set_url("AWS_ENDPOINT_URL_STS", &server, "");
+    STRING_SCOPED *path = write_file("jwt", 0600, "jwt\n");
+    setenv("AWS_WEB_IDENTITY_TOKEN_FILE", path, 1);
+    setenv("AWS_ROLE_ARN", "arn:aws:iam::1:role/irsa", 1);
+    role_arn = "arn:aws:iam::1:role/given";
+    expect_keys("A SECRET T ends", "asked for by web identity");
+    end_server(&server);
+}
+
+/* As botocore has it: a typing error in a profile's name must not mount with the machine's role. */
+Test(source, a_profile_that_is_not_there_is_no_reason_to_ask_the_machine)
+{
+    struct server server = {.steps = {{"GET /v2/keys HTTP/1.1", NULL, NULL, 200, KEYS_JSON}}};
+    begin_server(&server);
+    set_url("AWS_CONTAINER_CREDENTIALS_FULL_URI", &server, "/v2/keys");
+    put_config("[default]\nregion = eu-west-1\n[profile bare]\nregion = eu-west-1\n");
+    setenv("AWS_PROFILE", "mistyped", 1);
+    expect_refusal(-ENOKEY, "no keys for profile mistyped");
+    STRING_SCOPED *path = write_file("jwt", 0600, "jwt\n");
+    setenv("AWS_WEB_IDENTITY_TOKEN_FILE", path, 1);
+    setenv("AWS_ROLE_ARN", "arn:aws:iam::1:role/irsa", 1);
+    expect_refusal(-ENOKEY, "no keys for profile mistyped");
+    unsetenv("AWS_WEB_IDENTITY_TOKEN_FILE");
+    setenv("AWS_PROFILE", "bare", 1);
+    expect_keys("A SECRET T ends", "container endpoint");
+    end_server(&server);
+}
+
+/* As botocore has it: a pod's identity is in its variables, and is not who was asked for. */
+Test(source, a_profile_or_a_file_that_was_named_goes_before_identities_of_the_environment)
+{
+    STRING_SCOPED *path = write_file("jwt", 0600, "jwt\n");
+    STRING_SCOPED *keys =
+        write_file("keys", 0600, "[default]\naws_access_key_id = F\naws_secret_access_key = S\n");
+    struct server server = {.steps = {{"POST / HTTP/1.1", "Credential=F/", NULL, 200, ASSUMED}}};
+    begin_server(&server);
+    set_url("AWS_ENDPOINT_URL_STS", &server, "");
+    setenv("AWS_WEB_IDENTITY_TOKEN_FILE", path, 1);
+    setenv("AWS_ROLE_ARN", "arn:aws:iam::1:role/irsa", 1);
+    setenv("AWS_ACCESS_KEY_ID", "V", 1);
+    setenv("AWS_SECRET_ACCESS_KEY", "S", 1);
+    put_config("[profile mine]\naws_access_key_id = P\naws_secret_access_key = S\n");
+    profile = "mine";
+    expect_keys("P S - never", "profile mine");
+    profile = NULL;
+    credentials_file = keys;
+    expect_keys("F S - never", "profile default of");
+    role_arn = "arn:aws:iam::1:role/given";
+    expect_keys("A SECRET T ends", "asked for by profile default");
+    end_server(&server);
+}
+
+/* Logins that are no keys (CodeCatalyst) have neither. */
+Test(source, a_login_without_account_and_role_is_passed_over)
+{
+    put_config("[default]\nsso_start_url = https://corp.example\nsso_region = eu-west-1\n"
+               "aws_access_key_id = P\naws_secret_access_key = S\n");
+    expect_keys("P S - never", "profile default");
+    put_config(
+        "[default]\nsso_start_url = https://corp.example\nsso_region = eu-west-1\nsso_role_name = r\n");
+    expect_refusal(-ENOKEY, "lacks sso_account_id");
+}
+
 Test(source, sts_says_whose_keys_they_are)
 {
     struct server server = {
@@ -346,6 +434,18 @@ Test(source, sts_says_whose_keys_they_are)
     keys_unref(keys);
     credentials_unref(credentials);
     end_server(&server);
+}
+
+/* A mount has ten seconds to say what is wrong. */
+Test(source, an_sts_that_is_silent_is_not_asked_again_and_again)
+{
+    struct server server = {.wire = wire_start(serve_nothing, NULL)};
+    set_url("AWS_ENDPOINT_URL_STS", &server, "");
+    put_config("[default]\nrole_arn = r\nsource_profile = a\n[profile a]\naws_access_key_id = "
+               "B\naws_secret_access_key = SECRET\n");
+    expect_refusal(-ETIMEDOUT, "127.0.0.1");
+    cr_expect_eq(wire_connections(server.wire), 1);
+    wire_free(server.wire);
 }
 
 Test(source, what_is_wrong_with_a_role_is_said)
@@ -427,6 +527,38 @@ Test(source, a_process_is_run_without_a_shell_and_its_json_is_read)
     expect_refusal(-ENOENT, "/does/not/exist");
     put_config("[default]\ncredential_process = /bin/echo 'open\n");
     expect_refusal(-EINVAL, "cut into words");
+}
+
+/* ---- In vain. ---- */
+
+static int give_none_slowly(void *context, struct keys **ret_keys, struct buf *why)
+{
+    int *count = context;
+    (void)ret_keys;
+    ++*count;
+    clock_fake_advance(2000);
+    buf_add_string(why, "nobody is there");
+    return -EHOSTUNREACH;
+}
+
+Test(source, a_look_that_took_long_and_was_in_vain_is_not_begun_anew_by_each_who_waits)
+{
+    int count = 0;
+    const struct credentials_ask ask = {.keys = give_none_slowly, .context = &count, .words = "the test"};
+    clock_fake_begin(1369353600000000000ll);
+    struct credentials *credentials = credentials_new(&(struct credentials_config){.ask = &ask});
+    for (int round = 1; round <= 2; round++) {
+        for (int i = 0; i < 3; i++) {
+            struct keys *keys = NULL;
+            BUF_SCOPED why = BUF_INIT;
+            cr_expect_eq(credentials_get(credentials, &keys, &why), -EHOSTUNREACH);
+            cr_expect_str_eq(why.bytes, "nobody is there");
+        }
+        cr_expect_eq(count, round);
+        clock_fake_advance(2000);
+    }
+    clock_fake_end();
+    credentials_unref(credentials);
 }
 
 /* ---- Renewal. ---- */

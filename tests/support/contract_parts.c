@@ -194,6 +194,13 @@ static void case_list_uploads(struct contract *contract)
     CLAIM(contract, strcmp(list.uploads[0].upload_id, id) == 0, "its id is %s", list.uploads[0].upload_id);
     int64_t age_s = (clock_wall_ns() - list.uploads[0].initiated_ns) / 1000000000;
     CLAIM(contract, age_s > -120 && age_s < 120, "it began %lld s ago", (long long)age_s);
+    if (contract->setup->lists_uploads) {
+        CALL_SCOPED behind = {
+            .op = STORE_LIST_UPLOADS, .prefix = contract->folder, .start_after = key, .upload_id = id};
+        contract_call(contract, &behind);
+        CLAIM_RC(contract, &behind, 0);
+        CLAIM(contract, behind.upload_count == 0, "%zu uploads behind the last", behind.upload_count);
+    }
     abort_upload(contract, key, id);
     STILL_GOOD(contract);
     CALL_SCOPED after = {.op = STORE_LIST_UPLOADS, .prefix = key};

@@ -22,7 +22,8 @@ Control: JSON under /_control/ on the same port, without signature (GET .../NAME
         delay          `ms` later
         hang           nothing happens until POST release {"id": n} (all without id)
         hang_reply     it happens, the answer comes at release
-  POST unfault {"id": n}      POST forget_uploads      POST put {"key", "text" or "base64", "meta", "headers"}: a foreign write
+  POST unfault {"id": n}      POST forget_uploads      POST begin_uploads {"prefix", "count", "age_s"}
+  POST put {"key", "text" or "base64", "meta", "headers", "sums"}: a foreign write
   POST fill {"prefix", "count", "text", "meta"}: so many keys, prefix00000000 and on, all of one object
   POST delete {"key"}         POST skew {"seconds"}    POST keys {"access_key", "secret_key", "session_token", "expired"}
   POST abilities {name: false}: checksums (400), delete_many (501), part_copy (501), conditions and
@@ -376,6 +377,10 @@ class Service:
         self.bucket.check_read(obj, request.headers.get("if-match"), request.headers.get("if-none-match"))
         headers = {"ETag": obj.etag, "Last-Modified": email.utils.formatdate(obj.modified_s, usegmt=True),
                    "Accept-Ranges": "bytes", "Content-Type": "binary/octet-stream", **self.tell_headers(obj)}
+        if request.headers.get("x-amz-checksum-mode") == "ENABLED":
+            if not self.abilities["checksums"]:
+                raise Refusal(400, "InvalidArgument", "Unsupported header 'x-amz-checksum-mode' received for this API call.")
+            headers |= obj.sums
         wanted = request.headers.get("range")
         if wanted is None:
             return Answer(200, obj.body, headers)
@@ -391,6 +396,7 @@ class Service:
             raise Refusal(416, "InvalidRange", "The requested range is not satisfiable",
                           {"Content-Range": f"bytes */{size}"}, {"ActualObjectSize": str(size)})
         headers["Content-Range"] = f"bytes {begin}-{end}/{size}"
+        headers = {name: value for name, value in headers.items() if name not in obj.sums}  # as MinIO
         return Answer(206, obj.body[begin:end + 1], headers)
 
     do_HeadObject = do_GetObject  # the front sends no body
@@ -425,8 +431,8 @@ class Service:
         tags = self.take_tags(request)
         obj = self.bucket.put(request.key, request.body, rules.user_meta(request.headers),
                               rules.kept_headers(request.headers))
-        obj.tags = tags
-        return Answer(200, b"", {"ETag": obj.etag, **self.tell_checksums(request)})
+        obj.tags, obj.sums = tags, self.tell_checksums(request)
+        return Answer(200, b"", {"ETag": obj.etag, **obj.sums})
 
     @staticmethod
     def tell_checksums(request):
@@ -559,6 +565,8 @@ class Service:
         prefix = query.get("prefix", "").encode("utf-8", "surrogateescape")
         after = (query.get("key-marker", "").encode("utf-8", "surrogateescape"), query.get("upload-id-marker"))
         uploads = sorted((u.key, u.id) for u in self.bucket.uploads.values() if u.key.startswith(prefix))
+        if self.options.one_page_of_uploads:
+            most, after = len(uploads), (b"", None)
         uploads = [u for u in uploads if u > (after[0], after[1] or "\U0010ffff")] if after[0] else uploads
         page = uploads[:most]
         parts = [element("Bucket", self.name), element("MaxUploads", most),
@@ -627,10 +635,16 @@ class Service:
     def control_forget_uploads(self, _):
         self.bucket.uploads.clear()
 
+    def control_begin_uploads(self, wanted):
+        for number in range(wanted["count"]):
+            upload_id = self.bucket.create(f"{wanted['prefix']}{number:08}".encode(), {}, {})
+            self.bucket.uploads[upload_id].initiated_s -= wanted.get("age_s", 0)
+
     def control_put(self, wanted):
         body = base64.b64decode(wanted["base64"]) if "base64" in wanted else wanted.get("text", "").encode()
         obj = self.bucket.put(wanted["key"].encode("utf-8", "surrogateescape"), body, wanted.get("meta", {}),
                               wanted.get("headers", {}))
+        obj.sums = wanted.get("sums", {})
         return {"etag": obj.etag}
 
     def control_fill(self, wanted):
@@ -887,6 +901,7 @@ def parse_options(words):
     parser.add_argument("--skew", type=float, default=0, help="seconds that the server's clock is ahead")
     parser.add_argument("--part-min", type=int, default=5 << 20, help="bytes of the smallest part but the last")
     parser.add_argument("--list-metadata", action="store_true", help="metadata=true adds UserMetadata, as MinIO does")
+    parser.add_argument("--one-page-of-uploads", action="store_true", help="all of them, whatever is asked for, as MinIO does")
     parser.add_argument("--certificate", help="PEM file: speak TLS; the key is in it, or in --certificate-key")
     parser.add_argument("--certificate-key")
     return parser.parse_args(words)

@@ -14,7 +14,7 @@ COPY_BYTES_MAX = 5 << 30
 class Object:
     def __init__(self, body, meta, headers, modified_s, etag=None):
         self.body, self.meta, self.headers, self.modified_s = body, meta, headers, modified_s
-        self.tags = {}
+        self.tags, self.sums = {}, {}  # sums: of the whole, as headers
         self.etag = etag or f'"{hashlib.md5(body).hexdigest()}"'
         self.listed = {}  # with metadata or without -> what a listing says of it
 

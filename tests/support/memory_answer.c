@@ -7,12 +7,11 @@
 #include "base/clock.h"
 #include "tests/support/memory_bucket.h"
 
-#define NS_PER_S         1000000000
-#define NS_PER_MS        1000000
-#define PART_BYTES_MIN   ((uint64_t)5 << 20)
-#define COPY_BYTES_MAX   ((uint64_t)5 << 30)
-#define META_BYTES_MAX   2048
-#define UPLOADS_LIST_MAX 10000
+#define NS_PER_S       1000000000
+#define NS_PER_MS      1000000
+#define PART_BYTES_MIN ((uint64_t)5 << 20)
+#define COPY_BYTES_MAX ((uint64_t)5 << 30)
+#define META_BYTES_MAX 2048
 
 void memory_refuse(struct store_call *call, int rc, int http_status, const char *code, const char *message)
 {
@@ -481,19 +480,33 @@ static int compare_uploads(const void *left, const void *right)
     return order ? order : strcmp(a->upload_id, b->upload_id);
 }
 
+/* Of a key without an upload's id all are before it. */
+static bool is_behind(const struct memory_upload *upload, const struct store_call *call)
+{
+    int order = call->start_after ? strcmp(upload->key, call->start_after) : 1;
+    return order > 0 || (order == 0 && call->upload_id && strcmp(upload->id, call->upload_id) > 0);
+}
+
 static void answer_list_uploads(struct memory_bucket *bucket, struct store_call *call)
 {
     const char *prefix = call->prefix ? call->prefix : "";
     call->uploads = xcalloc(bucket->upload_count + 1, sizeof(*call->uploads));
-    for (size_t i = 0; i < bucket->upload_count && call->upload_count < UPLOADS_LIST_MAX; i++) {
+    for (size_t i = 0; i < bucket->upload_count; i++) {
         const struct memory_upload *upload = &bucket->uploads[i];
-        if (!starts_with(upload->key, prefix, strlen(prefix)))
+        if (!starts_with(upload->key, prefix, strlen(prefix)) || !is_behind(upload, call))
             continue;
         call->uploads[call->upload_count++] = (struct store_upload){.key = xstrdup(upload->key),
                                                                     .upload_id = xstrdup(upload->id),
                                                                     .initiated_ns = upload->initiated_ns};
     }
     qsort(call->uploads, call->upload_count, sizeof(*call->uploads), compare_uploads);
+    if (call->upload_count > STORE_UPLOADS_MAX)
+        call->next_token = xstrdup("more");
+    while (call->upload_count > STORE_UPLOADS_MAX) {
+        struct store_upload *last = &call->uploads[--call->upload_count];
+        free(last->key);
+        free(last->upload_id);
+    }
 }
 
 /* ---- */

@@ -85,6 +85,33 @@ class Background(System):
             self.minio.thaw()
         harness.wait_until(lambda: "known" in os.listdir(self.place), what="the listing")
 
+    def test_keys_that_are_not_there_yet_are_taken_when_they_come(self):
+        self.s3.put(self.bucket, self.key("known"), b"1")
+        self.mount()
+        self.assertEqual(os.listdir(self.place), ["known"])
+        pid = self.status()["pid"]
+        self.call("umount", self.place)
+        harness.wait_until(lambda: not os.path.exists(f"/proc/{pid}"), what="the end of the daemon")
+        text = self.keys.read_text()
+        self.keys.unlink()
+        run = self.mount(status=32)
+        self.assertIn(str(self.keys), run.stderr)
+        run = self.mount(",bg")
+        self.assertEqual(run.stderr.count("mounted all the same"), 1, run.stderr)
+        self.assertIn(str(self.keys), run.stderr)
+        self.assertEqual(os.listdir(self.place), ["known"])
+        (self.place / "new").write_text("2")
+        self.assertEqual((self.place / "new").read_text(), "2")
+        with open(os.open(self.keys, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
+            file.write(text)
+        harness.wait_until(lambda: "new" in self.here(), what="the upload", seconds=60)
+        self.assertEqual((self.place / "known").read_text(), "1")
+
+    def test_keys_that_others_may_read_are_an_error_all_the_same(self):
+        self.keys.chmod(0o644)
+        self.assertIn("open to others", self.mount(",bg", status=32).stderr)
+        self.assertFalse(mounted_at(self.place))
+
     def test_a_wrong_bucket_or_key_is_an_error_all_the_same(self):
         for source, keys in (("is-not-there", None), (self.source(), "another")):
             if keys:

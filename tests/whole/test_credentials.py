@@ -76,6 +76,23 @@ class TestRoles(harness.Workshop):
         self.assertEqual(self.s3.get(self.bucket, f"{self.prefix}/f"), b"x")
         self.assertIn(f"role {ROLE}", self.whoami(environment, "-o", f"role_arn={ROLE}").stdout)
 
+    def test_keys_that_have_ended_are_not_called_good(self):
+        environment = self.environment_of("[default]\n") | {
+            "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_CREDENTIAL_EXPIRATION": "2001-01-01T00:00:00Z"}
+        done = self.whoami(environment)
+        self.assertIn("ended       2001-01-01T00:00:00Z", done.stdout)
+        self.assertNotIn("good", done.stdout)
+        environment["AWS_CREDENTIAL_EXPIRATION"] = "2200-01-01T00:00:00Z"
+        self.assertIn("good until  2200-01-01T00:00:00Z", self.whoami(environment).stdout)
+
+    def test_no_password_of_an_endpoint_is_told(self):
+        environment = self.environment_of("[default]\n") | {
+            "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_ENDPOINT_URL": "https://u:pa%40ss@host.example:9000/x?y=pass"}
+        for words in ((), ("--json",)):
+            done = self.whoami(environment, *words)
+            self.assertIn("https://host.example:9000", done.stdout)
+            self.assertNotIn("pa", done.stdout.split("https")[1].split("\n")[0])
+
     def test_sts_is_asked_only_when_that_is_wanted(self):
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Identify)
         threading.Thread(target=server.serve_forever, daemon=True).start()

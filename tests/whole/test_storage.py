@@ -1,5 +1,6 @@
 """The storage operations: upload, download, ls, exists, rm, on MinIO."""
 
+import base64
 import fcntl
 import json
 import os
@@ -11,6 +12,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 import harness
+import little_s3_rules as rules
 from harness import SKYVOL, clean_environment
 
 
@@ -141,6 +143,41 @@ class Upload(Storage):
         self.assertEqual(self.keys_of(), [])
 
 
+    def test_two_files_of_one_name_are_not_one_object(self):
+        for name in ("a", "b"):
+            (self.work / name).mkdir()
+            (self.work / name / "x").write_text(name)
+        self.assertIn("one key", self.skyvol("upload", self.bucket, "a/x", "b/x", status=2).stderr)
+        self.assertEqual(self.keys_of(), [])
+
+    def test_an_empty_directory_is_no_failure_and_no_silence(self):
+        (self.work / "empty/below").mkdir(parents=True)
+        run = self.skyvol("upload", self.bucket, "empty", "--json")
+        self.assertIn("empty: there is no file in it", run.stderr)
+        self.assertEqual(json.loads(run.stdout), {"done": [], "failures": 0})
+
+    def test_a_key_that_ends_with_a_slash_holds_the_file_under_its_name(self):
+        (self.work / "data.csv").write_text("1,2")
+        self.skyvol("upload", self.bucket, "data.csv", "--key", "in/here/")
+        self.assertEqual(self.keys_of(), ["in/here/data.csv"])
+
+    def test_a_second_ctrl_c_ends_what_waits_for_somebody_silent(self):
+        script = self.work / "silent"
+        script.write_text("#!/bin/sh\ntouch asked\nexec sleep 50\n")
+        script.chmod(0o700)
+        (self.work / ".aws").mkdir(mode=0o700)
+        (self.work / ".aws/config").write_text(f"[default]\ncredential_process = {script}\n")
+        (self.work / "a").write_text("a")
+        process = subprocess.Popen(self.words("upload", self.bucket, "a"), cwd=self.work, stderr=subprocess.PIPE, text=True,
+                                   env=clean_environment(keys=False) | {"HOME": str(self.work)})
+        harness.wait_until(lambda: (self.work / "asked").exists(), what="the program that gives keys")
+        process.send_signal(signal.SIGINT)
+        harness.wait_until(lambda: process.poll() is not None or process.send_signal(signal.SIGINT), what="its end", seconds=20)
+        self.assertEqual(process.returncode, 130)
+        self.assertIn("ended at once", process.stderr.read())
+        process.stderr.close()
+
+
 class Download(Storage):
     def test_one_object_and_all_below_a_prefix(self):
         data = random.Random(2).randbytes((20 << 20) + 7)
@@ -263,6 +300,75 @@ class Download(Storage):
         self.assertEqual(len(little.log("GetObject")), 2)
 
 
+    def put_summed(self, key, data, kind, sum_type="FULL_OBJECT", value=None):
+        digest = rules.CHECKSUMS[f"x-amz-checksum-{kind}"]
+        value = value or base64.b64encode(digest(data)).decode()
+        self.little().control("put", key=key, base64=base64.b64encode(data).decode(),
+                              sums={f"x-amz-checksum-{kind}": value, "x-amz-checksum-type": sum_type})
+
+    def test_what_came_is_compared_with_the_checksum_that_was_stored(self):
+        little = self.little()
+        for size in (1000, (20 << 20) + 5):
+            for kind in ("crc32c", "crc64nvme", "crc32"):
+                data = random.Random(size).randbytes(size)
+                self.put_summed("it", data, kind)
+                little.control("fault", op="GetObject", action="falsify", bytes=500, times=1)
+                run = self.little_skyvol("download", "it", "it", status=1)
+                self.assertIn("it: what came has another checksum than what was stored", run.stderr)
+                self.assertEqual(os.listdir(self.work), [], "nothing of it is kept")
+                self.little_skyvol("download", "it", "it")
+                self.assertTrue((self.work / "it").read_bytes() == data)
+                (self.work / "it").unlink()
+        self.put_summed("it", data, "crc32c", "COMPOSITE", "yZRlqg==")
+        self.little_skyvol("download", "it", "it")
+        self.assertEqual(little.violations(), [])
+
+    def test_a_server_that_does_not_take_the_question_is_read_without(self):
+        for size in (1000, 20 << 20):
+            self.put_summed("it", bytes(size), "crc32c")
+            self.little().control("abilities", checksums=False)
+            self.little_skyvol("download", "it", "it")
+            self.assertTrue((self.work / "it").read_bytes() == bytes(size))
+
+    def test_ranges_of_an_earlier_run_count_in_the_checksum(self):
+        little, data = self.little(), random.Random(7).randbytes(40 << 20)
+        self.put_summed("big", data, "crc64nvme")
+        for wrong in (True, False):
+            if wrong:
+                little.control("fault", op="GetObject", action="falsify", times=1)
+            little.control("fault", op="GetObject", action="hang", skip=2 if wrong else 3, times=0)
+            process = self.little_start("download", "big", "big")
+            fresh = self.work / "big.skyvol-download"
+            harness.wait_until(lambda: fresh.exists() and fresh.stat().st_blocks * 512 >= 3 * (8 << 20), what="three ranges")
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=60)
+            self.assertEqual(process.returncode, 130)
+            little.control("clear", what=["faults", "log"])
+            run = self.little_skyvol("download", "big", "big", status=1 if wrong else 0)
+            self.assertEqual("another checksum" in run.stderr, wrong, run.stderr)
+            self.assertEqual(len(little.log("GetObject")), 2, "what was there is not fetched again")
+        self.assertTrue((self.work / "big").read_bytes() == data)
+
+    def test_the_longest_names_come_too(self):
+        names = [letter * 255 for letter in "ab"] + ["c" * 233, "d" * 232]
+        for name in names:
+            self.little_put("p/" + name)
+        self.little_skyvol("download", "p", "to", "--recursive")
+        self.assertEqual(sorted(os.listdir(self.work / "to")), names)
+        self.assertEqual((self.work / "to" / names[1]).read_text(), "p/" + names[1])
+
+    def test_a_directory_in_the_place_of_the_file_stays_and_nothing_is_left_beside_it(self):
+        for key in ("p/a", "p/a/b", "p/c"):
+            self.little_put(key)
+        run = self.little_skyvol("download", "p", "to", "--recursive", status=1)
+        self.assertIn("p/a: to/a is a directory", run.stderr)
+        self.assertEqual((sorted(os.listdir(self.work / "to")), os.listdir(self.work / "to/a")), (["a", "c"], ["b"]))
+        self.assertIn("no such directory", self.little_skyvol("download", "p/c", "elsewhere/", status=1).stderr)
+        for words in (("p/c", ""), ("", "x")):
+            self.assertIn("is empty", self.little_skyvol("download", *words, status=2).stderr)
+        self.assertEqual(os.listdir(self.work), ["to"])
+
+
 class Look(Storage):
     def test_all_pages_are_listed(self):
         for i in range(1003):
@@ -354,6 +460,27 @@ class Remove(Storage):
         self.skyvol("rm", self.bucket, "--uploads", "--prefix", "a/")
         self.assertEqual(self.skyvol("rm", self.bucket, "--uploads").stdout, "aborted the upload of b/part\n")
         self.assertEqual(self.keys_of(), ["a/object"])
+
+    def test_uploads_beyond_ten_thousand_are_found(self):
+        little = self.little()
+        little.control("begin_uploads", prefix="a/", count=10000)
+        little.control("begin_uploads", prefix="b/", count=3, age_s=8 * 86400)
+        run = self.little_skyvol("rm", "--uploads", "--older-than", "7d")
+        self.assertEqual(sorted(run.stdout.splitlines()), [f"aborted the upload of b/{i:08}" for i in range(3)])
+        self.assertEqual(len(self.little_skyvol("rm", "--uploads", "--dry-run").stdout.splitlines()), 10000)
+        self.assertEqual(little.violations(), [])
+
+    def test_what_comes_in_one_page_is_told_once(self):
+        # MinIO lists all of them in one page, whatever it is asked for.
+        little = self.little(one_page_of_uploads=True)
+        little.control("begin_uploads", prefix="a/", count=10050)
+        self.assertEqual(len(self.little_skyvol("rm", "--uploads", "--dry-run").stdout.splitlines()), 10050)
+
+    def test_uploads_of_a_key_hide_none_below_it(self):
+        for key in ("a", "a/part", "b"):
+            self.s3.request("POST", self.bucket, key, {"uploads": ""})
+        run = self.skyvol("rm", self.bucket, "--uploads", "--prefix", "a", "--dry-run")
+        self.assertEqual(sorted(run.stdout.splitlines()), ["would abort the upload of a", "would abort the upload of a/part"])
 
     def test_no_empty_key_among_others_means_the_whole_bucket(self):
         for key in ("kept", "old/a"):
