@@ -69,6 +69,7 @@ struct memory {
     bool share_too;  /* ... also for a request that only its share keeps back */
     struct reclaimer reclaimers[RECLAIMERS_MAX];
     size_t reclaimer_count;
+    struct gate quiet; /* nobody asks them any more */
 
     atomic_bool wanted; /* written under lock: requests wait */
 };
@@ -311,6 +312,7 @@ static void run_reclaimers(struct memory *memory, bool share_too)
         }
     }
     memory->reclaiming = false;
+    gate_open(&memory->quiet);
     lock_drop(&memory->lock);
 }
 
@@ -337,6 +339,7 @@ struct memory *memory_new(size_t limit_bytes)
         return NULL;
     }
     lock_init(&memory->lock, LOCK_MEMORY, "memory");
+    gate_init(&memory->quiet);
     list_init(&memory->waiting);
     return memory;
 }
@@ -351,6 +354,7 @@ void memory_free(struct memory *memory)
     for (int state = 0; state < PAGE_USED; state++)
         free(memory->stacks[state].numbers);
     free(memory->states);
+    gate_release(&memory->quiet);
     lock_release(&memory->lock);
     free(memory);
 }
@@ -424,6 +428,20 @@ void memory_add_reclaimer(struct memory *memory, void (*reclaim)(void *context, 
     LOCK_SCOPED(&memory->lock);
     assert(memory->reclaimer_count < RECLAIMERS_MAX);
     memory->reclaimers[memory->reclaimer_count++] = (struct reclaimer){reclaim, context};
+}
+
+void memory_remove_reclaimer(struct memory *memory, const void *context)
+{
+    WAITER_SCOPED(waiter);
+    size_t place = 0;
+    LOCK_SCOPED(&memory->lock);
+    while (memory->reclaiming)
+        gate_wait_locked(&memory->quiet, &memory->lock, &waiter, CLOCK_NEVER);
+    while (place < memory->reclaimer_count && memory->reclaimers[place].context != context)
+        place++;
+    assert(place < memory->reclaimer_count);
+    for (memory->reclaimer_count--; place < memory->reclaimer_count; place++)
+        memory->reclaimers[place] = memory->reclaimers[place + 1];
 }
 
 /* ---- the blocking form ---- */

@@ -65,6 +65,8 @@ int memory_take(struct memory *memory, size_t bytes, enum memory_share share, st
 bool memory_move(struct memory *memory, size_t bytes, enum memory_share from, enum memory_share to);
 /* Called with no lock held; tries to give back at least `bytes`. At most 8 reclaimers, added before the first request. */
 void memory_add_reclaimer(struct memory *memory, void (*reclaim)(void *context, size_t bytes), void *context);
+/* That of this context is not asked any more, nor still being asked. Hold no lock. */
+void memory_remove_reclaimer(struct memory *memory, const void *context);
 /* Something can be reclaimed now that could not before. One load when nobody waits; hold no lock. */
 void memory_press(struct memory *memory);
 

@@ -607,6 +607,7 @@ void blocks_free(struct blocks *blocks)
 {
     if (!blocks)
         return;
+    memory_remove_reclaimer(blocks->memory, blocks);
     reclaim(blocks, SIZE_MAX); /* of inodes that are gone */
     assert(list_empty(&blocks->fetches) && blocks->counts.present == 0 && blocks->ahead == 0);
     gate_release(&blocks->idle);

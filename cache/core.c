@@ -153,6 +153,7 @@ void cache_free(struct cache *cache)
     deleter_free(cache->deleter);
     blocks_stop(cache->blocks);
     pool_free(cache->behind);
+    forest_stop(cache->forest);
     names_release(cache);
     blocks_free(cache->blocks);
     names_end(cache);

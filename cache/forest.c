@@ -544,6 +544,11 @@ struct forest *forest_new(struct cache *cache)
     return forest;
 }
 
+void forest_stop(struct forest *forest)
+{
+    memory_remove_reclaimer(forest->cache->config.memory, forest);
+}
+
 void forest_free(struct forest *forest)
 {
     if (!forest)

@@ -48,6 +48,8 @@ struct aftermath;
 struct forest;
 
 struct forest *forest_new(struct cache *cache);
+/* Memory is not asked of it any more; before the lock of names goes. */
+void forest_stop(struct forest *forest);
 void forest_free(struct forest *forest);
 
 /* The directory is to be listed, from its beginning. *ret_swath: what tells all of it, and was asked for at since_ms or later, a reference;

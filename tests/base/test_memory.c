@@ -241,6 +241,60 @@ Test(memory, reclaimers_are_asked_in_order_for_what_lacks)
     memory_free(memory);
 }
 
+Test(memory, who_has_gone_is_asked_no_more)
+{
+    struct memory *memory = memory_new(LIMIT);
+    struct hoard gone = {.memory = memory, .held = LIMIT}, second = {.memory = memory, .held = LIMIT};
+    memory_add_reclaimer(memory, give_from_hoard, &gone);
+    memory_add_reclaimer(memory, give_from_hoard, &second);
+    memory_remove_reclaimer(memory, &gone);
+    cr_assert(memory_try(memory, LIMIT, SHARE_DEMAND));
+    struct asked asked = make_asked(1000, SHARE_DEMAND);
+    memory_ask(memory, &asked.request);
+    cr_assert_eq(asked.order, 1);
+    cr_assert_eq(gone.calls, 0);
+    cr_assert_eq(second.calls, 1);
+    memory_give(memory, LIMIT, SHARE_DEMAND);
+    memory_free(memory);
+}
+
+struct slow_hoard {
+    struct hoard hoard;
+    atomic_bool asked, ended;
+};
+
+static void give_slowly(void *context, size_t bytes)
+{
+    struct slow_hoard *slow = context;
+    atomic_store(&slow->asked, true);
+    usleep(50000);
+    give_from_hoard(&slow->hoard, bytes);
+    atomic_store(&slow->ended, true);
+}
+
+static void *take_some(void *context)
+{
+    WAITER_SCOPED(waiter);
+    return (void *)(intptr_t)memory_take(context, 1000, SHARE_DEMAND, &waiter, CLOCK_NEVER);
+}
+
+Test(memory, who_goes_waits_until_it_is_asked_no_more)
+{
+    struct memory *memory = memory_new(LIMIT);
+    struct slow_hoard slow = {.hoard = {.memory = memory, .held = LIMIT}};
+    pthread_t thread;
+    memory_add_reclaimer(memory, give_slowly, &slow);
+    cr_assert(memory_try(memory, LIMIT, SHARE_DEMAND));
+    cr_assert_eq(pthread_create(&thread, NULL, take_some, memory), 0);
+    while (!atomic_load(&slow.asked))
+        usleep(1000);
+    memory_remove_reclaimer(memory, &slow);
+    cr_assert(atomic_load(&slow.ended));
+    cr_assert_eq(pthread_join(thread, NULL), 0);
+    memory_give(memory, read_report(memory).used, SHARE_DEMAND);
+    memory_free(memory);
+}
+
 Test(memory, what_becomes_reclaimable_later_is_found_by_press)
 {
     struct memory *memory = memory_new(LIMIT);
