@@ -45,7 +45,7 @@ struct page {
     struct cache *cache;
     struct inode *directory;
     struct page_place *place;
-    bool goes_on; /* whoever lists will want the next page, too */
+    bool goes_on;     /* whoever lists will want the next page, too */
     int64_t since_ms; /* what a swath tells from before that will not do */
     /* Results. */
     struct page_call *asked;

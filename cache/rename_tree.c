@@ -337,7 +337,8 @@ static void remove_copies(struct tree *tree, bool soon)
     rc = delete_keys(cache, "rename: remove the copies of a failed one", keys, count,
                      soon ? UNDO_PATIENCE_MS : cache->config.io_timeout_ms, &waiter);
     lock_take(&cache->names.lock);
-    names_touched_locked(&cache->names, rename->to_parent, rename->to_name); /* lists told of them until here */
+    names_touched_locked(&cache->names, rename->to_parent,
+                         rename->to_name); /* lists told of them until here */
     if (rc < 0)
         names_doubt_locked(&cache->names, rename->to_parent, rename->to_name);
     lock_drop(&cache->names.lock);

@@ -52,7 +52,8 @@ struct secret *deferred_told(const struct deferred_answer *answer, const struct 
                              const char *field);
 /* That command, as a line `credential_process = LINE`, by which whoever reads it gets the keys again; false: it printed something else, or its
  * words do not stand in such a line or only work in this directory. */
-bool deferred_process(const struct deferred_answer *answer, const struct deferred *deferred, struct buf *ret_line);
+bool deferred_process(const struct deferred_answer *answer, const struct deferred *deferred,
+                      struct buf *ret_line);
 /* `field`: "access_key", "secret_key", "session_token" or "api_key": what of a JSON answer is meant, and the name in messages. Blocks. */
 int deferred_resolve(const struct deferred *deferred, const char *field, struct secret **ret_secret,
                      struct buf *why);

@@ -51,7 +51,7 @@ struct plan_request {
     const struct provision *provision; /* NULL, or empty: every volume has a storage */
     const char *keys;                  /* the directory of secrets on the worker */
     bool shared;                       /* allow_other: root mounts for whoever works there */
-    bool here;                         /* for this host: commands that print keys can be asked again by the mounts */
+    bool here; /* for this host: commands that print keys can be asked again by the mounts */
 };
 
 struct plan {

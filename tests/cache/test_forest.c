@@ -405,7 +405,6 @@ Test(forest, what_is_out_of_date_is_given_back_when_the_next_one_is_asked_for)
     struct room_config config = walks_config(true);
     config.bucket.page_max = 50;
     ROOM_SCOPED(room, &config);
-    BUF_SCOPED list = BUF_INIT;
     clock_fake_begin(INT64_C(1700000000000000000));
     walks_plant(&room, 100, 5);
     assert_walk(&room, 0, 100, "f0 f1 f2 f3 f4 ");
@@ -578,9 +577,9 @@ static void check_slow_guess(bool told)
         room.bucket,
         &(struct fault){.kind = FAULT_DELAY, .op = STORE_LIST, .key = "p/", .times = 1, .delay_ms = 900});
     if (!told)
-        memory_store_fault(room.bucket,
-                           &(struct fault){
-                               .kind = FAULT_FAIL, .op = STORE_LIST, .key = "p/", .times = 1, .rc = -EACCES});
+        memory_store_fault(
+            room.bucket,
+            &(struct fault){.kind = FAULT_FAIL, .op = STORE_LIST, .key = "p/", .times = 1, .rc = -EACCES});
     walker_start(&walker, &room, 1, 2);
     cr_assert(memory_store_await(room.bucket, STORE_LIST, "p/", 1));
     clock_fake_advance(900);

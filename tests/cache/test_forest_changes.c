@@ -366,7 +366,6 @@ Test(forest_changes, a_file_renamed_in_sync_is_not_shown_under_its_old_name)
     check_rename(false);
 }
 
-
 Test(forest_changes, copies_of_a_directory_whose_rename_failed_are_not_shown)
 {
     struct room_config config = walks_config(true);
