@@ -628,7 +628,7 @@ static void take_confirmed_locked(struct inode *inode, const struct confirmed *c
     remote->exists = true;
     inode->exclusive = false;
     remote->identity = confirmed->identity;
-    remote->confirmed_ms = clock_ms();
+    remote->confirmed_ms = remote->marker_ms = clock_ms();
     inode_attributes_sent_locked(inode, confirmed->attribute_version);
     store_fields_copy(&remote->meta, confirmed->meta);
     store_fields_copy(&remote->headers, confirmed->headers);

@@ -158,6 +158,33 @@ Test(forest, where_listings_tell_no_attributes_LISTs_for_those_of_markers_are_fa
     clock_fake_end();
 }
 
+/* By its version; and it is looked at anew, since a LIST of the parent tells nothing of it. */
+Test(forest, a_marker_that_is_the_known_one_needs_no_HEAD_where_listings_tell_no_attributes)
+{
+    struct room_config config = walks_config(false);
+    ROOM_SCOPED(room, &config);
+    BUF_SCOPED list = BUF_INIT;
+    struct attributes attributes;
+    clock_fake_begin(INT64_C(1700000000000000000));
+    walks_plant(&room, 100, 3);
+    plant_markers(&room, 100);
+    cr_assert_eq(tree_list(&room, "", true, &list), 0);
+    for (int round = 0; round < 2; round++) {
+        clock_fake_advance(1001);
+        memory_store_log_clear(room.bucket);
+        cr_assert_eq(tree_list(&room, "", round, &list), 0);
+        look_at_all(&room, 100);
+        cr_assert_eq(walks_heads(&room), 0, "%zu", walks_heads(&room));
+        cr_assert_leq(walks_lists(&room), round ? 5 : FOREST_PAUSE + 5, "%zu", walks_lists(&room));
+    }
+    tree_put(&room, "p/d042/", "", "mode=16877", NULL);
+    clock_fake_advance(1001);
+    cr_assert_eq(tree_list(&room, "", true, &list), 0);
+    cr_assert_eq(tree_stat(&room, "d042", &attributes), 0);
+    cr_assert_eq(attributes.mode, 16877);
+    clock_fake_end();
+}
+
 Test(forest, names_below_markers_without_attributes_are_answers_all_the_same)
 {
     struct room_config config = walks_config(false);
@@ -578,9 +605,9 @@ static void check_slow_guess(bool told)
         room.bucket,
         &(struct fault){.kind = FAULT_DELAY, .op = STORE_LIST, .key = "p/", .times = 1, .delay_ms = 900});
     if (!told)
-        memory_store_fault(room.bucket,
-                           &(struct fault){
-                               .kind = FAULT_FAIL, .op = STORE_LIST, .key = "p/", .times = 1, .rc = -EACCES});
+        memory_store_fault(
+            room.bucket,
+            &(struct fault){.kind = FAULT_FAIL, .op = STORE_LIST, .key = "p/", .times = 1, .rc = -EACCES});
     walker_start(&walker, &room, 1, 2);
     cr_assert(memory_store_await(room.bucket, STORE_LIST, "p/", 1));
     clock_fake_advance(900);
