@@ -169,8 +169,11 @@ void names_acquit_locked(struct inode *inode, struct aftermath *aftermath);
  * to delete. `but`: whose object that is; may be NULL. */
 void names_undoom_locked(struct names *names, const char *key, const struct inode *but,
                          struct aftermath *aftermath);
-/* The object that stands under inode->remote.key is to go, behind: this inode has another one. */
-void names_leave_locked(struct inode *inode, struct aftermath *aftermath);
+/* The object that stands under inode->remote.key is to go, behind: this inode has another one. Returns who takes it along (borrowed, for
+ * as long as the lock is held). */
+struct inode *names_leave_locked(struct inode *inode, struct aftermath *aftermath);
+/* In the same hold: it has that object still, and it stays. */
+void names_take_back_locked(struct inode *left, struct aftermath *aftermath);
 /* This object stands under the name that `inode` has, which knew of none. */
 void names_take_object_locked(struct inode *inode, const char *key, const struct identity *identity);
 /* `inode`, never sent, has the name of `old` now: the object of `old` stands under it until the data come, and goes if

@@ -223,6 +223,36 @@ Test(clone, what_it_replaces_is_there_until_then_and_keeps_its_type)
     }
 }
 
+/* A write came in between: what was about to be left is its object still, wherever it is renamed to. */
+Test(clone, what_was_left_and_taken_back_neither_goes_nor_is_hidden)
+{
+    ROOM_SCOPED(room, &writeback);
+    struct store_object object = {0};
+    struct store_fields headers = {0};
+    struct handle *handle;
+    BUF_SCOPED names = BUF_INIT;
+    store_fields_set(&headers, "content-type", "image/png");
+    put_with(&room, "p/b", 1000, 2, NULL, &headers);
+    cr_assert_eq(tree_list(&room, "", true, &names), 0);
+    cr_assert_eq(tree_open(&room, "b", O_RDWR | O_TRUNC, &handle), 0);
+    {
+        AFTERMATH_SCOPED(aftermath, room.cache);
+        LOCK_SCOPED(&room.cache->names.lock);
+        names_take_back_locked(names_leave_locked(room_inode(handle), &aftermath), &aftermath);
+        cr_assert(list_empty(&room.cache->names.doomed));
+        cr_assert_eq(names_doomed_below_locked(&room.cache->names, "p/"), 0);
+    }
+    cr_assert_eq(room_write(&room, handle, 0, 10, 1), 0);
+    cr_assert_eq(tree_rename(&room, "b", "c", 0), 0);
+    cr_assert_eq(room_close(&room, handle), 0);
+    expect_settled(&room, "p/c ");
+    cr_assert(room_object_holds(&room, "p/c", 0, 10, 1));
+    cr_assert(memory_store_peek(room.bucket, "p/c", &object, NULL));
+    cr_assert_str_eq(store_fields_get(&object.headers, "content-type"), "image/png");
+    store_object_release(&object);
+    store_fields_release(&headers);
+}
+
 static void copy_by_steps(struct room *room, struct pair *pair)
 {
     uint64_t length = 0;
