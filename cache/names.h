@@ -133,6 +133,9 @@ void names_set_target_locked(struct inode *inode, const char *target);
 /* The inode was used: it will be forgotten later than others. False: the share of names has no room for it, so nobody should be told
  * of it who holds on to it (names_make_locked still makes it: what waits for it goes on). */
 bool names_used_locked(struct inode *inode);
+/* Of so many names, made in a hold that has ended, which found no room while their share has it: clean blocks give way to them; for each
+ * that finds none all the same, others are forgotten. No lock is held (aftermath_settle). */
+void names_find_room(struct cache *cache, size_t count, size_t bytes);
 void names_watch_locked(struct names *names, struct names_watch *watch, const struct inode *parent,
                         const char *only);
 /* ... all that is below; only whether anything changed is told: watch->all. */
