@@ -365,6 +365,13 @@ bool memory_try(struct memory *memory, size_t bytes, enum memory_share share)
     return try_locked(memory, bytes, share, false);
 }
 
+size_t memory_left(struct memory *memory, enum memory_share share)
+{
+    LOCK_SCOPED(&memory->lock);
+    size_t part = memory->parts[share], held = memory->shares[share];
+    return part > held ? part - held : 0;
+}
+
 void memory_give(struct memory *memory, size_t bytes, enum memory_share share)
 {
     lock_take(&memory->lock);

@@ -16,7 +16,7 @@
  * something was given back that did not suffice, and by memory_press(): whoever makes something reclaimable (a block
  * has landed, was unpinned) calls that, or a request may wait for ever.
  *
- * Threads: any. memory_try(), page_try(), page_claim() and memory_report() may be called under any lock and neither
+ * Threads: any. memory_try(), memory_left(), page_try(), page_claim() and memory_report() may be called under any lock and neither
  * wait nor reclaim. All others may run grant callbacks and reclaimers: hold no lock. A grant is delivered
  * exactly once, from whatever thread gave memory back, or at once from within memory_ask().
  */
@@ -52,6 +52,8 @@ struct memory *memory_new(size_t limit_bytes);
 void memory_free(struct memory *memory);
 
 bool memory_try(struct memory *memory, size_t bytes, enum memory_share share);
+/* So much more the share could have, whatever the limit says now. As memory_try(). */
+size_t memory_left(struct memory *memory, enum memory_share share);
 void memory_give(struct memory *memory, size_t bytes, enum memory_share share);
 /* Granted later (or now) by request->granted. A request larger than the share's part: -EFBIG, never granted. */
 int memory_ask(struct memory *memory, struct memory_request *request);

@@ -75,4 +75,8 @@ void aftermath_settle(struct aftermath *aftermath)
     aftermath->inodes = NULL;
     aftermath->notices = NULL;
     aftermath->count = aftermath->room = 0;
+    size_t names = aftermath->names_short, bytes = aftermath->short_bytes;
+    aftermath->names_short = aftermath->short_bytes = 0;
+    if (names)
+        names_find_room(aftermath->cache, names, bytes);
 }

@@ -18,6 +18,8 @@ struct aftermath {
     struct inode **inodes;
     size_t count, room;
     struct notice *notices;
+    size_t names_short,
+        short_bytes; /* names that were made, and the room that they found none of (names_find_room) */
 };
 
 #define AFTERMATH_SCOPED(name, of)                                                                           \

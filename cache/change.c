@@ -162,7 +162,7 @@ static int plant(struct change *change, uint32_t type, const struct maker *maker
         inode->remote.exists = true;
         inode->remote.key = xstrdup(key);
         inode->remote.identity = *identity;
-        inode->remote.confirmed_ms = clock_ms();
+        inode->remote.confirmed_ms = inode->remote.marker_ms = clock_ms();
         inode->remote.headers_known = true;
         store_fields_copy(&inode->remote.meta, meta);
     } else {

@@ -178,14 +178,15 @@ static int take_over_locked(struct cloning *cloning, struct aftermath *aftermath
     bool replaces;
     int rc = open_account_locked(cloning, &replaces);
 
-    if (rc == 0 && replaces)
-        names_leave_locked(inode, aftermath);
     if (rc < 0)
         return rc;
+    struct inode *left = replaces ? names_leave_locked(inode, aftermath) : NULL;
     lock_take(&inode->lock);
     bool empty = is_empty_locked(cloning);
     rc = empty ? adopt_locked(cloning, replaces) : -EOPNOTSUPP;
     lock_drop(&inode->lock);
+    if (!empty && left)
+        names_take_back_locked(left, aftermath); /* its next upload asks that object what a rewrite keeps */
     if (!empty)
         return rc;
     veil_update_locked(inode);

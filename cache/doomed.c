@@ -91,7 +91,7 @@ void names_acquit_locked(struct inode *inode, struct aftermath *aftermath)
 }
 
 /* In the journal before the inode says that it has another one: a crash in between leaves a delete that waits for the copy. */
-void names_leave_locked(struct inode *inode, struct aftermath *aftermath)
+struct inode *names_leave_locked(struct inode *inode, struct aftermath *aftermath)
 {
     struct inode *left = inode_new(inode->cache, inode->type, 0);
 
@@ -116,6 +116,15 @@ void names_leave_locked(struct inode *inode, struct aftermath *aftermath)
     names_doom_locked(left);
     deleter_add_locked(left);
     aftermath_unref(aftermath, left);
+    return left;
+}
+
+void names_take_back_locked(struct inode *left, struct aftermath *aftermath)
+{
+    lock_take(&left->lock);
+    acquit_locked(left);
+    lock_drop(&left->lock);
+    names_acquit_locked(left, aftermath);
 }
 
 /* Metadata of the object that stands there is kept, but for what is ours to say: of another file that had the name, no extended

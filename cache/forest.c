@@ -503,8 +503,15 @@ int forest_list_locked(struct inode *directory, int64_t since_ms, struct waiter 
 static bool read_marker_locked(struct inode *directory, const struct store_object *marker,
                                struct observed *ret_observed)
 {
+    struct identity identity;
+
     ret_observed->object = marker;
-    return marker->meta_known || directory->cache->config.list_attributes_only;
+    if (marker->meta_known || directory->cache->config.list_attributes_only)
+        return true;
+    server_identity(marker, &identity);
+    LOCK_SCOPED(&directory->lock);
+    return directory->attributes_known && directory->remote.exists &&
+           identity_equal(&identity, &directory->remote.identity);
 }
 
 int forest_look_locked(struct inode *directory, struct waiter *waiter, struct aftermath *aftermath)

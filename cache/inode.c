@@ -219,3 +219,10 @@ void inode_check_locked(const struct inode *inode)
         assert(inode->dirty.all[i].end <= size &&
                extents_cover(&inode->present, inode->dirty.all[i].start, inode->dirty.all[i].end));
 }
+
+int64_t inode_seen_ms_locked(const struct inode *inode)
+{
+    const struct remote *remote = &inode->remote;
+    bool marker_older = inode->type == S_IFDIR && remote->marker_ms < remote->confirmed_ms;
+    return marker_older ? remote->marker_ms : remote->confirmed_ms;
+}

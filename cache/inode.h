@@ -81,6 +81,8 @@ struct remote {
     uint64_t content_version; /* the wanted version that this object holds */
     uint64_t attribute_version;
     int64_t confirmed_ms; /* clock_ms() when last seen on the server */
+    int64_t marker_ms;    /* directories: ... when the server last told of the marker, or that there is none:
+                             who lists the parent is told that it is there, and nothing of its attributes */
 };
 
 struct inode {
@@ -242,5 +244,7 @@ uint64_t inode_body_bytes_locked(const struct inode *inode);
 /* The overlay: what is wanted here is the truth, whatever the server says: unsent, being sent, or open for writing. */
 bool inode_overlays_locked(const struct inode *inode);
 void inode_attributes_locked(const struct inode *inode, struct attributes *ret_attributes);
+/* When all that is known of it was last seen on the server. */
+int64_t inode_seen_ms_locked(const struct inode *inode);
 
 #endif

@@ -486,10 +486,17 @@ static int list_from_memory(struct listing *listing, struct waiter *waiter)
 
 /* ---- Giving. ---- */
 
-static bool attributes_known(struct inode *inode)
+/* A directory's are not what the listing has told: they were seen since it began, or are still good, or nothing newer is to be had. */
+static bool attributes_known(const struct listing *listing, const struct listing_entry *entry,
+                             struct inode *inode)
 {
     LOCK_SCOPED(&inode->lock);
-    return inode_overlays_locked(inode) || (inode->attributes_known && inode->remote.confirmed_ms);
+    if (inode_overlays_locked(inode))
+        return true;
+    if (!inode->attributes_known || !inode->remote.confirmed_ms)
+        return false;
+    return inode->type != S_IFDIR || entry->asked || inode->remote.marker_ms >= listing->started_ms ||
+           lookup_valid_ms(inode) > 0;
 }
 
 static struct inode *find_child_locked(struct listing *listing, const char *name, struct aftermath *aftermath)
@@ -514,7 +521,7 @@ static bool fill_known(struct listing *listing, struct listing_entry *entry, str
 
     if (!inode)
         return false;
-    if (!attributes_known(inode))
+    if (!attributes_known(listing, entry, inode))
         return false;
     /* What the kernel is told of it holds on to: where memory has no room for that name, it gets the name alone. */
     if (names_used_locked(inode))
@@ -544,7 +551,7 @@ static void gather_questions_locked(struct listing *listing, size_t first, struc
         struct listing_entry *entry = &listing->entries[i];
         struct inode *inode = names_find_locked(names, listing->directory, entry->name);
         bool folder = inode && inode->type == S_IFDIR;
-        if (entry->asked || (inode && attributes_known(inode)) ||
+        if (entry->asked || (inode && attributes_known(listing, entry, inode)) ||
             (folder && forest_look_locked(inode, NULL, aftermath) == 1))
             continue;
         if (folder && !forest_tells_locked(inode) && !ret_questions->folders++)

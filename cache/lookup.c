@@ -245,11 +245,11 @@ int lookup_ask(struct cache *cache, struct inode *parent, const char *name, stru
 static int64_t fresh_ms(const struct inode *inode)
 {
     int64_t ttl_ms = inode->cache->config.attr_ttl_ms;
-    int64_t left_ms = inode->remote.confirmed_ms + ttl_ms - clock_ms();
+    int64_t seen_ms = inode_seen_ms_locked(inode), left_ms = seen_ms + ttl_ms - clock_ms();
 
     if (inode == inode->cache->names.root || inode_overlays_locked(inode))
         return ttl_ms;
-    if (!inode->remote.confirmed_ms) /* nobody vouches for it; the clock may not have run as long as a ttl */
+    if (!seen_ms) /* nobody vouches for it; the clock may not have run as long as a ttl */
         return 0;
     return left_ms > 0 ? left_ms : 0;
 }
@@ -265,17 +265,17 @@ static int64_t stretch_ms(int64_t ttl_ms, int64_t took_ms)
 static int64_t looked_at_ms(const struct inode *inode)
 {
     const struct inode *parent = inode->parent;
-    int64_t ttl_ms = inode->cache->config.attr_ttl_ms, confirmed_ms = inode->remote.confirmed_ms,
+    int64_t ttl_ms = inode->cache->config.attr_ttl_ms, seen_ms = inode_seen_ms_locked(inode),
             now_ms = clock_ms(), until_ms = 0;
 
     if (!parent)
         return 0;
     if (parent->warm_ms) /* what differs is told when it was listed */
         return ttl_ms;
-    if (parent->growing_ms && confirmed_ms >= parent->growing_ms) {
+    if (parent->growing_ms && seen_ms >= parent->growing_ms) {
         int64_t took_ms = parent->grown_ms > parent->listing_ms ? parent->grown_ms : parent->listing_ms;
         until_ms = parent->growing_ms + stretch_ms(ttl_ms, took_ms);
-    } else if (parent->listed_ms && confirmed_ms >= parent->listed_ms) {
+    } else if (parent->listed_ms && seen_ms >= parent->listed_ms) {
         until_ms = parent->listed_ms + stretch_ms(ttl_ms, parent->listing_ms);
     }
     return until_ms > now_ms ? until_ms - now_ms : 0;
@@ -515,16 +515,22 @@ static int ask_once_locked(struct cache *cache, struct inode *parent, const char
     return rc;
 }
 
-static bool attributes_known_locked(struct inode *inode)
+/* A directory that was listed in its parent, where nobody has seen its marker, or not since: another listing would tell no more. */
+static bool lacks_marker_locked(struct inode *inode)
 {
+    if (!inode || inode->type != S_IFDIR)
+        return false;
     LOCK_SCOPED(&inode->lock);
-    return inode->attributes_known;
+    const struct remote *remote = &inode->remote;
+    int64_t until_ms = remote->confirmed_ms + inode->cache->config.attr_ttl_ms;
+    bool older = remote->marker_ms < remote->confirmed_ms && until_ms > clock_ms();
+    return !inode->attributes_known || older;
 }
 
-/* A directory that was listed in its parent, where nobody has seen its marker. As forest_look_locked(). */
+/* As forest_look_locked(). */
 static int look_at_directory_locked(struct inode *inode, struct waiter *waiter, struct aftermath *aftermath)
 {
-    if (!inode || inode->type != S_IFDIR || attributes_known_locked(inode))
+    if (!lacks_marker_locked(inode))
         return 0;
     inode_ref(inode);
     int rc = forest_look_locked(inode, waiter, aftermath);

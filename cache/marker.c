@@ -31,7 +31,7 @@ static void record(struct inode *directory, const char *key, const struct identi
     store_fields_copy(&directory->remote.headers, headers);
     directory->remote.headers_known = true;
     inode_attributes_sent_locked(directory, attribute_version);
-    directory->remote.confirmed_ms = clock_ms();
+    directory->remote.confirmed_ms = directory->remote.marker_ms = clock_ms();
     directory->attributes_known = true;
     directory->noted = false;
     lock_drop(&directory->lock);

@@ -413,13 +413,69 @@ static void make_room_locked(struct names *names, struct aftermath *aftermath)
         forget_some_locked(names, true, 0, aftermath);
 }
 
+static size_t cost_of_locked(const struct inode *inode)
+{
+    return sizeof(*inode) + (inode->name ? strlen(inode->name) : 0) + NAME_COST;
+}
+
 static bool charge_locked(struct inode *inode)
 {
-    size_t cost = sizeof(*inode) + (inode->name ? strlen(inode->name) : 0) + NAME_COST;
+    size_t cost = cost_of_locked(inode);
 
     if (!inode->charged && memory_try(inode->cache->config.memory, cost, SHARE_NAMES))
         inode->charged = cost;
     return inode->charged != 0;
+}
+
+/* Its share has room: clean blocks take all the memory, and give way to who asks as one who would wait, without the lock. */
+static bool is_short_locked(const struct inode *inode, struct aftermath *aftermath)
+{
+    size_t bytes = aftermath->short_bytes + cost_of_locked(inode);
+
+    if (memory_left(inode->cache->config.memory, SHARE_NAMES) < bytes)
+        return false;
+    aftermath->names_short++;
+    aftermath->short_bytes = bytes;
+    return true;
+}
+
+/* Those made last are the last of the idle ones, with others that were used since. Returns how many find no room. */
+static size_t charge_newest_locked(struct names *names, size_t count, size_t *bytes)
+{
+    size_t looks = 2 * count + FORGET_LOOK, missed = 0;
+
+    for (struct list *at = names->idle.prev; at != &names->idle && count && looks--; at = at->prev) {
+        struct inode *inode = container_of(at, struct inode, idle);
+        size_t cost = cost_of_locked(inode);
+        if (inode->charged)
+            continue;
+        count--;
+        if (cost <= *bytes) {
+            inode->charged = cost;
+            *bytes -= cost;
+        } else if (!charge_locked(inode)) {
+            missed++;
+        }
+    }
+    return missed;
+}
+
+void names_find_room(struct cache *cache, size_t count, size_t bytes)
+{
+    struct memory *memory = cache->config.memory;
+    struct names *names = &cache->names;
+    WAITER_SCOPED(hasty);
+
+    if (memory_take(memory, bytes, SHARE_NAMES, &hasty, clock_ms()) < 0)
+        bytes = 0;
+    {
+        AFTERMATH_SCOPED(aftermath, cache);
+        LOCK_SCOPED(&names->lock);
+        size_t missed = charge_newest_locked(names, count, &bytes);
+        while (missed--)
+            make_room_locked(names, &aftermath);
+    }
+    memory_give(memory, bytes, SHARE_NAMES);
 }
 
 void names_set_target_locked(struct inode *inode, const char *target)
@@ -456,7 +512,7 @@ struct inode *names_make_locked(struct cache *cache, struct inode *parent, const
     inode->renamed = other; /* a number that does not follow from the name cannot be found again */
     add_number_locked(names, inode);
     link_locked(names, inode, parent, name);
-    if (!charge_locked(inode)) {
+    if (!charge_locked(inode) && !is_short_locked(inode, aftermath)) {
         inode_ref(inode);
         make_room_locked(names, aftermath);
         aftermath_unref(aftermath, inode);
@@ -628,7 +684,7 @@ static void take_confirmed_locked(struct inode *inode, const struct confirmed *c
     remote->exists = true;
     inode->exclusive = false;
     remote->identity = confirmed->identity;
-    remote->confirmed_ms = clock_ms();
+    remote->confirmed_ms = remote->marker_ms = clock_ms();
     inode_attributes_sent_locked(inode, confirmed->attribute_version);
     store_fields_copy(&remote->meta, confirmed->meta);
     store_fields_copy(&remote->headers, confirmed->headers);

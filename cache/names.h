@@ -133,6 +133,9 @@ void names_set_target_locked(struct inode *inode, const char *target);
 /* The inode was used: it will be forgotten later than others. False: the share of names has no room for it, so nobody should be told
  * of it who holds on to it (names_make_locked still makes it: what waits for it goes on). */
 bool names_used_locked(struct inode *inode);
+/* Of so many names, made in a hold that has ended, which found no room while their share has it: clean blocks give way to them; for each
+ * that finds none all the same, others are forgotten. No lock is held (aftermath_settle). */
+void names_find_room(struct cache *cache, size_t count, size_t bytes);
 void names_watch_locked(struct names *names, struct names_watch *watch, const struct inode *parent,
                         const char *only);
 /* ... all that is below; only whether anything changed is told: watch->all. */
@@ -169,8 +172,11 @@ void names_acquit_locked(struct inode *inode, struct aftermath *aftermath);
  * to delete. `but`: whose object that is; may be NULL. */
 void names_undoom_locked(struct names *names, const char *key, const struct inode *but,
                          struct aftermath *aftermath);
-/* The object that stands under inode->remote.key is to go, behind: this inode has another one. */
-void names_leave_locked(struct inode *inode, struct aftermath *aftermath);
+/* The object that stands under inode->remote.key is to go, behind: this inode has another one. Returns who takes it along (borrowed, for
+ * as long as the lock is held). */
+struct inode *names_leave_locked(struct inode *inode, struct aftermath *aftermath);
+/* In the same hold: it has that object still, and it stays. */
+void names_take_back_locked(struct inode *left, struct aftermath *aftermath);
 /* This object stands under the name that `inode` has, which knew of none. */
 void names_take_object_locked(struct inode *inode, const char *key, const struct identity *identity);
 /* `inode`, never sent, has the name of `old` now: the object of `old` stands under it until the data come, and goes if

@@ -119,19 +119,40 @@ static bool is_outdated_locked(const struct inode *inode, const struct observed 
     return observed->started_ms < inode->remote.confirmed_ms;
 }
 
+static bool says_attributes(const struct cache *cache, const struct store_object *object)
+{
+    return object->meta_known || cache->config.list_attributes_only;
+}
+
+static bool is_known_marker_locked(const struct inode *inode, const struct store_object *object)
+{
+    struct identity identity;
+
+    server_identity(object, &identity);
+    return inode->remote.exists && identity_equal(&identity, &inode->remote.identity) &&
+           !is_rewritten_locked(inode, object);
+}
+
 /* A directory: its marker only carries attributes. Our own time of the last change of an entry outlives a look at an
  * unchanged marker. */
 static void take_directory_locked(struct inode *inode, const struct observed *observed)
 {
     const struct store_object *object = observed->object;
-    bool fresh = !inode->attributes_known, tells = fresh && observed->attributes_known;
-    struct identity identity = {0};
+    bool fresh = !inode->attributes_known;
+    bool tells = observed->attributes_known && (fresh || observed->started_ms >= inode->remote.marker_ms);
 
-    if (is_outdated_locked(inode, observed) && !tells)
+    if (!is_outdated_locked(inode, observed))
+        inode->remote.confirmed_ms = observed->started_ms;
+    if (!tells || inode_dirty_locked(inode))
         return;
-    inode->remote.confirmed_ms = observed->started_ms;
-    if (!observed->attributes_known || inode_dirty_locked(inode))
+    bool same = !fresh && object && is_known_marker_locked(inode, object);
+    if (object && !same && !says_attributes(inode->cache, object)) {
+        inode->remote.marker_ms = 0; /* whoever looks next asks */
         return;
+    }
+    /* Of which time they are, the catalog does not say. */
+    bool timeless = observed->recalled && !inode->cache->config.immutable;
+    inode->remote.marker_ms = timeless ? 0 : observed->started_ms;
     inode->noted = inode->noted && inode->attributes_known;
     inode->attributes_known = true;
     if (!object) {
@@ -139,9 +160,9 @@ static void take_directory_locked(struct inode *inode, const struct observed *ob
             drop_marker_locked(inode); /* its attributes stay: they are as good as any */
         return;
     }
-    server_identity(object, &identity);
-    if (!fresh && inode->remote.exists && identity_equal(&identity, &inode->remote.identity) &&
-        !is_rewritten_locked(inode, object)) {
+    if (same) {
+        struct identity identity;
+        server_identity(object, &identity);
         inode->noted = inode->noted && inode->remote.identity.modified_ns;
         inode->remote.identity.modified_ns = identity.modified_ns;
         return;

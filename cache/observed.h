@@ -12,6 +12,8 @@
  * over the tree long after.
  * A name that was listed without metadata has an inode already, so that a whole listing can answer "no such file", but
  * nobody is given it before a HEAD told its type and attributes (attributes_known).
+ * A directory's attributes are as old as the last word of its marker (remote.marker_ms), however often its parent is listed. One that was
+ * listed without metadata confirms them by its version; of another version, whoever looks next asks.
  * A directory stays while something below it is unsent or somebody works in it; another version of its marker only changes its attributes.
  */
 #ifndef CACHE_OBSERVED_H

@@ -201,6 +201,16 @@ static int charge_step(struct overlay *overlay, struct waiter *waiter)
     return rc;
 }
 
+/* Names are below their half: what is missing is no room in the bucket, nor on a disk. */
+static int refuse_memory(struct overlay *overlay)
+{
+    log_error("a new name gets ENOMEM: %zu are unsent, %zu may be, but reads and uploads have held the rest "
+              "of memory= "
+              "for %" PRId64 " s, and nothing has gone up; see `skyvol status`",
+              atomic_load(&overlay->count), overlay->limit, overlay->cache->config.io_timeout_ms / 1000);
+    return -ENOMEM;
+}
+
 static bool is_unsent(struct overlay *overlay, struct inode *inode)
 {
     return inode && uploader_lists(overlay->cache->uploader, inode);
@@ -221,7 +231,7 @@ int overlay_wait(struct overlay *overlay, struct inode *inode, struct waiter *wa
         else
             rc = waiter ? wait_for_fewer(overlay, &progress, waiter) : -EAGAIN;
         if (rc == -ETIMEDOUT)
-            rc = has_stalled(overlay, &progress) ? -ENOSPC : 0;
+            rc = has_stalled(overlay, &progress) ? refuse_memory(overlay) : 0;
     }
     return rc;
 }

@@ -10,7 +10,7 @@
  * Each costs OVERLAY_NAME_BYTES until it has gone up, and cannot be forgotten as what the bucket has can. They are charged to the
  * budget (SHARE_OVERLAY) some at a time, before they are made; what comes without asking (a mount that finds a backlog, conflicts) is
  * counted all the same, and only who makes more waits for it. While names go up nobody hears an error; when nothing moves for io_timeout, it
- * is -ENOSPC.
+ * is -ENOSPC; or -ENOMEM, where there are fewer, and others have held all the memory for as long.
  *
  * Not here: bytes (pressure.h); what was removed (deleter_throttle).
  * Threads: overlay_join(), overlay_leave() with any lock but a leaf's; the others without any.
@@ -33,7 +33,8 @@ void overlay_join(struct overlay *overlay);
 void overlay_leave(struct overlay *overlay);
 /* After overlay_leave(), when no lock is held: memory that was meant for more of them goes back. */
 void overlay_settle(struct overlay *overlay);
-/* Before `inode` becomes unsent, or a new one is made (NULL): 0; at once when it is unsent already. -EAGAIN (no waiter), -EINTR, -ENOSPC. */
+/* Before `inode` becomes unsent, or a new one is made (NULL): 0; at once when it is unsent already. -EAGAIN (no waiter), -EINTR, -ENOSPC,
+ * -ENOMEM. */
 int overlay_wait(struct overlay *overlay, struct inode *inode, struct waiter *waiter);
 /* Before the first bytes of a file: 0 when it has its turn. -EAGAIN (no waiter), -EINTR. */
 int overlay_slow_down(struct overlay *overlay, struct waiter *waiter);

@@ -107,8 +107,19 @@ static void take_own_marker_locked(struct page *page, const struct store_object 
     struct observed observed = {
         .type = S_IFDIR, .object = object, .attributes_known = true, .started_ms = started_ms};
 
-    if (object->meta_known && directory->parent)
+    if (directory->parent)
         observed_apply_locked(page->cache, directory->parent, directory->name, &observed, aftermath);
+}
+
+/* It would have been the first: there is still none. */
+static void miss_own_marker_locked(struct page *page, int64_t started_ms)
+{
+    struct inode *directory = page->directory;
+    LOCK_SCOPED(&directory->lock);
+    struct remote *remote = &directory->remote;
+
+    if (directory->attributes_known && !remote->exists && remote->marker_ms < started_ms)
+        remote->marker_ms = started_ms;
 }
 
 static void take_name_locked(struct page *page, const char *key, size_t length,
@@ -134,11 +145,14 @@ static void take_name_locked(struct page *page, const char *key, size_t length,
 static void read_answer_locked(struct page *page, int64_t started_ms, struct aftermath *aftermath)
 {
     const struct store_call *call = &page->asked->call;
-    size_t skip = strlen(page->place->prefix);
+    const struct page_place *place = page->place;
+    size_t skip = strlen(place->prefix);
+    bool marked = place->token || place->last; /* or it would not be here */
 
     for (size_t i = 0; i < call->object_count; i++) {
         const struct store_object *object = &call->objects[i];
         const char *rest = object->key + skip;
+        marked = marked || !*rest;
         if (!*rest)
             take_own_marker_locked(page, object, started_ms, aftermath);
         else
@@ -151,6 +165,8 @@ static void read_answer_locked(struct page *page, int64_t started_ms, struct aft
             take_name_locked(page, call->prefixes[i], length - 1, NULL,
                              &page->recalled[call->object_count + i]);
     }
+    if (!marked)
+        miss_own_marker_locked(page, started_ms);
     if (page->count)
         qsort(page->entries, page->count, sizeof(*page->entries), compare_entries);
 }

@@ -8,7 +8,7 @@
 static void doubt_locked(struct inode *inode, struct aftermath *aftermath)
 {
     lock_take(&inode->lock);
-    inode->remote.confirmed_ms = 0;
+    inode->remote.confirmed_ms = inode->remote.marker_ms = 0;
     bool overlays = inode_overlays_locked(inode);
     lock_drop(&inode->lock);
     if (!overlays)

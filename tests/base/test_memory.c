@@ -51,6 +51,20 @@ static size_t read_rss_anon(void)
     return kib * 1024;
 }
 
+Test(memory, what_is_left_of_a_share_has_nothing_to_do_with_the_limit)
+{
+    struct memory *memory = memory_new(LIMIT);
+    cr_assert(memory_try(memory, LIMIT - 1000, SHARE_DEMAND));
+    cr_assert_eq(memory_left(memory, SHARE_DEMAND), 1000);
+    cr_assert_eq(memory_left(memory, SHARE_NAMES), LIMIT / 8);
+    cr_assert(memory_try(memory, 600, SHARE_NAMES));
+    cr_assert_eq(memory_left(memory, SHARE_NAMES), LIMIT / 8 - 600);
+    cr_assert_not(memory_try(memory, 600, SHARE_NAMES));
+    memory_give(memory, 600, SHARE_NAMES);
+    memory_give(memory, LIMIT - 1000, SHARE_DEMAND);
+    memory_free(memory);
+}
+
 Test(memory, the_limit_cannot_be_passed)
 {
     struct memory *memory = memory_new(LIMIT);

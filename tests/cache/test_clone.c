@@ -223,6 +223,81 @@ Test(clone, what_it_replaces_is_there_until_then_and_keeps_its_type)
     }
 }
 
+/* A write came in between: what was about to be left is its object still, wherever it is renamed to. */
+Test(clone, what_was_left_and_taken_back_neither_goes_nor_is_hidden)
+{
+    ROOM_SCOPED(room, &writeback);
+    struct store_object object = {0};
+    struct store_fields headers = {0};
+    struct handle *handle;
+    BUF_SCOPED names = BUF_INIT;
+    store_fields_set(&headers, "content-type", "image/png");
+    put_with(&room, "p/b", 1000, 2, NULL, &headers);
+    cr_assert_eq(tree_list(&room, "", true, &names), 0);
+    cr_assert_eq(tree_open(&room, "b", O_RDWR | O_TRUNC, &handle), 0);
+    {
+        AFTERMATH_SCOPED(aftermath, room.cache);
+        LOCK_SCOPED(&room.cache->names.lock);
+        names_take_back_locked(names_leave_locked(room_inode(handle), &aftermath), &aftermath);
+        cr_assert(list_empty(&room.cache->names.doomed));
+        cr_assert_eq(names_doomed_below_locked(&room.cache->names, "p/"), 0);
+    }
+    cr_assert_eq(room_write(&room, handle, 0, 10, 1), 0);
+    cr_assert_eq(tree_rename(&room, "b", "c", 0), 0);
+    cr_assert_eq(room_close(&room, handle), 0);
+    expect_settled(&room, "p/c ");
+    cr_assert(room_object_holds(&room, "p/c", 0, 10, 1));
+    cr_assert(memory_store_peek(room.bucket, "p/c", &object, NULL));
+    cr_assert_str_eq(store_fields_get(&object.headers, "content-type"), "image/png");
+    store_object_release(&object);
+    store_fields_release(&headers);
+}
+
+static void replace_destination(struct memory_store *memory, const struct store_call *call, void *context)
+{
+    struct store_fields headers = {0};
+    (void)memory, (void)call;
+    store_fields_set(&headers, "content-type", "text/newer");
+    put_with(context, "p/b", 2000, 3, NULL, &headers);
+    store_fields_release(&headers);
+}
+
+/* The destination is another client's newer version when its headers are asked for: a whole replacement is the last writer and keeps what
+ * that version carries; what was not emptied here is no such thing, and both stay. */
+Test(clone, a_destination_that_another_client_replaces_meanwhile_is_the_last_writers_or_a_conflict)
+{
+    for (int way = 0; way < 2; way++) {
+        struct room_config config = writeback;
+        config.bucket.list_meta = true; /* its headers are not known */
+        ROOM_SCOPED(room, &config);
+        struct store_object object = {0};
+        BUF_SCOPED names = BUF_INIT;
+        BUF_SCOPED keys = BUF_INIT;
+        put(&room, "p/a", SIZE, 1);
+        put(&room, "p/b", way ? 0 : 1000, 2);
+        cr_assert_eq(tree_list(&room, "", true, &names), 0);
+        struct pair pair = open_pair(&room, SIZE, way ? O_RDWR : O_RDWR | O_TRUNC);
+        memory_store_fault(room.bucket, &(struct fault){.kind = FAULT_MEANWHILE,
+                                                        .op = STORE_HEAD,
+                                                        .key = "p/b",
+                                                        .times = 1,
+                                                        .meanwhile = replace_destination,
+                                                        .context = &room});
+        cr_assert_eq(copy(&room, &pair), 0, "way %d", way);
+        int rc = room_close(&room, pair.to);
+        cr_assert(rc == 0 || way, "%d", rc);
+        cache_release(room.cache, pair.from);
+        assert_drained(&room);
+        cr_assert(room_await(nothing_is_kept, &room));
+        tree_keys(&room, &keys);
+        cr_assert(memory_store_peek(room.bucket, "p/b", &object, NULL));
+        cr_assert_str_eq(store_fields_get(&object.headers, "content-type"), "text/newer", "way %d", way);
+        cr_assert(room_object_holds(&room, "p/b", 0, way ? 2000 : SIZE, way ? 3 : 1), "way %d", way);
+        cr_assert_eq(strstr(keys.bytes, "p/b.skyvol-conflict-") != NULL, way, "way %d: %s", way, keys.bytes);
+        store_object_release(&object);
+    }
+}
+
 static void copy_by_steps(struct room *room, struct pair *pair)
 {
     uint64_t length = 0;

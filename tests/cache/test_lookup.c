@@ -438,3 +438,73 @@ Test(lookup, what_was_made_in_a_directory_that_is_gone_meanwhile_has_no_other_ke
     inode_unref(work.directory);
     clock_fake_end();
 }
+
+/* ---- Directories. ---- */
+
+static bool take_all(void *context, struct listed *listed)
+{
+    (void)context;
+    inode_unref(listed->entry.inode);
+    return true;
+}
+
+static void assert_own_listing(struct room *room, struct inode *directory)
+{
+    struct listing *listing;
+    cr_assert_eq(cache_list_open(room->cache, directory, &listing), 0);
+    cr_assert_eq(cache_list(room->cache, &room->waiter, listing, 0, false, take_all, NULL), 0);
+    cache_list_release(listing);
+}
+
+/* A LIST of the parent tells that a directory is there, and nothing of its marker. */
+Test(lookup, a_foreign_change_of_a_marker_is_seen_though_the_parent_is_listed_again_and_again)
+{
+    for (int way = 0; way < 8; way++) {
+        ROOM_SCOPED(room, &(struct room_config){.bucket = {.list_meta = way & 1}});
+        struct attributes attributes;
+        clock_fake_begin(INT64_C(1700000000000000000));
+        tree_put(&room, "p/a/", "", "mode=16832", NULL);
+        tree_put(&room, "p/a/x", "x", NULL);
+        for (int i = 0; i < 4; i++) {
+            BUF_SCOPED listed = BUF_INIT;
+            cr_assert_eq(tree_list(&room, "", way & 2, &listed), 0);
+            cr_assert_eq(tree_stat(&room, "a", &attributes), 0);
+            cr_assert_eq(attributes.mode, i ? 16877 : 16832, "way %d, after %d s", way, i);
+            if (way & 4)
+                cr_assert_eq(tree_list(&room, "a", true, &listed), 0);
+            clock_fake_advance(1001);
+            if (i == 0)
+                tree_put(&room, "p/a/", "", "mode=16877", NULL);
+        }
+        clock_fake_end();
+    }
+}
+
+/* Its own listing tells of its marker, too: without metadata by its version, or that there is none. */
+Test(lookup, who_works_in_a_directory_is_not_asked_for_its_marker_besides)
+{
+    for (int way = 0; way < 4; way++) {
+        ROOM_SCOPED(room, &(struct room_config){.bucket = {.list_meta = way & 1}});
+        struct attributes attributes;
+        clock_fake_begin(INT64_C(1700000000000000000));
+        if (way & 2)
+            tree_put(&room, "p/a/", "", "mode=16832", NULL);
+        tree_put(&room, "p/a/x", "x", "mode=33152", NULL);
+        cr_assert_eq(tree_stat(&room, "a", &attributes), 0);
+        for (int i = 0; i < 4; i++) {
+            BUF_SCOPED listed = BUF_INIT;
+            struct entry entry;
+            cr_assert_eq(tree_lookup(&room, "a", &entry), 0);
+            clock_fake_advance(700);
+            assert_own_listing(&room, entry.inode);
+            inode_unref(entry.inode);
+            clock_fake_advance(302);
+            cr_assert_eq(tree_list(&room, "", false, &listed), 0);
+            memory_store_log_clear(room.bucket);
+            cr_assert_eq(tree_stat(&room, "a", &attributes), 0);
+            cr_assert_eq(attributes.mode, way & 2 ? 16832 : S_IFDIR | 0755);
+            cr_assert_eq(count_asked(&room), 0, "way %d, round %d", way, i);
+        }
+        clock_fake_end();
+    }
+}

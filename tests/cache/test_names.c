@@ -12,6 +12,7 @@
 #include "cache/aftermath.h"
 #include "cache/content.h"
 #include "cache/core.h"
+#include "tests/support/reader.h"
 #include "tests/support/tree.h"
 
 /* ---- Numbers and ids. ---- */
@@ -62,6 +63,30 @@ static size_t used_by_names(struct room *room)
     return report.shares[SHARE_NAMES];
 }
 
+/* With what was read here and there of a large file, which is closed. Returns the rest, taken in SHARE_UPLOAD. */
+static size_t fill_with_blocks(struct room *room)
+{
+    struct memory_report report;
+    struct handle *handle;
+    size_t bytes = (size_t)16 << 20;
+    char *large = xcalloc(1, bytes);
+    memory_store_put(room->bucket, "p/large", large, bytes, NULL, NULL);
+    free(large);
+    cr_assert_eq(tree_open(room, "large", O_RDONLY, &handle), 0);
+    for (uint64_t i = 0; i < 128; i++) {
+        struct reader reader;
+        reader_begin(&reader, room, handle, i * 37 % 128 * PAGE_BYTES, 1);
+        cr_assert_eq(reader_wait(&reader), 0);
+        reader_release(&reader);
+    }
+    cache_release(room->cache, handle);
+    memory_report(room->memory, &report);
+    size_t rest = report.limit - report.used;
+    cr_assert_lt(rest, PAGE_BYTES);
+    cr_assert(memory_try(room->memory, rest, SHARE_UPLOAD));
+    return rest;
+}
+
 Test(names, those_used_longest_ago_are_forgotten_and_found_again)
 {
     struct room_config config = {.bucket = {.list_meta = true}, .memory_bytes = (size_t)4 << 20};
@@ -105,6 +130,40 @@ Test(names, what_is_open_or_unsent_is_never_forgotten)
     cr_assert_not_null(room_inode(handle)->parent);
     cr_assert_eq(tree_stat(&room, "d/open", &attributes), 0);
     cache_release(room.cache, handle);
+}
+
+/* A whole page of names, and one at a time. */
+Test(names, they_have_room_where_clean_blocks_take_all_the_memory)
+{
+    for (int way = 0; way < 2; way++) {
+        struct room_config config = {.bucket = {.list_meta = true}, .memory_bytes = (size_t)8 << 20};
+        ROOM_SCOPED(room, &config);
+        BUF_SCOPED list = BUF_INIT;
+        struct attributes attributes;
+        char key[32];
+        clock_fake_begin(INT64_C(1700000000000000000));
+        for (int i = 0; i < 200; i++) {
+            snprintf(key, sizeof key, "p/d/%04d", i);
+            memory_store_put_text(room.bucket, key, "x");
+        }
+        size_t rest = fill_with_blocks(&room);
+        if (way)
+            cr_assert_eq(tree_list(&room, "d", true, &list), 0);
+        for (int round = 0; round < 2; round++) {
+            for (int i = 0; i < 200; i++) {
+                snprintf(key, sizeof key, "d/%04d", i);
+                cr_assert_eq(tree_stat(&room, key, &attributes), 0);
+            }
+            if (round == 0)
+                memory_store_log_clear(room.bucket);
+        }
+        cr_assert_geq(room.cache->names.count, 200);
+        cr_assert_eq(memory_store_logged(room.bucket, STORE_HEAD, NULL), 0);
+        cr_assert_eq(memory_store_logged(room.bucket, STORE_LIST, NULL), 0);
+        cr_assert_geq(used_by_names(&room), 200 * sizeof(struct inode));
+        memory_give(room.memory, rest, SHARE_UPLOAD);
+        clock_fake_end();
+    }
 }
 
 /* ---- Notices to the kernel. ---- */

@@ -112,6 +112,24 @@ Test(overlay, what_the_bucket_has_waits_before_it_is_changed)
     assert_drained(&room);
 }
 
+/* What is unsent has nothing to do with it: the way up is free, and ENOSPC would send him there. */
+Test(overlay, where_others_hold_all_the_memory_the_maker_hears_enomem)
+{
+    struct room_config config = small();
+    ROOM_SCOPED(room, &config);
+    struct memory_report report;
+    memory_report(room.memory, &report);
+    size_t rest = report.limit - report.used;
+    cr_assert(memory_try(room.memory, rest, SHARE_UPLOAD));
+    int rc = 0;
+    for (int i = 0; rc == 0 && i < (int)LIMIT; i++)
+        rc = make(&room, i);
+    cr_assert_eq(rc, -ENOMEM, "%d", rc);
+    memory_give(room.memory, rest, SHARE_UPLOAD);
+    cr_assert_eq(make(&room, (int)LIMIT), 0);
+    assert_drained(&room);
+}
+
 static void *interrupt_soon(void *context)
 {
     usleep(100000);
