@@ -15,6 +15,7 @@
 #include "cache/lookup.h"
 #include "cache/marker.h"
 #include "cache/overlay.h"
+#include "cache/recall.h"
 #include "cache/recording.h"
 #include "cache/server.h"
 #include "cache/veil.h"
@@ -63,8 +64,10 @@ int change_doom_locked(struct inode *inode, bool behind, struct aftermath *after
     inode->orphan = inode->orphan || goes;
     inode->delete_at_release = doomed; /* in the hold in which it is open: the last close sees it */
     lock_drop(&inode->lock);
-    if (goes)
+    if (goes) {
+        recall_moved_locked(inode);
         names_detach_locked(inode, aftermath);
+    }
     if (!doomed)
         return goes;
     names_doom_locked(inode);

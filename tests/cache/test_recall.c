@@ -4,8 +4,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/clock.h"
+#include "base/json.h"
 #include "cache/catalog.h"
 #include "cache/core.h"
 #include "cache/lookup.h"
@@ -828,4 +830,47 @@ Test(recall, where_nothing_changes_who_begins_to_list_does_not_undo_what_another
     cr_assert_leq(count_asked(&room) - before, 3, "pages");
     cache_list_release(listing);
     inode_unref(entry.inode);
+}
+
+static int64_t count_entries(struct room *room)
+{
+    struct json *report = json_object_new();
+    int64_t entries = -1;
+    assert_drained(room);
+    catalog_settle(room->cache->catalog);
+    catalog_report(room->cache->catalog, report);
+    cr_assert(json_get_integer(report, "entries", &entries));
+    json_free(report);
+    return entries;
+}
+
+Test(recall, of_a_directory_that_was_removed_or_renamed_over_nothing_is_left)
+{
+    for (int way = 0; way < 4; way++) {
+        ROOM_SCOPED(room,
+                    &((struct room_config){.catalog = true,
+                                           .boot = BOOT,
+                                           .durability = way & 1 ? DURABILITY_SYNC : DURABILITY_WRITEBACK,
+                                           .attr_ttl_ms = 1,
+                                           .negative_ttl_ms = 1}));
+        tree_put(&room, "p/stays", "x", NULL);
+        assert_list(&room, "", true, "stays ");
+        int64_t before = count_entries(&room);
+        for (int i = 0; i < 8; i++) {
+            assert_list(&room, "", true, "stays ");
+            cr_assert_eq(tree_mkdir(&room, "d"), 0);
+            assert_list(&room, "d", true, "");
+            if (way & 2) {
+                cr_assert_eq(tree_mkdir(&room, "e"), 0);
+                assert_drained(&room);
+                cr_assert_eq(tree_rename(&room, "e", "d", 0), 0);
+            }
+            assert_drained(&room);
+            usleep(2500); /* the server is asked */
+            assert_list(&room, "d", true, "");
+            cr_assert_eq(tree_rmdir(&room, "d"), 0);
+        }
+        int64_t after = count_entries(&room);
+        cr_assert_leq(after, before, "way %d: %d, %d", way, (int)before, (int)after);
+    }
 }
