@@ -61,11 +61,14 @@ static int open_journal(struct cache *cache, struct buf *why)
     return cache->config.read_only ? look_only(cache, why) : journal_open(&journal, &cache->journal, why);
 }
 
-/* Without one all is asked again; nothing is lost. */
+/* Without one all is asked again; nothing is lost. Where nothing changes (immutable) each fact is an answer for ever: what another mount
+ * noted may have changed since, so it begins with nothing, and what it notes itself is worth nothing to others. */
 static void open_catalog(struct cache *cache)
 {
+    STRING_SCOPED *source = xprintf("%s%s", cache->config.source ? cache->config.source : "",
+                                    cache->config.immutable ? " immutable" : "");
     struct catalog_config catalog = {.path = cache->config.catalog,
-                                     .source = cache->config.source ? cache->config.source : "",
+                                     .source = source,
                                      .boot = cache->config.boot,
                                      .bytes_max = cache->config.catalog_bytes};
     BUF_SCOPED why = BUF_INIT;

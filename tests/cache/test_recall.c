@@ -737,6 +737,27 @@ Test(recall, where_nothing_changes_the_server_is_asked_for_nothing_that_an_earli
     cr_assert_neq(count_asked(&room), 0, "s was not listed: nobody knew");
 }
 
+Test(recall, where_nothing_changes_what_a_mount_noted_that_saw_changes_is_not_believed)
+{
+    struct room_config config = immutable;
+    config.immutable = false;
+    ROOM_SCOPED(room, &config);
+    struct attributes attributes;
+    put_some(&room);
+    assert_list(&room, "d", true, "x y ");
+    room_close_cache(&room);
+    tree_put(&room, "p/d/x", "longer", NULL);
+    room.config.immutable = true;
+    room_reopen(&room);
+    cr_assert_eq(tree_stat(&room, "d/x", &attributes), 0);
+    cr_assert_eq(attributes.size, 6);
+    assert_list(&room, "d", true, "x y ");
+    room_close_cache(&room);
+    room_reopen(&room);
+    cr_assert_eq(tree_stat(&room, "d/x", &attributes), 0);
+    cr_assert_eq(count_asked(&room), 0, "it believes what it noted itself");
+}
+
 Test(recall, where_nothing_changes_refresh_forgets_what_an_earlier_mount_knew)
 {
     ROOM_SCOPED(room, &immutable);
