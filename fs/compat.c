@@ -113,6 +113,11 @@ static void learn_init(struct compat *compat, const void *message, size_t length
     atomic_store(&compat->init_unique, header.unique);
 }
 
+int compat_read_error(int error)
+{
+    return error == ECONNABORTED ? ENODEV : error;
+}
+
 static ssize_t compat_read(int fd, void *buffer, size_t size, void *userdata)
 {
     struct compat *compat = compat_of(userdata);
@@ -120,6 +125,8 @@ static ssize_t compat_read(int fd, void *buffer, size_t size, void *userdata)
     if (length > 0 && !atomic_load_explicit(&compat->settled, memory_order_relaxed))
         learn_init(compat, buffer, (size_t)length);
     clears_setid = length > 0 && compat_leaves_setid(compat) && is_marked(buffer, (size_t)length);
+    if (length < 0)
+        errno = compat_read_error(errno);
     return length;
 }
 

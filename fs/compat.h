@@ -62,6 +62,9 @@ bool compat_clears_setid(void);
 bool compat_leaves_setid(const struct compat *compat);
 /* The reply to INIT: sets and clears in flags (64 bits) what the table above says. */
 uint64_t compat_patch(uint64_t offered, uint64_t flags);
+/* What libfuse is told when a read of the device fails. A request that comes just as the connection ends is ECONNABORTED: the same end as
+ * ENODEV, and no failure (FUSE_ABORT_ERROR, by which it would mean more, is not asked for). */
+int compat_read_error(int error);
 void compat_report(const struct compat *compat, struct json *object);
 
 #endif

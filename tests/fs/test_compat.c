@@ -1,4 +1,5 @@
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <fcntl.h>
 
 #include "fake_cache.h"
@@ -65,6 +66,14 @@ Test(compat, the_kernel_keeps_what_we_do_not_do)
     cr_expect_not(flags & FUSE_POSIX_LOCKS);
     cr_expect_not(flags & FUSE_FLOCK_LOCKS);
     cr_expect_not(flags & FUSE_DONT_MASK);
+}
+
+Test(compat, a_connection_that_ends_under_a_request_ends_as_any_other)
+{
+    cr_assert_eq(compat_read_error(ECONNABORTED), ENODEV);
+    cr_assert_eq(compat_read_error(ENODEV), ENODEV);
+    cr_assert_eq(compat_read_error(EINTR), EINTR);
+    cr_assert_eq(compat_patch(UINT64_MAX, 0) & ((uint64_t)1 << 21), 0, "FUSE_ABORT_ERROR");
 }
 
 Test(compat, high_flags_go_with_their_announcement)
