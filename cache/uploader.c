@@ -320,12 +320,8 @@ static void queue_begin(struct upload *upload, bool urgent)
 static bool goes_early_locked(const struct inode *inode)
 {
     const struct upload *upload = inode->upload;
-    struct store_abilities abilities;
     uint64_t enough = inode->cache->config.early_bytes;
     if (!enough || inode->left_behind < enough)
-        return false;
-    store_abilities(inode->cache->config.store, &abilities);
-    if (abilities.equal_parts) /* their cut depends on a size that nobody knows yet */
         return false;
     return !upload || (upload->state == UPLOAD_IDLE && inode->left_behind > upload->early_end);
 }

@@ -41,6 +41,22 @@ Test(early, whole_parts_go_up_while_the_writer_goes_on_and_each_goes_once)
     cr_assert_eq(memory_store_logged(room.bucket, STORE_CREATE, "p/a"), 1);
 }
 
+Test(early, where_parts_must_be_equal_they_go_up_early_too)
+{
+    ROOM_SCOPED(room, (&(struct room_config){.bucket = {.equal_parts = true},
+                                             .early_bytes = 16 * MIB,
+                                             .durability = DURABILITY_WRITEBACK}));
+    struct handle *handle;
+    cr_assert_eq(room_create(&room, "a", &handle), 0);
+    cr_assert_eq(room_write(&room, handle, 0, 35 * MIB, 1), 0);
+    await_parts(&room, "p/a", 4);
+    cr_assert_eq(room_write(&room, handle, 35 * MIB, 5 * MIB, 1), 0);
+    cr_assert_eq(room_close(&room, handle), 0);
+    assert_drained(&room);
+    cr_assert(room_object_holds(&room, "p/a", 0, 40 * MIB, 1));
+    cr_assert_eq(memory_store_logged(room.bucket, STORE_PART, "p/a"), 5);
+}
+
 /* More would keep the writer from the processors that he shares with the server of a test machine, and with us. */
 Test(early, half_of_the_processors_two_at_least_are_for_parts_of_a_file_that_is_still_written)
 {

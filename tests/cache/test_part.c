@@ -34,6 +34,7 @@ Test(part, ranges_join_and_the_count_fits_them_for_every_size)
                     part_range(&plan, i, &start, &end);
                     cr_assert_eq(start, end_before);
                     cr_assert_leq(end - start, plan.bytes_max);
+                    cr_assert(!equal || end - start == plan.bytes);
                     cr_assert_eq((end - start) % PAGE_BYTES, 0);
                     cr_assert_eq(part_count(&plan, end), i + 1);
                     cr_assert_eq(part_count(&plan, start + 1), i + 1);
