@@ -261,12 +261,18 @@ static int measure_space(struct disk *disk, uint64_t *ret_total, uint64_t *ret_f
 
 /* ---- directories ---- */
 
-static bool is_network(const struct statfs *st)
+/* In no header of the kernel's: */
+#define LUSTRE_MAGIC 0x0BD00BD0
+#define GPFS_MAGIC   0x47504653
+#define BEEGFS_MAGIC 0x19830326
+
+bool disk_is_network(uint32_t magic)
 {
-    static const uint32_t magics[] = {NFS_SUPER_MAGIC, SMB_SUPER_MAGIC, CIFS_MAGIC, SMB2_MAGIC,
-                                      CEPH_MAGIC,      V9FS_MAGIC,      AFS_MAGIC,  AFS_FS_MAGIC};
+    static const uint32_t magics[] = {NFS_SUPER_MAGIC, SMB_SUPER_MAGIC, CIFS_MAGIC,   SMB2_MAGIC,
+                                      CEPH_MAGIC,      V9FS_MAGIC,      AFS_MAGIC,    AFS_FS_MAGIC,
+                                      LUSTRE_MAGIC,    GPFS_MAGIC,      BEEGFS_MAGIC, CODA_SUPER_MAGIC};
     for (size_t i = 0; i < sizeof(magics) / sizeof(magics[0]); i++)
-        if ((uint32_t)st->f_type == magics[i])
+        if (magic == magics[i])
             return true;
     return false;
 }
@@ -286,7 +292,7 @@ static int check_directory(int fd)
         return -EPERM;
     if (fstatfs(fd, &fs) < 0)
         return -errno;
-    return is_network(&fs) ? -EREMOTE : 0;
+    return disk_is_network((uint32_t)fs.f_type) ? -EREMOTE : 0;
 }
 
 /* The directory `name` below `parent`. O_PATH first, so that nothing but a good directory is ever really opened. */

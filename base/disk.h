@@ -66,6 +66,8 @@ struct disk_file {
  * a power cut. Refused: not a directory, not ours, open to others (-EPERM), a symlink as last component (-ELOOP), a
  * network file system (-EREMOTE). */
 int disk_open_directory(const char *path, struct disk **ret_disk);
+/* A file system of that magic number (statfs) is another host's: it promises not what we must. Those of clusters, too. */
+bool disk_is_network(uint32_t magic);
 /* The full path of a name, for messages; malloc'ed. */
 char *disk_path(struct disk *disk, const char *name);
 /* In memory: what is flushed there does not survive a power cut. */

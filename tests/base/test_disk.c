@@ -53,6 +53,18 @@ static struct disk_file *open_file(const char *name, int flags)
     return file;
 }
 
+Test(disk, file_systems_of_other_hosts_are_told_from_local_ones)
+{
+    static const uint32_t others[] = {NFS_SUPER_MAGIC, CIFS_MAGIC, V9FS_MAGIC,
+                                      0x0BD00BD0,      0x47504653, 0x19830326};
+    static const uint32_t local[] = {EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, BTRFS_SUPER_MAGIC, TMPFS_MAGIC,
+                                     OVERLAYFS_SUPER_MAGIC};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        cr_assert(disk_is_network(others[i]), "%08x", others[i]);
+    for (size_t i = 0; i < sizeof local / sizeof *local; i++)
+        cr_assert_not(disk_is_network(local[i]), "%08x", local[i]);
+}
+
 Test(disk, what_was_written_is_read)
 {
     struct disk_file *file = open_file("f", DISK_CREATE);
