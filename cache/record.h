@@ -97,8 +97,9 @@ struct record {
     const struct extents *dirty;
     /* UPLOAD, PART, TRYING */
     const char *upload_id, *skyvol_id;
-    const char *etag, *checksum; /* of a part */
-    bool copying;                /* parts are copies of the object: changes here do not make them stale */
+    const char *etag,
+        *checksum; /* of a part; the checksum is "" as yet: what a part holds is told by its size and ETag */
+    bool copying;  /* parts are copies of the object: changes here do not make them stale */
     struct part_plan plan;
     uint64_t index; /* of a part, from 0 */
 };
