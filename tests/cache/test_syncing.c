@@ -126,3 +126,28 @@ Test(syncing, fsync_of_a_file_is_answered_when_the_disk_knows_too)
     cr_assert_lt(backlog.unflushed_bytes, 100000);
     cache_release(room.cache, handle);
 }
+
+static uint64_t count_unflushed(struct room *room)
+{
+    struct cache_backlog backlog;
+    cache_backlog(room->cache, &backlog);
+    return backlog.unflushed_bytes;
+}
+
+Test(syncing, in_local_fsync_and_close_are_answered_when_the_disk_knows)
+{
+    for (int closes = 0; closes < 2; closes++) {
+        ROOM_SCOPED(room, (&(struct room_config){.durability = DURABILITY_LOCAL, .commit_ms = 3600000}));
+        struct handle *handle;
+        memory_store_fault(room.bucket, &(struct fault){.kind = FAULT_HANG, .op = STORE_PUT});
+        cr_assert_eq(room_create(&room, "a", &handle), 0);
+        cr_assert_eq(room_write(&room, handle, 0, 100000, 1), 0);
+        cr_assert_geq(count_unflushed(&room), 100000);
+        cr_assert_eq(closes ? room_close(&room, handle) : room_fsync(&room, handle), 0);
+        cr_assert_lt(count_unflushed(&room), 100000, "%s", closes ? "close" : "fsync");
+        if (!closes)
+            cr_assert_eq(room_close(&room, handle), 0);
+        memory_store_faults_end(room.bucket);
+        memory_store_unhang(room.bucket, 0, NULL);
+    }
+}
