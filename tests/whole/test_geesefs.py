@@ -75,13 +75,13 @@ class Geesefs(harness.Workshop):
         self.addCleanup(silent.close)
         for bucket, endpoint, words in (("not-there", None, "there is no such bucket"),
                                         (self.bucket, "http://127.0.0.1:9", "cannot be reached"),
-                                        ("silent", f"http://127.0.0.1:{silent.getsockname()[1]}", "")):
+                                        ("silent", f"http://127.0.0.1:{silent.getsockname()[1]}", "the endpoint does not answer")):
             began = time.monotonic()
             run = self.bash(self.line(bucket, endpoint=endpoint), status=1)
             self.assertLess(time.monotonic() - began, 10)
             self.assertIn(words, run.stderr)
             said = (self.work / f"geesefs_{bucket}.log").read_text()
-            self.assertIn(words or run.stderr.strip(), said)
+            self.assertIn(words, said)
             self.assertFalse(mounted_at(self.base / bucket))
 
     def test_flags_are_known_tune_nothing_or_are_refused(self):
