@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import shutil
+import socket
 import stat
 import subprocess
 import sys
@@ -665,6 +666,31 @@ class Script(Volumes):
         self.assertEqual(run.returncode, 0, run.stderr + run.stdout)
         self.assertIn("--package", run.stderr)
         self.assertIn("SHA-256", run.stderr)
+
+    def test_a_bucket_that_cannot_be_mounted_ends_it_and_the_reason_is_told(self):
+        self.s3.put(self.bucket, self.key("a"), b"a")
+        silent = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(silent.close)
+        elsewhere = self.storage().replace(self.minio.endpoint, f"http://127.0.0.1:{silent.getsockname()[1]}")
+        for name, volume, reason in (("missing", {"bucket": "is-not-there"}, "is-not-there at {}: there is no such bucket"),
+                                     ("silent", {"bucket": self.bucket, "storage": elsewhere}, "the endpoint does not answer")):
+            with self.subTest(name):
+                self.write({"bucket": "is-not-there", "mount": "/first", **volume},
+                           {"bucket": self.bucket, "mount": "/second", "prefix": self.prefix})
+                (self.work / "plan.sh").write_text(self.skyvol("plan", "--format", "sh", "--base", "/mnt/skyvol").stdout)
+                run = self.in_a_root(textwrap.dedent(f"""\
+                    status=0
+                    sh {self.work}/plan.sh || status=$?
+                    if grep fuse.skyvol /proc/self/mounts; then echo "something is mounted"; fi
+                    for link in /first /second; do test ! -L $link || echo "$link is there"; done
+                    exit $status
+                    """), ["dash"])
+                self.assertEqual(run.returncode, 1, run.stderr + run.stdout)
+                self.assertIn(reason.format(self.minio.endpoint), run.stderr)
+                self.assertEqual(run.stderr.splitlines()[-1], f"skyvol: {volume['bucket']} could not be mounted at "
+                                 f"/mnt/skyvol/{volume['bucket']}: the line above says why")
+                self.assertEqual(run.stdout, "")
+                self.assertNotIn(SECRET_KEY, run.stderr)
 
     def test_a_mount_that_is_another_ones_ends_it_and_keeps_its_keys(self):
         self.s3.put(self.bucket, self.key("in/a"), b"a")
