@@ -481,6 +481,19 @@ class Plan(Volumes):
                           ("/output", f"{self.base}/my-data/results")])
         self.assertTrue(any("read-write" in note for note in plan["notes"]))
 
+    def test_a_provider_that_mounts_nothing_is_named_where_every_volume_has_a_storage(self):
+        mine = '[pool]\nprovider = "mine"\n[providers.mine]\ntype = "vastai"\n'
+        rows = [(f'[pool]\nprovider = "{name}"\n', [], name) for name in ("vastai", "verda", "container", "any other", "aws")]
+        rows += [(mine, [], "vastai"), ("", [], "none"), ("", ["--provider", "verda"], "verda"), (mine, ["--provider", "aws"], "aws")]
+        for head, words, wanted in rows:
+            with self.subTest(head=head, words=words):
+                self.write({"bucket": self.bucket, "mount": "/data"}, head=head)
+                plan = self.plan(*words)
+                self.assertEqual(plan["provider"], wanted)
+                self.assertEqual([mount["bucket"] for mount in plan["mounts"]], [self.bucket])
+                if wanted != "aws":
+                    self.assertEqual(json.loads(self.skyvol("prepare", "--json", *words).stdout)["provider"], wanted)
+
     def test_secrets_stand_apart_and_the_same_input_gives_the_same_bytes(self):
         self.write({"bucket": self.bucket, "mount": "/data"})
         first, second = self.skyvol("plan").stdout, self.skyvol("plan").stdout
