@@ -54,9 +54,8 @@ static int read_words(int count, char **words, struct mount_words *ret_said)
     return 0;
 }
 
-/* Options by rising weight, so that a later one overwrites an earlier one. -o is read twice: its config= names the file,
- * else SKYVOL_CONFIG does. */
-static int read_settings(struct settings *settings, const struct mount_words *said, struct buf *why)
+/* By rising weight, so that a later one overwrites an earlier one. -o is read twice: its config= names the file, else SKYVOL_CONFIG does. */
+int mount_words_settings(const struct mount_words *said, struct settings *settings, struct buf *why)
 {
     option_defaults(settings);
     int rc = option_parse_list(settings, said->options.bytes, why);
@@ -71,7 +70,7 @@ static int read_settings(struct settings *settings, const struct mount_words *sa
     rc = option_from_file(settings, config, why);
     int environment_rc = option_from_environment(settings, why);
     if (rc < 0 || environment_rc < 0)
-        return -1;
+        return -EINVAL;
     rc = option_parse_list(settings, said->options.bytes, why);
     settings->foreground = said->foreground;
     return rc < 0 ? rc : option_check(settings, why);
@@ -79,7 +78,7 @@ static int read_settings(struct settings *settings, const struct mount_words *sa
 
 static int prepare(struct settings *settings, const struct mount_words *said, struct buf *why)
 {
-    int rc = read_settings(settings, said, why);
+    int rc = mount_words_settings(said, settings, why);
     if (rc < 0)
         return rc;
     settings->source = xstrdup(said->source);

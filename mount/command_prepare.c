@@ -101,7 +101,7 @@ static void print_json(const struct work *work, int rc, const struct buf *why)
     const struct configuration *configuration = &work->configuration;
     struct json *all = json_object_new(), *done = json_clone(work->done);
     BUF_SCOPED text = BUF_INIT;
-    json_set_string(all, "provider", configuration->provider ? configuration->provider->name : "none");
+    json_set_string(all, "provider", configuration->provider_type ? configuration->provider_type : "none");
     json_set_string(all, "pool", configuration->pool);
     json_set_string(all, "state", configuration->state);
     json_set(all, "done", &done);

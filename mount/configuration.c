@@ -27,6 +27,7 @@ void configuration_release(struct configuration *configuration)
     free(configuration->volumes);
     free(configuration->storages);
     free(configuration->provider_name);
+    free(configuration->provider_type);
     free(configuration->pool);
     free(configuration->base);
     free(configuration->state);
@@ -241,10 +242,12 @@ static int read_provider(const struct node *root, struct configuration *configur
         buf_printf(why, "%s:%d: type must be a text", type->file, type->line);
         return -EINVAL;
     }
+    if (name)
+        configuration->provider_type = xstrdup(type ? type->text : name);
     size_t count;
     const struct volume **volumes = configuration_provided(configuration, &count);
     int require_rc =
-        provider_require(type ? type->text : name, volumes, count, &configuration->provider, why);
+        provider_require(configuration->provider_type, volumes, count, &configuration->provider, why);
     free(volumes);
     if (configuration->provider && provider_check_settings(configuration->provider, &configuration->settings,
                                                            &configuration->warnings, why) < 0)

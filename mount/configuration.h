@@ -25,8 +25,9 @@ struct configuration {
     size_t volume_count;
     struct storage **storages; /* all that volumes use, inline ones too */
     size_t storage_count;
-    char *provider_name;             /* as the pool says it, or --provider; NULL: none */
-    const struct provider *provider; /* NULL: none is named */
+    char *provider_name; /* as the pool says it, or --provider; NULL: none */
+    char *provider_type; /* who that is: what its table says, else the name; NULL: none, or name_only */
+    const struct provider *provider; /* his adapter; NULL: none is named, or one that mounts nothing */
     struct provider_settings settings;
     char *pool; /* its name; "pool" for [pool] */
     char *base; /* --base, else /mnt/skyvol */

@@ -5,15 +5,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/err.h"
+#include "mount/control.h"
 #include "mount/option.h"
 #include "mount/place.h"
 #include "mount/source.h"
 #include "mount/words.h"
+#include "s3/credentials.h"
+#include "s3/http.h"
 
 /* ---- The table. ---- */
 
@@ -355,17 +359,72 @@ static bool is_same_source(const char *a, const char *b)
     return same;
 }
 
-static bool stands_already(const struct geesefs_words *said)
+/* Where this line would mount from; NULL: AWS, by the region. */
+static int find_endpoint(const struct geesefs_words *said, char **ret_endpoint, struct buf *why)
+{
+    struct settings settings = {0};
+    int rc = mount_words_settings(&said->mount, &settings, why);
+    if (rc == 0 && !settings.endpoint && !settings.no_sign_request) {
+        struct credentials_config config = {.profile = settings.profile,
+                                            .role_arn = settings.role_arn,
+                                            .credentials_file = settings.credentials_file};
+        struct credentials *credentials = credentials_new(&config);
+        settings.endpoint = credentials_setting(credentials, "endpoint_url");
+        credentials_unref(credentials);
+    }
+    if (rc == 0)
+        *ret_endpoint = settings.endpoint ? http_url_place(settings.endpoint) : NULL;
+    settings_release(&settings);
+    return rc;
+}
+
+static int compare_endpoint(const struct geesefs_words *said, const struct json *options, struct buf *why)
+{
+    const char *told = json_get_string(options, "endpoint");
+    STRING_SCOPED *there = told ? http_url_place(told) : NULL, *wanted = NULL;
+    int rc = find_endpoint(said, &wanted, why);
+    if (rc < 0 || (!there && !wanted) || (there && wanted && strcasecmp(there, wanted) == 0))
+        return rc;
+    buf_printf(why, "%s is mounted from another endpoint: %s, not %s; unmount it with skyvol umount %s",
+               said->mount.directory, there ? there : "AWS", wanted ? wanted : "AWS", said->mount.directory);
+    return -EBUSY;
+}
+
+/* Of the daemon that serves `place`: the mount table knows no endpoint. */
+static int check_endpoint(const struct geesefs_words *said, const char *place, uid_t owner, struct buf *why)
+{
+    struct json *status = NULL;
+    BUF_SCOPED error = BUF_INIT;
+    int rc = control_ask(place, owner, "status", NULL, CONTROL_TIMEOUT_MS, &status, &error);
+    const struct json *options = rc == 0 ? json_get(status, "options") : NULL;
+    if (options)
+        rc = compare_endpoint(said, options, why);
+    else
+        buf_printf(why,
+                   "%s is mounted already, but its daemon does not tell from which endpoint (%s); see skyvol "
+                   "status %s",
+                   said->mount.directory,
+                   error.length ? error.bytes
+                   : rc < 0     ? err_text(rc)
+                                : "another version of skyvol",
+                   said->mount.directory);
+    json_free(status);
+    return options ? rc : -EBUSY;
+}
+
+/* 1: the mount that is asked for is there; 0: it is not; else what is there in its place is in `why`. */
+static int look_for_mount(const struct geesefs_words *said, struct buf *why)
 {
     struct place_mount there = {0};
     STRING_SCOPED *place = NULL;
-    BUF_SCOPED why = BUF_INIT;
-    if (place_resolve(said->mount.directory, &place, &why) < 0)
-        return false;
+    BUF_SCOPED unresolved = BUF_INIT;
+    if (place_resolve(said->mount.directory, &place, &unresolved) < 0)
+        return 0;
     bool stands = place_look(place, &there) == PLACE_ALIVE && there.type &&
                   strcmp(there.type, "fuse.skyvol") == 0 && is_same_source(there.source, said->mount.source);
+    int rc = stands ? check_endpoint(said, place, there.owner, why) : 0;
     place_mount_release(&there);
-    return stands;
+    return rc < 0 ? rc : stands;
 }
 
 /* Scripts write it as their umask has it; here a file with keys is nobody else's. */
@@ -387,6 +446,21 @@ static void write_log(const struct geesefs_words *said, const char *bytes, size_
         return;
     (void)!write(fd, bytes, length);
     close(fd);
+}
+
+/* A line each, on stderr and in the log file. */
+static void complain(const struct geesefs_words *said, const char *why)
+{
+    BUF_SCOPED lines = BUF_INIT;
+    words_complain(why);
+    while (*why) {
+        size_t length = strcspn(why, "\n");
+        buf_add_string(&lines, "skyvol: ");
+        words_escape(&lines, why, length);
+        buf_add_char(&lines, '\n');
+        why += length + (why[length] == '\n');
+    }
+    write_log(said, lines.bytes, lines.length);
 }
 
 /* What the child says on stderr, there and, when it fails, in the log file as well. */
@@ -434,11 +508,17 @@ static int mount_by_child(const struct geesefs_words *said)
 
 static int run(const struct geesefs_words *said)
 {
-    if (stands_already(said)) {
+    BUF_SCOPED why = BUF_INIT;
+    close_keys_file(said->keys_file); /* first: what is open to others is not read */
+    int there = look_for_mount(said, &why);
+    if (there < 0) {
+        complain(said, why.bytes);
+        return 1;
+    }
+    if (there) {
         words_say("%s is mounted at %s already", said->mount.source, said->mount.directory);
         return 0;
     }
-    close_keys_file(said->keys_file);
     if (said->tuning.length) {
         BUF_SCOPED line = BUF_INIT;
         buf_printf(&line, "skyvol: flags of geesefs without a counterpart here, passed over: %s\n",

@@ -3,8 +3,9 @@
  *      geesefs [flags] BUCKET[:PREFIX] DIR
  *
  * ONE table of its flags: what each means here, or that it only tunes what tunes itself here (accepted, named once), or that it asks for
- * what is not there (refused). Path style unless --subdomain, as geesefs does. Its own live mount of the same source in that place is
- * found, and is success. What fails says why on stderr and into --log-file, within 10 seconds, and leaves nothing mounted.
+ * what is not there (refused). Path style unless --subdomain, as geesefs does. Its own live mount of the same source (endpoint, bucket,
+ * prefix) in that place is found, and is success; one of another endpoint, or whose daemon does not tell, is not. What fails says why on
+ * stderr and into --log-file, within 10 seconds, and leaves nothing mounted.
  */
 #ifndef MOUNT_GEESEFS_H
 #define MOUNT_GEESEFS_H

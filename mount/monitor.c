@@ -33,6 +33,7 @@ struct monitor {
     int word; /* the daemon's channel; -1: heard */
     bool stopping;
     bool logs;
+    int64_t log_before;             /* how long the log's file was */
     int64_t starts[MONITOR_STARTS]; /* again; a ring */
     size_t next_start;
     int64_t due_ms; /* RESTING: when it is started again */
@@ -159,12 +160,16 @@ static bool is_dead(const struct monitor *monitor)
 
 static _Noreturn void end_before_ready(struct monitor *monitor, int status)
 {
-    BUF_SCOPED words = BUF_INIT;
+    BUF_SCOPED words = BUF_INIT, end = BUF_INIT;
+    logging_end(monitor->settings, monitor->log_before, &end);
     if (WIFSIGNALED(status))
-        buf_printf(&words, "the daemon was killed by signal %d before it was ready; see its log",
-                   WTERMSIG(status));
+        buf_printf(&words, "the daemon was killed by signal %d before it was ready; ", WTERMSIG(status));
     else
-        buf_add_string(&words, "the daemon ended before it was ready; try again with -f to see why");
+        buf_printf(&words, "the daemon ended with %d before it was ready; ", WEXITSTATUS(status));
+    if (end.length)
+        buf_printf(&words, "the end of %s:%s", monitor->settings->log_target, end.bytes);
+    else
+        buf_add_string(&words, "see its log, or try again with -f to see why");
     daemon_write_word(monitor->command, DAEMON_FAILED, words.bytes);
     _exit(1);
 }
@@ -296,6 +301,7 @@ void monitor_run(int command, const struct settings *settings, struct daemon *da
 {
     struct monitor monitor = {.settings = settings, .command = command, .word = -1};
     sigset_t set;
+    monitor.log_before = logging_length(settings);
     fill_signals(&set);
     sigprocmask(SIG_BLOCK, &set, &monitor.usual);
     signal(SIGPIPE, SIG_IGN);

@@ -8,6 +8,7 @@
  *
  * The dead mount stays until the new daemon has reached the bucket, so that nobody writes below it meanwhile. Who unmounted is not
  * remounted: a daemon that is killed while it lingers is only named in the log; the next mount sends what it had.
+ * Of one that dies before it was ever ready the command is told how, and the last lines of its log, where that is a file.
  * Signals: TERM, INT, HUP and USR2 are passed on; after the first three nothing is started again. Killed, it harms nobody: the
  * daemon goes on, with no monitor. It has no threads, and opens the log only to say something.
  */

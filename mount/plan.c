@@ -401,8 +401,9 @@ int plan_make(const struct plan_request *request, struct plan *ret_plan, struct 
     const struct provision *provision = request->provision;
     struct maker maker = {.request = request, .plan = ret_plan, .why = why};
     size_t *indices = xcalloc(configuration->volume_count + 1, sizeof *indices);
-    *ret_plan = (struct plan){.provider = configuration->provider ? configuration->provider->name : "none",
-                              .base = configuration->base};
+    *ret_plan =
+        (struct plan){.provider = configuration->provider_type ? configuration->provider_type : "none",
+                      .base = configuration->base};
     if (provision && provision->native_base) {
         ret_plan->native_base = xstrdup(provision->native_base);
         note_native(&maker);

@@ -55,7 +55,7 @@ struct plan_request {
 };
 
 struct plan {
-    const char *provider; /* "none" without one */
+    const char *provider; /* of the configuration, also one that mounts nothing; "none" without one */
     const char *base;
     char *native_base; /* NULL: FUSE */
     struct plan_mount *mounts;

@@ -144,6 +144,7 @@ Test(configuration, a_provider_may_have_a_name_of_ones_own)
     cr_assert_eq(rc, 0, "%s", why.bytes);
     cr_expect_str_eq(all.provider->name, "aws");
     cr_expect_str_eq(all.provider_name, "mine");
+    cr_expect_str_eq(all.provider_type, "aws");
     cr_expect_str_eq(all.pool, "a");
     cr_expect_str_eq(provider_setting(&all.settings, "region")->value, "eu-west-1");
     configuration_release(&all);

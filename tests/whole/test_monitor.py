@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -122,6 +123,34 @@ class TestMonitor(Commands):
         self.remounted(mount, 30)
         (mount.place / "f").write_text("x")
         self.arrives("f", b"x")
+
+    def test_of_a_daemon_that_dies_before_it_is_ready_the_end_of_its_log_is_told(self):
+        silent = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(silent.close)
+        place, log = self.work / "mnt", self.work / "log"
+        place.mkdir()
+        log.write_text("what another mount had said\n")
+        options = f"endpoint=http://127.0.0.1:{silent.getsockname()[1]},cache_dir={self.work}/cache,log={log},log_level=trace"
+        command = subprocess.Popen([harness.SKYVOL, "mount", self.bucket, str(place), "-o", options],
+                                   env=harness.clean_environment(), stderr=subprocess.PIPE, text=True)
+
+        def children(pid):
+            return [int(word) for word in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+        silent.accept()[0].close()
+        connection, _ = silent.accept()  # that it tries again is in the log
+        self.addCleanup(connection.close)
+        (monitor,) = children(command.pid)
+        (daemon,) = children(monitor)
+        os.kill(daemon, signal.SIGKILL)
+        said = command.communicate(timeout=20)[1].splitlines()
+        self.assertEqual(command.returncode, 1)
+        self.assertIn("was killed by signal 9 before it was ready", said[0])
+        self.assertIn(f"the end of {log}", said[0])
+        written = log.read_text().splitlines()[1:]
+        self.assertGreater(len(written), 0)
+        self.assertEqual(said[1:], [f"skyvol: {line}" for line in written[-5:]])
+        self.assertIsNone(harness.mounted_at(place))
 
     def test_it_is_small(self):
         mount = self.mount()

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import shutil
+import socket
 import stat
 import subprocess
 import sys
@@ -480,6 +481,19 @@ class Plan(Volumes):
                           ("/output", f"{self.base}/my-data/results")])
         self.assertTrue(any("read-write" in note for note in plan["notes"]))
 
+    def test_a_provider_that_mounts_nothing_is_named_where_every_volume_has_a_storage(self):
+        mine = '[pool]\nprovider = "mine"\n[providers.mine]\ntype = "vastai"\n'
+        rows = [(f'[pool]\nprovider = "{name}"\n', [], name) for name in ("vastai", "verda", "container", "any other", "aws")]
+        rows += [(mine, [], "vastai"), ("", [], "none"), ("", ["--provider", "verda"], "verda"), (mine, ["--provider", "aws"], "aws")]
+        for head, words, wanted in rows:
+            with self.subTest(head=head, words=words):
+                self.write({"bucket": self.bucket, "mount": "/data"}, head=head)
+                plan = self.plan(*words)
+                self.assertEqual(plan["provider"], wanted)
+                self.assertEqual([mount["bucket"] for mount in plan["mounts"]], [self.bucket])
+                if wanted != "aws":
+                    self.assertEqual(json.loads(self.skyvol("prepare", "--json", *words).stdout)["provider"], wanted)
+
     def test_secrets_stand_apart_and_the_same_input_gives_the_same_bytes(self):
         self.write({"bucket": self.bucket, "mount": "/data"})
         first, second = self.skyvol("plan").stdout, self.skyvol("plan").stdout
@@ -665,6 +679,31 @@ class Script(Volumes):
         self.assertEqual(run.returncode, 0, run.stderr + run.stdout)
         self.assertIn("--package", run.stderr)
         self.assertIn("SHA-256", run.stderr)
+
+    def test_a_bucket_that_cannot_be_mounted_ends_it_and_the_reason_is_told(self):
+        self.s3.put(self.bucket, self.key("a"), b"a")
+        silent = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(silent.close)
+        elsewhere = self.storage().replace(self.minio.endpoint, f"http://127.0.0.1:{silent.getsockname()[1]}")
+        for name, volume, reason in (("missing", {"bucket": "is-not-there"}, "is-not-there at {}: there is no such bucket"),
+                                     ("silent", {"bucket": self.bucket, "storage": elsewhere}, "the endpoint does not answer")):
+            with self.subTest(name):
+                self.write({"bucket": "is-not-there", "mount": "/first", **volume},
+                           {"bucket": self.bucket, "mount": "/second", "prefix": self.prefix})
+                (self.work / "plan.sh").write_text(self.skyvol("plan", "--format", "sh", "--base", "/mnt/skyvol").stdout)
+                run = self.in_a_root(textwrap.dedent(f"""\
+                    status=0
+                    sh {self.work}/plan.sh || status=$?
+                    if grep fuse.skyvol /proc/self/mounts; then echo "something is mounted"; fi
+                    for link in /first /second; do test ! -L $link || echo "$link is there"; done
+                    exit $status
+                    """), ["dash"])
+                self.assertEqual(run.returncode, 1, run.stderr + run.stdout)
+                self.assertIn(reason.format(self.minio.endpoint), run.stderr)
+                self.assertEqual(run.stderr.splitlines()[-1], f"skyvol: {volume['bucket']} could not be mounted at "
+                                 f"/mnt/skyvol/{volume['bucket']}: the line above says why")
+                self.assertEqual(run.stdout, "")
+                self.assertNotIn(SECRET_KEY, run.stderr)
 
     def test_a_mount_that_is_another_ones_ends_it_and_keeps_its_keys(self):
         self.s3.put(self.bucket, self.key("in/a"), b"a")
