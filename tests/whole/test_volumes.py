@@ -161,6 +161,138 @@ date -u -d '+2 minutes' '+{{"Version": 1, "AccessKeyId": "{ACCESS_KEY}", "Secret
         self.assertIn("is-not-there", run.stderr)
         self.nothing_is_left()
 
+    def test_one_that_fails_puts_back_what_gave_way_to_its_links(self):
+        """The first volume's link replaces what stood there; the second's cannot be made."""
+        data, out = self.work / "data", self.work / "out"
+        out.write_text("mine")
+        self.write({"bucket": self.bucket, "mount": str(data), "prefix": self.prefix, "read_only": False},
+                   {"bucket": self.bucket, "mount": str(out), "prefix": self.prefix, "read_only": False})
+
+        def fails():
+            run = self.skyvol("up", check=False)
+            self.assertEqual(run.returncode, 1)
+            self.assertIn(f"{out} is there already", run.stderr)
+            self.assertIn(f"{data} -> {self.base}", run.stdout, "it had been made")
+            self.assertFalse(mounted_at(self.base / self.bucket))
+            return run
+        for target in ("/elsewhere", "directory", "it's not there/ü"):
+            data.symlink_to(target)
+            self.assertIn(f"{data} -> {target}, as before", fails().stdout)
+            self.assertEqual(os.readlink(data), target)
+            data.unlink()
+        data.mkdir()
+        owner = (1234, 2345) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+        os.chown(data, *owner)
+        data.chmod(0o1730)
+        fails()
+        found = data.lstat()
+        self.assertEqual((oct(found.st_mode), found.st_uid, found.st_gid), (oct(stat.S_IFDIR | 0o1730), *owner))
+        data.rmdir()
+        fails()
+        self.assertFalse(os.path.lexists(data))
+        os.symlink(b"no\xffname", data)
+        run = self.skyvol("up", check=False)
+        self.assertEqual((run.returncode, os.readlink(os.fsencode(data))), (1, b"no\xffname"))
+        self.assertIn("no UTF-8", run.stderr)
+        data.unlink()
+        out.unlink()
+        self.nothing_is_left()
+
+    def test_one_that_fails_keeps_the_links_of_an_earlier_one(self):
+        data, out = self.work / "data", self.work / "out"
+        volumes = [{"bucket": self.bucket, "mount": str(data), "prefix": f"{self.prefix}/a", "read_only": False}]
+        self.write(*volumes)
+        self.skyvol("up")
+        earlier = os.readlink(data)
+        volumes[0]["prefix"] = f"{self.prefix}/b"
+        self.write(*volumes, volumes[0] | {"mount": str(out)})
+        out.write_text("mine")
+        self.assertEqual(self.skyvol("up", check=False).returncode, 1)
+        self.assertEqual(os.readlink(data), earlier)
+        (data / "x").write_text("x")
+        self.assertEqual(self.s3.get(self.bucket, self.key("a/x")), b"x")
+        data.unlink()
+        data.symlink_to("/elsewhere")  # by somebody, in place of one that is remembered and did not change
+        volumes[0]["prefix"] = f"{self.prefix}/a"
+        self.write(*volumes, volumes[0] | {"mount": str(out)})
+        self.assertEqual(self.skyvol("up", check=False).returncode, 1)
+        self.assertEqual(os.readlink(data), "/elsewhere")
+        data.unlink()
+        out.unlink()
+        self.write(*volumes)
+        self.skyvol("up")
+        volumes[0]["prefix"] = f"{self.prefix}/b"
+        self.write(*volumes, volumes[0] | {"mount": str(out)})
+        out.write_text("mine")
+        self.assertEqual(self.skyvol("up", check=False).returncode, 1)
+        out.unlink()
+        self.skyvol("down")
+        self.nothing_is_left()
+
+    def test_what_gave_way_to_the_links_of_one_that_was_killed_is_not_forgotten(self):
+        data, out, last = self.work / "data", self.work / "out", self.work / "last"
+        volumes = [{"bucket": self.bucket, "mount": str(place), "prefix": self.prefix, "read_only": False} for place in (data, out, last)]
+        memory = self.state.with_suffix(".up")
+
+        def forget_ends():
+            state = json.loads(memory.read_text())
+            for thing in state["things"]:
+                if thing["kind"] == "link":
+                    thing["made"] = False
+                    del thing["id"]
+            memory.write_text(json.dumps(state))
+
+        def kill():
+            """As it was when the first link stood and the second one's place had been cleared."""
+            data.symlink_to("/elsewhere")
+            out.mkdir()
+            out.chmod(0o711)
+            self.write(*volumes[:2])
+            self.skyvol("up")
+            out.unlink()
+            forget_ends()
+
+        kill()
+        self.skyvol("down")
+        self.assertEqual((os.readlink(data), stat.S_IMODE(out.lstat().st_mode)), ("/elsewhere", 0o711))
+        data.unlink()
+        out.rmdir()
+        self.nothing_is_left()
+        kill()
+        last.write_text("mine")
+        self.write(*volumes)
+        self.assertEqual(self.skyvol("up", check=False).returncode, 1)
+        self.assertEqual(stat.S_IMODE(out.lstat().st_mode), 0o711, "by the next one, which failed")
+        last.unlink()
+        self.skyvol("up")
+        self.skyvol("down")
+        self.nothing_is_left()
+        for prefix in ("a", "b"):  # a link that gave way to another one of ours
+            self.write(volumes[0] | {"prefix": f"{self.prefix}/{prefix}"})
+            self.skyvol("up")
+        forget_ends()
+        self.skyvol("down")
+        self.nothing_is_left()
+
+    def test_a_directory_that_is_in_use_is_no_less_there_after_a_failure(self):
+        """One that cannot give way is named, and neither it nor a link of its is touched."""
+        data = self.work / "data"
+        (data / "in").mkdir(parents=True)
+        self.write({"bucket": self.bucket, "mount": str(data), "prefix": self.prefix, "read_only": False})
+        run = self.skyvol("up", check=False)
+        self.assertEqual(run.returncode, 1)
+        self.assertIn("is not empty", run.stderr)
+        self.assertNotIn("any more", run.stdout)
+        self.assertTrue((data / "in").is_dir())
+        fresh = self.work / "data.skyvol-new"
+        (data / "in").rmdir()
+        fresh.write_text("mine")
+        run = self.skyvol("up", check=False)
+        self.assertEqual((run.returncode, data.is_dir(), fresh.read_text()), (1, True, "mine"), "it had gone, and its link was not made")
+        fresh.unlink()
+        data.rmdir()
+        self.nothing_is_left()
+
     def test_what_stands_in_the_way_is_named_and_not_touched(self):
         (self.work / "data").mkdir()
         (self.work / "data/mine").write_text("mine")
