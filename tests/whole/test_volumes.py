@@ -4,6 +4,7 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import stat
 import subprocess
@@ -14,6 +15,22 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 import harness
 from harness import ACCESS_KEY, SECRET_KEY, SKYVOL, clean_environment, mounted_at
 
+PAGE = """\
+[pool]
+provider = "aws"
+nodes = 2
+
+[[pool.volumes]]
+bucket = "my-datasets"
+mount = "/data"
+prefix = "imagenet/"
+read_only = true
+
+[[pool.volumes]]
+bucket = "my-experiments"
+mount = "/checkpoints"
+read_only = false
+"""  # as it is printed
 SHELLS = (["dash"], ["busybox", "sh"], ["bash", "--posix"])
 
 
@@ -761,6 +778,66 @@ class Script(Volumes):
                 self.assertNotIn(SECRET_KEY, run.stderr + run.stdout)
                 self.assertEqual(self.s3.get(self.bucket, self.key("it's $HOME `x`/model")), f"{shell[0]}\n".encode())
                 self.assertIn("(it was there)", (self.work / "second").read_text())
+
+    def test_the_pages_configuration_as_it_is_printed_goes_up_is_used_and_leaves_nothing(self):
+        server = harness.Minio(self.work / "buckets")
+        self.addCleanup(server.stop)
+        for bucket in ("my-datasets", "my-experiments"):
+            server.s3.make_bucket(bucket)
+        server.s3.put("my-datasets", "imagenet/train/a.txt", b"abc")
+        server.s3.put("my-datasets", "elsewhere", b"")
+        project = self.work / "project"
+        project.mkdir()
+        (project / "skyward.toml").write_text(PAGE)
+        (project / "train.py").write_text(textwrap.dedent("""\
+            import os
+            assert os.listdir("/data") == ["train"], os.listdir("/data")
+            assert os.listdir("/checkpoints") == [], os.listdir("/checkpoints")
+            words = open("/data/train/a.txt").read()
+            os.makedirs("/checkpoints/run-1")
+            with open("/checkpoints/run-1/model.pt", "w") as file:
+                file.write(words * 1000)
+            os.rename("/checkpoints/run-1/model.pt", "/checkpoints/run-1/best.pt")
+            assert open("/checkpoints/run-1/best.pt").read() == "abc" * 1000
+            try:
+                open("/data/mine", "w")
+            except OSError as error:
+                assert error.errno == 30, error
+            else:
+                raise AssertionError("a read-only volume was written")
+            """))
+        self.environment |= {"AWS_ENDPOINT_URL_S3": server.endpoint, "AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
+        run = self.in_a_root(textwrap.dedent(f"""\
+            set -eu
+            # Every name that up could leave, every mount, every process.
+            look() {{
+                cut -d ' ' -f 1-3 /proc/self/mounts
+                ls -A / /etc
+                find /mnt /var/lib /run {self.home} | sort
+                for name in /proc/[0-9]*/comm; do grep -s skyvol "$name" || true; done
+            }}
+            cd {project}
+            rm -rf /data /checkpoints
+            look > {self.work}/before
+            skyvol up
+            look > {self.work}/during
+            grep -q ' /mnt/skyvol/my-datasets fuse.skyvol' {self.work}/during
+            test -L /data && test -L /checkpoints
+            {sys.executable} train.py
+            skyvol up | grep -q 'it was there'
+            skyvol down
+            look > {self.work}/after
+            """), ["dash"])
+        self.assertEqual(run.returncode, 0, run.stderr + run.stdout)
+        before, during, after = (set((self.work / name).read_text().splitlines()) for name in ("before", "during", "after"))
+        self.assertLessEqual({"data", "checkpoints", "skyvol", "/mnt/skyvol/my-experiments"}, during - before)
+        cache = re.compile("/var/lib/skyvol/[0-9a-f]{24}(/.*)?")  # of the mounts, for the next ones: nothing in it waits for anybody
+        self.assertEqual({name for name in after - before if not cache.fullmatch(name)}, {"/run/skyvol", "/var/lib/skyvol", "/var/lib/skyvol/pools"})
+        self.assertEqual(before - after, set())
+        self.assertNotIn(SECRET_KEY, run.stderr + run.stdout)
+        self.assertEqual([key for key, *_ in server.s3.list("my-experiments")], ["run-1/", "run-1/best.pt"])
+        self.assertEqual(server.s3.get("my-experiments", "run-1/best.pt"), b"abc" * 1000)
+        self.assertEqual([key for key, *_ in server.s3.list("my-datasets")], ["elsewhere", "imagenet/train/a.txt"])
 
     def test_where_skyvol_is_missing_it_is_installed_or_the_remedy_is_named(self):
         self.s3.put(self.bucket, self.key("a"), b"a")
