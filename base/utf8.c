@@ -1,5 +1,7 @@
 #include "base/utf8.h"
 
+#include <string.h>
+
 size_t utf8_decode(const char *text, size_t length, uint32_t *ret_code)
 {
     static const uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000};
@@ -23,4 +25,13 @@ size_t utf8_decode(const char *text, size_t length, uint32_t *ret_code)
         return 0;
     *ret_code = code;
     return size;
+}
+
+bool utf8_valid(const char *text)
+{
+    uint32_t code;
+    size_t left = strlen(text), size;
+    for (; left && (size = utf8_decode(text, left, &code)) > 0; left -= size)
+        text += size;
+    return left == 0;
 }

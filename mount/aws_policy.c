@@ -14,6 +14,7 @@ static const char *const listing_uploads[] = {"s3:ListBucket", "s3:GetBucketLoca
 static const char *const getting[] = {"s3:GetObject", NULL};
 static const char *const changing[] = {"s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload",
                                        "s3:ListMultipartUploadParts", NULL};
+static const char *const making[] = {"s3:PutObject", NULL};
 
 struct policy {
     const struct volume *const *volumes;
@@ -55,6 +56,31 @@ static void add_volume(const struct policy *policy, const struct volume *volume,
     add_resource(policy, volume->bucket, prefix, strlen(prefix), "*", list);
 }
 
+/* The marker of that key lies below what a volume of the bucket writes, or on the way there. */
+static bool is_written(const struct policy *policy, const char *bucket, const char *key, size_t length)
+{
+    for (size_t i = 0; i < policy->count; i++) {
+        const struct volume *volume = policy->volumes[i];
+        size_t whole = strlen(volume->prefix);
+        if (!volume->read_only && strcmp(volume->bucket, bucket) == 0 &&
+            strncmp(volume->prefix, key, whole < length ? whole : length) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Where the bucket is mounted writable, `up` and the script make the directory that a read-only volume leads to (raised.c): the markers of its
+ * prefix and of those on the way there, and nothing in them. */
+static void add_markers(const struct policy *policy, const struct volume *volume, struct json *list)
+{
+    const char *prefix = volume->prefix;
+    for (const char *slash = strchr(prefix, '/'); slash; slash = strchr(slash + 1, '/')) {
+        size_t length = (size_t)(slash + 1 - prefix);
+        if (!is_written(policy, volume->bucket, prefix, length))
+            add_resource(policy, volume->bucket, prefix, length, "", list);
+    }
+}
+
 static void add_statement(struct policy *policy, const char *const *actions, struct json **resources)
 {
     struct json *statement = json_object_new(), *list = json_array_new();
@@ -69,6 +95,7 @@ static void add_statement(struct policy *policy, const char *const *actions, str
 static void add_bucket(struct policy *policy, const char *bucket)
 {
     struct json *whole = json_array_new(), *read = json_array_new(), *write = json_array_new();
+    struct json *make = json_array_new();
     STRING_SCOPED *arn = xprintf("arn:%s:s3:::%s", policy->partition, bucket);
     json_append_string(whole, arn);
     for (size_t i = 0; i < policy->count; i++) {
@@ -76,7 +103,9 @@ static void add_bucket(struct policy *policy, const char *bucket)
         if (strcmp(volume->bucket, bucket) != 0)
             continue;
         add_volume(policy, volume, read);
-        if (!volume->read_only)
+        if (volume->read_only)
+            add_markers(policy, volume, make);
+        else
             add_volume(policy, volume, write);
     }
     bool writes = json_count(write) > 0;
@@ -88,8 +117,10 @@ static void add_bucket(struct policy *policy, const char *bucket)
     add_statement(policy, getting, &read);
     if (writes)
         add_statement(policy, changing, &write);
-    else
-        json_free(write);
+    if (writes && json_count(make) > 0)
+        add_statement(policy, making, &make);
+    json_free(write);
+    json_free(make);
 }
 
 void aws_policy(const struct volume *const *volumes, size_t count, const char *partition, struct buf *out)

@@ -70,19 +70,9 @@ int control_connect_at(const char *path, int *ret_socket, pid_t *ret_pid)
     return try_connect(path, geteuid(), ret_socket, ret_pid);
 }
 
-/* json would write another name in its place. */
-static bool is_utf8(const char *text)
-{
-    uint32_t code;
-    size_t left = strlen(text), size;
-    for (; left && (size = utf8_decode(text, left, &code)) > 0; left -= size)
-        text += size;
-    return left == 0;
-}
-
 static int print_request(const char *request, const char *path, struct buf *line)
 {
-    if (path && !is_utf8(path))
+    if (path && !utf8_valid(path)) /* json would write another name in its place */
         return -EILSEQ;
     if (path) {
         struct json *object = json_object_new();

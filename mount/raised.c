@@ -314,29 +314,6 @@ int raised_up(struct raised *raised)
 
 /* ---- Down. ---- */
 
-static int lower_link(const struct state_thing *thing, const char *path)
-{
-    char found[4096];
-    const char *target = state_fact(thing, "target"), *before = state_fact(thing, "before");
-    raised_drop_fresh(path);
-    ssize_t length = readlink(path, found, sizeof found - 1);
-    found[length > 0 ? length : 0] = 0;
-    if (length < 0 && (errno == ENOENT || errno == ENOTDIR))
-        return 0;
-    bool ours =
-        length >= 0 && ((target && strcmp(found, target) == 0) || (before && strcmp(found, before) == 0));
-    if (!ours) {
-        words_line(stdout, "%s is not the link that up made any more: it stays as it is", path);
-        return 0;
-    }
-    if (unlink(path) < 0) {
-        words_say("%s cannot be removed: %s", path, err_text(-errno));
-        return -EIO;
-    }
-    words_line(stdout, "removed %s", path);
-    return 0;
-}
-
 static int lower_secret(const char *path)
 {
     STRING_SCOPED *fresh = xprintf("%s.new", path); /* of one that was killed while it wrote */
@@ -368,13 +345,14 @@ static bool is_bound(const struct state *state, const char *dir)
     return false;
 }
 
-static int lower(const struct state *state, const struct state_thing *thing)
+/* 1: something is there again that stays remembered. */
+static int lower(struct state *state, struct state_thing *thing)
 {
     const char *path = state_fact(thing, "path");
     if (!path)
         return 0;
     if (strcmp(thing->kind, "link") == 0)
-        return lower_link(thing, path);
+        return raised_unlink(state, thing);
     if (strcmp(thing->kind, "bind") == 0)
         return lower_bind(path);
     if (strcmp(thing->kind, "mount") == 0)
@@ -392,7 +370,8 @@ static int lower_kind(struct state *state, const char *kind, bool fresh_only)
         struct state_thing *thing = state_at(state, i);
         if (strcmp(thing->kind, kind) != 0 || (fresh_only && !thing->fresh))
             continue;
-        if (lower(state, thing) < 0 || state_forget(state, thing, &why) < 0)
+        int rc = lower(state, thing);
+        if (rc < 0 || (rc == 0 && state_forget(state, thing, &why) < 0))
             kept = true;
     }
     words_complain(why.bytes);

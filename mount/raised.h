@@ -22,13 +22,16 @@ struct raised {
     const struct plan *plan; /* of up; NULL in down */
 };
 
-/* All of the plan stands afterwards, or nothing new does. 0, or the exit status. */
+/* All of the plan stands afterwards, or nothing new does, and links and empty directories that gave way are there again. 0, or the exit status. */
 int raised_up(struct raised *raised);
 /* Nothing of it stands afterwards (fresh_only: nothing of what this run made); what had to stay is named and remembered. 0, or 1. */
 int raised_down(struct state *state, bool fresh_only);
 
-/* raised_link.c: the symlink stands, its parents made. */
+/* raised_link.c: the symlink stands, its parents made. Another symlink or an empty directory gives way, and is remembered before it does. */
 int raised_link(struct raised *raised, const char *place, const char *target);
+/* The link is gone, if it still was ours; after a run that failed or was killed, what had given way to it is there again. 0, or 1: that is
+ * the link of an earlier run, and the thing is it. */
+int raised_unlink(struct state *state, struct state_thing *thing);
 int raised_directories(struct raised *raised, const char *path);
 /* What one that was killed left beside the place, before it put it there. What is no link is somebody's own, and stays. */
 void raised_drop_fresh(const char *place);

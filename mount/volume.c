@@ -178,17 +178,6 @@ static bool is_system_path(const char *path, const char *base)
     return is_within(path, base) || is_within(base, path);
 }
 
-static bool is_utf8(const char *text)
-{
-    uint32_t code;
-    for (size_t length = strlen(text), size; length > 0; text += size, length -= size) {
-        size = utf8_decode(text, length, &code);
-        if (size == 0)
-            return false;
-    }
-    return true;
-}
-
 static int check_mount(struct volume *volume, const char *base, struct buf *why)
 {
     if (!volume->mount && volume->mount_said)
@@ -199,7 +188,7 @@ static int check_mount(struct volume *volume, const char *base, struct buf *why)
         return -EINVAL;
     }
     STRING_SCOPED *path = volume_normalise(volume->mount);
-    if (!path || is_system_path(path, base) || strlen(path) > 4000 || !is_utf8(path)) {
+    if (!path || is_system_path(path, base) || strlen(path) > 4000 || !utf8_valid(path)) {
         begin_words(volume, why);
         if (*volume->mount != '/')
             buf_printf(why, "mount must be absolute path, got '%s'", volume->mount);

@@ -56,3 +56,13 @@ Test(utf8, refuses_overlong_and_stray_bytes)
         cr_assert_eq(utf8_decode(bad[i], strlen(bad[i]), &code), 0, "row %zu", i);
     }
 }
+
+Test(utf8, text_is_valid_to_its_end_or_not_at_all)
+{
+    static const char *const good[] = {"", "a", "\xc3\xa4", "a\xf0\x9f\x98\x80z"};
+    static const char *const bad[] = {"\xff", "a\xc3", "\xc3\xa4\x80", "a\xff z", "\xed\xa0\x80"};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++)
+        cr_assert(utf8_valid(good[i]), "%zu", i);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        cr_assert_not(utf8_valid(bad[i]), "%zu", i);
+}

@@ -38,6 +38,7 @@ static void expect_policy(struct volume *volumes, size_t count, const char *part
 #define CHANGE                                                                                               \
     ALLOW("\"s3:PutObject\",\"s3:DeleteObject\",\"s3:AbortMultipartUpload\",\"s3:"                           \
           "ListMultipartUploadParts\"")
+#define MAKE ALLOW("\"s3:PutObject\"")
 
 Test(aws, a_policy_lets_read_what_is_read_and_no_more)
 {
@@ -57,7 +58,33 @@ Test(aws, a_writable_prefix_does_not_make_its_neighbour_writable)
     expect_policy(volumes, 3, "aws",
                   START READ_WRITE "\"" BUCKET "\"]}," GET "\"" BUCKET "/in/*\",\"" BUCKET
                                    "/out/*\",\"" BUCKET "/.skyvol-*\"]}," CHANGE "\"" BUCKET
-                                   "/out/*\",\"" BUCKET "/.skyvol-*\"]}]}");
+                                   "/out/*\",\"" BUCKET "/.skyvol-*\"]}," MAKE "\"" BUCKET "/in/\"]}]}");
+}
+
+/* What is mounted writable makes the directories that its read-only volumes lead to. */
+Test(aws, beside_a_writable_volume_the_directories_of_read_only_ones_can_be_made_and_nothing_in_them)
+{
+    struct volume volumes[] = {make_volume("b", "a/*/in/", true), make_volume("b", "a/out/x/", false),
+                               make_volume("b", "a/out/x/y/", true), make_volume("b", "a/out/", true)};
+    expect_policy(volumes, 4, "aws",
+                  START READ_WRITE "\"" BUCKET "\"]}," GET "\"" BUCKET "/a/\",\"" BUCKET
+                                   "/a/${*}/\",\"" BUCKET "/a/${*}/in/*\",\"" BUCKET "/a/out/\",\"" BUCKET
+                                   "/a/out/x/*\",\"" BUCKET "/a/out/x/\",\"" BUCKET "/a/out/x/y/*\",\"" BUCKET
+                                   "/a/out/*\",\"" BUCKET "/.skyvol-*\"]}," CHANGE "\"" BUCKET
+                                   "/a/\",\"" BUCKET "/a/out/\",\"" BUCKET "/a/out/x/*\",\"" BUCKET
+                                   "/.skyvol-*\"]}," MAKE "\"" BUCKET "/a/${*}/\",\"" BUCKET
+                                   "/a/${*}/in/\"]}]}");
+    struct volume whole[] = {make_volume("b", "", false), make_volume("b", "in/", true)};
+    expect_policy(whole, 2, "aws",
+                  START READ_WRITE "\"" BUCKET "\"]}," GET "\"" BUCKET "/*\",\"" BUCKET "/in/*\",\"" BUCKET
+                                   "/.skyvol-*\"]}," CHANGE "\"" BUCKET "/*\",\"" BUCKET "/.skyvol-*\"]}]}");
+    struct volume other[] = {make_volume("b", "", true), make_volume("b", "out/", false),
+                             make_volume("c", "in/", true)};
+    expect_policy(other, 3, "aws",
+                  START READ_WRITE "\"" BUCKET "\"]}," GET "\"" BUCKET "/*\",\"" BUCKET "/out/*\",\"" BUCKET
+                                   "/.skyvol-*\"]}," CHANGE "\"" BUCKET "/out/*\",\"" BUCKET
+                                   "/.skyvol-*\"]}," READ "\"arn:aws:s3:::c\"]}," GET
+                                   "\"arn:aws:s3:::c/in/*\"]}]}");
 }
 
 Test(aws, what_iam_reads_as_a_wildcard_is_taken_literally)

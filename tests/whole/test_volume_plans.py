@@ -95,5 +95,80 @@ class Plans(Desk):
         self.assertEqual(fake.faults, [])
 
 
+class Mixed(Desk):
+    """Volumes with a storage of their own beside volumes of the pool's provider: each bucket has its own endpoint and keys."""
+
+    own = ("https://s3.own.example", "AKOWN", "own-secret")
+
+    def setUp(self):
+        super().setUp()
+        self.environment |= {"OWN_KEY": self.own[1], "OWN_SECRET": self.own[2]}
+
+    def volume(self, bucket, mount, storage=None):
+        return f'[[pool.volumes]]\nbucket = "{bucket}"\nmount = "{mount}"\n' + (f'storage = "{storage}"\n' if storage else "")
+
+    def storage(self, name="own", endpoint=own[0], key="OWN_KEY", secret="OWN_SECRET"):
+        return (f'[storage.{name}]\nendpoint = "{endpoint}"\nregion = "eu-own-1"\naccess_key = {{ env = "{key}" }}\n'
+                f'secret_key = {{ env = "{secret}" }}\n')
+
+    def mounts(self):
+        """What each link leads into: (bucket, endpoint, access key, secret key); None for keys that are not in the plan."""
+        plan = self.plan()
+        contents = {secret["path"]: secret["content"] for secret in plan["secrets"]}
+        self.assertEqual(len(contents), len(plan["secrets"]), "two mounts with one file of keys")
+        self.assertEqual(len({mount["dir"] for mount in plan["mounts"]}), len(plan["mounts"]))
+        found = {}
+        for link in plan["links"]:
+            mount, = (m for m in plan["mounts"] if link["target"] == m["dir"] or link["target"].startswith(m["dir"] + "/"))
+            pair = (None, None)
+            if mount["credentials"] in contents:
+                pair = re.fullmatch(r"\[default\]\naws_access_key_id = (\S+)\naws_secret_access_key = (\S+)\n",
+                                    contents[mount["credentials"]]).groups()
+                self.assertIn(mount["credentials"], mount["options"] + plan["bootstrap"])
+            else:
+                self.assertEqual(mount["credentials"], "role")
+            found[link["mount"]] = (mount["bucket"], mount["endpoint"], *pair)
+        self.assertEqual(len(contents), len({m["credentials"] for m in plan["mounts"]} & set(contents)), "keys that no mount has")
+        return found
+
+    def test_one_of_its_own_first_then_those_of_a_provider_with_a_role(self):
+        fake = self.serve(fakes.Aws({"my-datasets": "eu-west-1", "my-experiments": "us-west-2"}))
+        self.environment |= {"AWS_ENDPOINT_URL_IAM": fake.url, "AWS_ENDPOINT_URL_STS": fake.url, "AWS_ENDPOINT_URL_S3": fake.url,
+                             "AWS_ACCESS_KEY_ID": fake.access, "AWS_SECRET_ACCESS_KEY": fake.secret,
+                             "AWS_EC2_METADATA_DISABLED": "true"}
+        self.text = ('[pool]\nprovider = "aws"\n' + self.volume("my-own", "/own", "own") + self.volume("my-datasets", "/data") +
+                     self.volume("my-experiments", "/out") + self.volume("my-datasets", "/same", "own") + self.storage())
+        self.assertEqual(self.mounts(), {
+            "/own": ("my-own", *self.own), "/data": ("my-datasets", fake.url, None, None),
+            "/out": ("my-experiments", fake.url, None, None), "/same": ("my-datasets", *self.own)})
+        self.assertEqual({mount["dir"].rpartition("/")[2]: mount["region"] for mount in self.plan()["mounts"]},
+                         {"my-own": "eu-own-1", "my-datasets": "eu-west-1", "my-experiments": "us-west-2",
+                          "my-datasets@s3.own.example": "eu-own-1"})
+        self.assertEqual(fake.faults, [])
+
+    def test_one_of_its_own_first_then_those_of_a_provider_with_keys(self):
+        fake = self.serve(fakes.Hyperstack(["my-datasets", "my-experiments"]))
+        self.environment |= {"HYPERSTACK_API_KEY": fake.key, "HYPERSTACK_API_URL": fake.url + "/v1"}
+        self.text = ('[pool]\nprovider = "hyperstack"\n' + self.volume("my-own", "/own", "own") + self.volume("my-datasets", "/data") +
+                     self.volume("my-experiments", "/out") + self.volume("my-datasets", "/same", "own") + self.storage() +
+                     f'[providers.hyperstack]\nobject_storage_endpoint = "{fake.url}"\n')
+        self.good("prepare")
+        key = fake.keys[fake.left()[0]]
+        supplied = (fake.url, key["access_key"], key["secret_key"])
+        self.assertEqual(self.mounts(), {"/own": ("my-own", *self.own), "/data": ("my-datasets", *supplied),
+                                         "/out": ("my-experiments", *supplied), "/same": ("my-datasets", *self.own)})
+        self.good("teardown")
+
+    def test_two_pairs_of_keys_at_one_endpoint_are_two_mounts_of_the_bucket_with_two_secrets(self):
+        self.environment |= {"OTHER_KEY": "AKOTHER", "OTHER_SECRET": "other-secret", "LAST_SECRET": "last-secret"}
+        other, last = (self.own[0], "AKOTHER", "other-secret"), (self.own[0], "AKOWN", "last-secret")
+        self.text = ("[pool]\n" + self.volume("b-one", "/a", "own") + self.volume("b-one", "/b", "other") + self.volume("b-one", "/c", "own") +
+                     self.volume("b-one", "/d", "last") + self.volume("b-two", "/e", "other") + self.storage() +
+                     self.storage("other", key="OTHER_KEY", secret="OTHER_SECRET") + self.storage("last", secret="LAST_SECRET"))
+        self.assertEqual(self.mounts(), {"/a": ("b-one", *self.own), "/b": ("b-one", *other), "/c": ("b-one", *self.own),
+                                         "/d": ("b-one", *last), "/e": ("b-two", *other)})
+        self.assertEqual(len(self.plan()["mounts"]), 4)
+
+
 if __name__ == "__main__":
     harness.main()

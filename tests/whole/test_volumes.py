@@ -4,6 +4,7 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import socket
 import stat
@@ -15,6 +16,22 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 import harness
 from harness import ACCESS_KEY, SECRET_KEY, SKYVOL, clean_environment, mounted_at
 
+PAGE = """\
+[pool]
+provider = "aws"
+nodes = 2
+
+[[pool.volumes]]
+bucket = "my-datasets"
+mount = "/data"
+prefix = "imagenet/"
+read_only = true
+
+[[pool.volumes]]
+bucket = "my-experiments"
+mount = "/checkpoints"
+read_only = false
+"""  # as it is printed
 SHELLS = (["dash"], ["busybox", "sh"], ["bash", "--posix"])
 
 
@@ -160,6 +177,138 @@ date -u -d '+2 minutes' '+{{"Version": 1, "AccessKeyId": "{ACCESS_KEY}", "Secret
         run = self.skyvol("up", check=False)
         self.assertEqual(run.returncode, 1)
         self.assertIn("is-not-there", run.stderr)
+        self.nothing_is_left()
+
+    def test_one_that_fails_puts_back_what_gave_way_to_its_links(self):
+        """The first volume's link replaces what stood there; the second's cannot be made."""
+        data, out = self.work / "data", self.work / "out"
+        out.write_text("mine")
+        self.write({"bucket": self.bucket, "mount": str(data), "prefix": self.prefix, "read_only": False},
+                   {"bucket": self.bucket, "mount": str(out), "prefix": self.prefix, "read_only": False})
+
+        def fails():
+            run = self.skyvol("up", check=False)
+            self.assertEqual(run.returncode, 1)
+            self.assertIn(f"{out} is there already", run.stderr)
+            self.assertIn(f"{data} -> {self.base}", run.stdout, "it had been made")
+            self.assertFalse(mounted_at(self.base / self.bucket))
+            return run
+        for target in ("/elsewhere", "directory", "it's not there/ü"):
+            data.symlink_to(target)
+            self.assertIn(f"{data} -> {target}, as before", fails().stdout)
+            self.assertEqual(os.readlink(data), target)
+            data.unlink()
+        data.mkdir()
+        owner = (1234, 2345) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+        os.chown(data, *owner)
+        data.chmod(0o1730)
+        fails()
+        found = data.lstat()
+        self.assertEqual((oct(found.st_mode), found.st_uid, found.st_gid), (oct(stat.S_IFDIR | 0o1730), *owner))
+        data.rmdir()
+        fails()
+        self.assertFalse(os.path.lexists(data))
+        os.symlink(b"no\xffname", data)
+        run = self.skyvol("up", check=False)
+        self.assertEqual((run.returncode, os.readlink(os.fsencode(data))), (1, b"no\xffname"))
+        self.assertIn("no UTF-8", run.stderr)
+        data.unlink()
+        out.unlink()
+        self.nothing_is_left()
+
+    def test_one_that_fails_keeps_the_links_of_an_earlier_one(self):
+        data, out = self.work / "data", self.work / "out"
+        volumes = [{"bucket": self.bucket, "mount": str(data), "prefix": f"{self.prefix}/a", "read_only": False}]
+        self.write(*volumes)
+        self.skyvol("up")
+        earlier = os.readlink(data)
+        volumes[0]["prefix"] = f"{self.prefix}/b"
+        self.write(*volumes, volumes[0] | {"mount": str(out)})
+        out.write_text("mine")
+        self.assertEqual(self.skyvol("up", check=False).returncode, 1)
+        self.assertEqual(os.readlink(data), earlier)
+        (data / "x").write_text("x")
+        self.assertEqual(self.s3.get(self.bucket, self.key("a/x")), b"x")
+        data.unlink()
+        data.symlink_to("/elsewhere")  # by somebody, in place of one that is remembered and did not change
+        volumes[0]["prefix"] = f"{self.prefix}/a"
+        self.write(*volumes, volumes[0] | {"mount": str(out)})
+        self.assertEqual(self.skyvol("up", check=False).returncode, 1)
+        self.assertEqual(os.readlink(data), "/elsewhere")
+        data.unlink()
+        out.unlink()
+        self.write(*volumes)
+        self.skyvol("up")
+        volumes[0]["prefix"] = f"{self.prefix}/b"
+        self.write(*volumes, volumes[0] | {"mount": str(out)})
+        out.write_text("mine")
+        self.assertEqual(self.skyvol("up", check=False).returncode, 1)
+        out.unlink()
+        self.skyvol("down")
+        self.nothing_is_left()
+
+    def test_what_gave_way_to_the_links_of_one_that_was_killed_is_not_forgotten(self):
+        data, out, last = self.work / "data", self.work / "out", self.work / "last"
+        volumes = [{"bucket": self.bucket, "mount": str(place), "prefix": self.prefix, "read_only": False} for place in (data, out, last)]
+        memory = self.state.with_suffix(".up")
+
+        def forget_ends():
+            state = json.loads(memory.read_text())
+            for thing in state["things"]:
+                if thing["kind"] == "link":
+                    thing["made"] = False
+                    del thing["id"]
+            memory.write_text(json.dumps(state))
+
+        def kill():
+            """As it was when the first link stood and the second one's place had been cleared."""
+            data.symlink_to("/elsewhere")
+            out.mkdir()
+            out.chmod(0o711)
+            self.write(*volumes[:2])
+            self.skyvol("up")
+            out.unlink()
+            forget_ends()
+
+        kill()
+        self.skyvol("down")
+        self.assertEqual((os.readlink(data), stat.S_IMODE(out.lstat().st_mode)), ("/elsewhere", 0o711))
+        data.unlink()
+        out.rmdir()
+        self.nothing_is_left()
+        kill()
+        last.write_text("mine")
+        self.write(*volumes)
+        self.assertEqual(self.skyvol("up", check=False).returncode, 1)
+        self.assertEqual(stat.S_IMODE(out.lstat().st_mode), 0o711, "by the next one, which failed")
+        last.unlink()
+        self.skyvol("up")
+        self.skyvol("down")
+        self.nothing_is_left()
+        for prefix in ("a", "b"):  # a link that gave way to another one of ours
+            self.write(volumes[0] | {"prefix": f"{self.prefix}/{prefix}"})
+            self.skyvol("up")
+        forget_ends()
+        self.skyvol("down")
+        self.nothing_is_left()
+
+    def test_a_directory_that_is_in_use_is_no_less_there_after_a_failure(self):
+        """One that cannot give way is named, and neither it nor a link of its is touched."""
+        data = self.work / "data"
+        (data / "in").mkdir(parents=True)
+        self.write({"bucket": self.bucket, "mount": str(data), "prefix": self.prefix, "read_only": False})
+        run = self.skyvol("up", check=False)
+        self.assertEqual(run.returncode, 1)
+        self.assertIn("is not empty", run.stderr)
+        self.assertNotIn("any more", run.stdout)
+        self.assertTrue((data / "in").is_dir())
+        fresh = self.work / "data.skyvol-new"
+        (data / "in").rmdir()
+        fresh.write_text("mine")
+        run = self.skyvol("up", check=False)
+        self.assertEqual((run.returncode, data.is_dir(), fresh.read_text()), (1, True, "mine"), "it had gone, and its link was not made")
+        fresh.unlink()
+        data.rmdir()
         self.nothing_is_left()
 
     def test_what_stands_in_the_way_is_named_and_not_touched(self):
@@ -643,6 +792,66 @@ class Script(Volumes):
                 self.assertNotIn(SECRET_KEY, run.stderr + run.stdout)
                 self.assertEqual(self.s3.get(self.bucket, self.key("it's $HOME `x`/model")), f"{shell[0]}\n".encode())
                 self.assertIn("(it was there)", (self.work / "second").read_text())
+
+    def test_the_pages_configuration_as_it_is_printed_goes_up_is_used_and_leaves_nothing(self):
+        server = harness.Minio(self.work / "buckets")
+        self.addCleanup(server.stop)
+        for bucket in ("my-datasets", "my-experiments"):
+            server.s3.make_bucket(bucket)
+        server.s3.put("my-datasets", "imagenet/train/a.txt", b"abc")
+        server.s3.put("my-datasets", "elsewhere", b"")
+        project = self.work / "project"
+        project.mkdir()
+        (project / "skyward.toml").write_text(PAGE)
+        (project / "train.py").write_text(textwrap.dedent("""\
+            import os
+            assert os.listdir("/data") == ["train"], os.listdir("/data")
+            assert os.listdir("/checkpoints") == [], os.listdir("/checkpoints")
+            words = open("/data/train/a.txt").read()
+            os.makedirs("/checkpoints/run-1")
+            with open("/checkpoints/run-1/model.pt", "w") as file:
+                file.write(words * 1000)
+            os.rename("/checkpoints/run-1/model.pt", "/checkpoints/run-1/best.pt")
+            assert open("/checkpoints/run-1/best.pt").read() == "abc" * 1000
+            try:
+                open("/data/mine", "w")
+            except OSError as error:
+                assert error.errno == 30, error
+            else:
+                raise AssertionError("a read-only volume was written")
+            """))
+        self.environment |= {"AWS_ENDPOINT_URL_S3": server.endpoint, "AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
+        run = self.in_a_root(textwrap.dedent(f"""\
+            set -eu
+            # Every name that up could leave, every mount, every process.
+            look() {{
+                cut -d ' ' -f 1-3 /proc/self/mounts
+                ls -A / /etc
+                find /mnt /var/lib /run {self.home} | sort
+                for name in /proc/[0-9]*/comm; do grep -s skyvol "$name" || true; done
+            }}
+            cd {project}
+            rm -rf /data /checkpoints
+            look > {self.work}/before
+            skyvol up
+            look > {self.work}/during
+            grep -q ' /mnt/skyvol/my-datasets fuse.skyvol' {self.work}/during
+            test -L /data && test -L /checkpoints
+            {sys.executable} train.py
+            skyvol up | grep -q 'it was there'
+            skyvol down
+            look > {self.work}/after
+            """), ["dash"])
+        self.assertEqual(run.returncode, 0, run.stderr + run.stdout)
+        before, during, after = (set((self.work / name).read_text().splitlines()) for name in ("before", "during", "after"))
+        self.assertLessEqual({"data", "checkpoints", "skyvol", "/mnt/skyvol/my-experiments"}, during - before)
+        cache = re.compile("/var/lib/skyvol/[0-9a-f]{24}(/.*)?")  # of the mounts, for the next ones: nothing in it waits for anybody
+        self.assertEqual({name for name in after - before if not cache.fullmatch(name)}, {"/run/skyvol", "/var/lib/skyvol", "/var/lib/skyvol/pools"})
+        self.assertEqual(before - after, set())
+        self.assertNotIn(SECRET_KEY, run.stderr + run.stdout)
+        self.assertEqual([key for key, *_ in server.s3.list("my-experiments")], ["run-1/", "run-1/best.pt"])
+        self.assertEqual(server.s3.get("my-experiments", "run-1/best.pt"), b"abc" * 1000)
+        self.assertEqual([key for key, *_ in server.s3.list("my-datasets")], ["elsewhere", "imagenet/train/a.txt"])
 
     def test_where_skyvol_is_missing_it_is_installed_or_the_remedy_is_named(self):
         self.s3.put(self.bucket, self.key("a"), b"a")
