@@ -4,9 +4,21 @@
 #include <criterion/criterion.h>
 #include <criterion/hooks.h>
 #include <criterion/options.h>
+#include <stdbool.h>
+
+/* The process that only waits for the tests, each of which is one of its own, allocates in criterion alone, which now and then loses 48
+ * bytes: no finding. */
+static bool waits;
+
+int __lsan_is_turned_off(void);
+int __lsan_is_turned_off(void)
+{
+    return waits;
+}
 
 ReportHook(PRE_ALL)(struct criterion_test_set *set)
 {
+    waits = true;
     FOREACH_SET(struct criterion_suite_set * suite, set->suites)
     {
         FOREACH_SET(struct criterion_test * test, suite->tests)
