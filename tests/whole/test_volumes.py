@@ -910,7 +910,7 @@ class Script(Volumes):
                 self.assertEqual(run.returncode, 1, run.stderr + run.stdout)
                 self.assertIn(reason.format(self.minio.endpoint), run.stderr)
                 self.assertEqual(run.stderr.splitlines()[-1], f"skyvol: {volume['bucket']} could not be mounted at "
-                                 f"/mnt/skyvol/{volume['bucket']}: the line above says why")
+                                 f"/mnt/skyvol/{volume['bucket']}: the lines above say why")
                 self.assertEqual(run.stdout, "")
                 self.assertNotIn(SECRET_KEY, run.stderr)
 
