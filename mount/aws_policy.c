@@ -56,6 +56,14 @@ static void add_volume(const struct policy *policy, const struct volume *volume,
     add_resource(policy, volume->bucket, prefix, strlen(prefix), "*", list);
 }
 
+/* Who looks for a directory asks first whether its name is a file's: refused, that would be EACCES where nothing is there. */
+static void add_names(const struct policy *policy, const struct volume *volume, struct json *list)
+{
+    const char *prefix = volume->prefix;
+    for (const char *slash = strchr(prefix, '/'); slash; slash = strchr(slash + 1, '/'))
+        add_resource(policy, volume->bucket, prefix, (size_t)(slash - prefix), "", list);
+}
+
 /* The marker of that key lies below what a volume of the bucket writes, or on the way there. */
 static bool is_written(const struct policy *policy, const char *bucket, const char *key, size_t length)
 {
@@ -102,6 +110,7 @@ static void add_bucket(struct policy *policy, const char *bucket)
         const struct volume *volume = policy->volumes[i];
         if (strcmp(volume->bucket, bucket) != 0)
             continue;
+        add_names(policy, volume, read);
         add_volume(policy, volume, read);
         if (volume->read_only)
             add_markers(policy, volume, make);

@@ -45,10 +45,12 @@ Test(aws, a_policy_lets_read_what_is_read_and_no_more)
     struct volume whole = make_volume("b", "", true), part = make_volume("b", "x/y/", true);
     expect_policy(&whole, 1, "aws", START READ "\"" BUCKET "\"]}," GET "\"" BUCKET "/*\"]}]}");
     expect_policy(&part, 1, "aws",
-                  START READ "\"" BUCKET "\"]}," GET "\"" BUCKET "/x/\",\"" BUCKET "/x/y/*\"]}]}");
+                  START READ "\"" BUCKET "\"]}," GET "\"" BUCKET "/x\",\"" BUCKET "/x/y\",\"" BUCKET
+                             "/x/\",\"" BUCKET "/x/y/*\"]}]}");
     expect_policy(&part, 1, "aws-cn",
                   START READ "\"arn:aws-cn:s3:::b\"]}," GET
-                             "\"arn:aws-cn:s3:::b/x/\",\"arn:aws-cn:s3:::b/x/y/*\"]}]}");
+                             "\"arn:aws-cn:s3:::b/x\",\"arn:aws-cn:s3:::b/x/y\",\"arn:aws-cn:s3:::b/x/"
+                             "\",\"arn:aws-cn:s3:::b/x/y/*\"]}]}");
 }
 
 Test(aws, a_writable_prefix_does_not_make_its_neighbour_writable)
@@ -56,9 +58,10 @@ Test(aws, a_writable_prefix_does_not_make_its_neighbour_writable)
     struct volume volumes[] = {make_volume("b", "in/", true), make_volume("b", "out/", false),
                                make_volume("b", "out/", true)};
     expect_policy(volumes, 3, "aws",
-                  START READ_WRITE "\"" BUCKET "\"]}," GET "\"" BUCKET "/in/*\",\"" BUCKET
-                                   "/out/*\",\"" BUCKET "/.skyvol-*\"]}," CHANGE "\"" BUCKET
-                                   "/out/*\",\"" BUCKET "/.skyvol-*\"]}," MAKE "\"" BUCKET "/in/\"]}]}");
+                  START READ_WRITE "\"" BUCKET "\"]}," GET "\"" BUCKET "/in\",\"" BUCKET "/in/*\",\"" BUCKET
+                                   "/out\",\"" BUCKET "/out/*\",\"" BUCKET "/.skyvol-*\"]}," CHANGE
+                                   "\"" BUCKET "/out/*\",\"" BUCKET "/.skyvol-*\"]}," MAKE "\"" BUCKET
+                                   "/in/\"]}]}");
 }
 
 /* What is mounted writable makes the directories that its read-only volumes lead to. */
@@ -67,31 +70,34 @@ Test(aws, beside_a_writable_volume_the_directories_of_read_only_ones_can_be_made
     struct volume volumes[] = {make_volume("b", "a/*/in/", true), make_volume("b", "a/out/x/", false),
                                make_volume("b", "a/out/x/y/", true), make_volume("b", "a/out/", true)};
     expect_policy(volumes, 4, "aws",
-                  START READ_WRITE "\"" BUCKET "\"]}," GET "\"" BUCKET "/a/\",\"" BUCKET
-                                   "/a/${*}/\",\"" BUCKET "/a/${*}/in/*\",\"" BUCKET "/a/out/\",\"" BUCKET
-                                   "/a/out/x/*\",\"" BUCKET "/a/out/x/\",\"" BUCKET "/a/out/x/y/*\",\"" BUCKET
-                                   "/a/out/*\",\"" BUCKET "/.skyvol-*\"]}," CHANGE "\"" BUCKET
-                                   "/a/\",\"" BUCKET "/a/out/\",\"" BUCKET "/a/out/x/*\",\"" BUCKET
-                                   "/.skyvol-*\"]}," MAKE "\"" BUCKET "/a/${*}/\",\"" BUCKET
-                                   "/a/${*}/in/\"]}]}");
+                  START READ_WRITE
+                  "\"" BUCKET "\"]}," GET "\"" BUCKET "/a\",\"" BUCKET "/a/${*}\",\"" BUCKET
+                  "/a/${*}/in\",\"" BUCKET "/a/\",\"" BUCKET "/a/${*}/\",\"" BUCKET "/a/${*}/in/*\",\"" BUCKET
+                  "/a/out\",\"" BUCKET "/a/out/x\",\"" BUCKET "/a/out/\",\"" BUCKET "/a/out/x/*\",\"" BUCKET
+                  "/a/out/x/y\",\"" BUCKET "/a/out/x/\",\"" BUCKET "/a/out/x/y/*\",\"" BUCKET
+                  "/a/out/*\",\"" BUCKET "/.skyvol-*\"]}," CHANGE "\"" BUCKET "/a/\",\"" BUCKET
+                  "/a/out/\",\"" BUCKET "/a/out/x/*\",\"" BUCKET "/.skyvol-*\"]}," MAKE "\"" BUCKET
+                  "/a/${*}/\",\"" BUCKET "/a/${*}/in/\"]}]}");
     struct volume whole[] = {make_volume("b", "", false), make_volume("b", "in/", true)};
     expect_policy(whole, 2, "aws",
-                  START READ_WRITE "\"" BUCKET "\"]}," GET "\"" BUCKET "/*\",\"" BUCKET "/in/*\",\"" BUCKET
-                                   "/.skyvol-*\"]}," CHANGE "\"" BUCKET "/*\",\"" BUCKET "/.skyvol-*\"]}]}");
+                  START READ_WRITE "\"" BUCKET "\"]}," GET "\"" BUCKET "/*\",\"" BUCKET "/in\",\"" BUCKET
+                                   "/in/*\",\"" BUCKET "/.skyvol-*\"]}," CHANGE "\"" BUCKET "/*\",\"" BUCKET
+                                   "/.skyvol-*\"]}]}");
     struct volume other[] = {make_volume("b", "", true), make_volume("b", "out/", false),
                              make_volume("c", "in/", true)};
     expect_policy(other, 3, "aws",
-                  START READ_WRITE "\"" BUCKET "\"]}," GET "\"" BUCKET "/*\",\"" BUCKET "/out/*\",\"" BUCKET
-                                   "/.skyvol-*\"]}," CHANGE "\"" BUCKET "/out/*\",\"" BUCKET
-                                   "/.skyvol-*\"]}," READ "\"arn:aws:s3:::c\"]}," GET
-                                   "\"arn:aws:s3:::c/in/*\"]}]}");
+                  START READ_WRITE "\"" BUCKET "\"]}," GET "\"" BUCKET "/*\",\"" BUCKET "/out\",\"" BUCKET
+                                   "/out/*\",\"" BUCKET "/.skyvol-*\"]}," CHANGE "\"" BUCKET
+                                   "/out/*\",\"" BUCKET "/.skyvol-*\"]}," READ "\"arn:aws:s3:::c\"]}," GET
+                                   "\"arn:aws:s3:::c/in\",\"arn:aws:s3:::c/in/*\"]}]}");
 }
 
 Test(aws, what_iam_reads_as_a_wildcard_is_taken_literally)
 {
     struct volume volume = make_volume("b", "a*?${x}/", true);
     expect_policy(&volume, 1, "aws",
-                  START READ "\"" BUCKET "\"]}," GET "\"" BUCKET "/a${*}${?}${$}{x}/*\"]}]}");
+                  START READ "\"" BUCKET "\"]}," GET "\"" BUCKET "/a${*}${?}${$}{x}\",\"" BUCKET
+                             "/a${*}${?}${$}{x}/*\"]}]}");
 }
 
 Test(aws, each_bucket_has_its_own_rights)

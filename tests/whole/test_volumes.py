@@ -13,7 +13,9 @@ import sys
 import textwrap
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+import fakes
 import harness
+import s3
 from harness import ACCESS_KEY, SECRET_KEY, SKYVOL, clean_environment, mounted_at
 
 PAGE = """\
@@ -72,8 +74,8 @@ class Volumes(harness.Workshop):
         self.file.chmod(0o600)
         return self.file
 
-    def skyvol(self, command, *words, check=True, shell=None):
-        run = subprocess.run([SKYVOL, command, "-c", str(self.work / "skyward.toml"), "--base", str(self.base),
+    def skyvol(self, command, *words, check=True, base=True):
+        run = subprocess.run([SKYVOL, command, "-c", str(self.work / "skyward.toml"), *(["--base", str(self.base)] if base else []),
                               "--state", str(self.state), *words],
                              env=self.environment, capture_output=True, text=True, timeout=120)
         if check:
@@ -170,6 +172,35 @@ date -u -d '+2 minutes' '+{{"Version": 1, "AccessKeyId": "{ACCESS_KEY}", "Secret
             if command == "up":
                 self.assertEqual((self.work / "data/a").read_text(), "1")
         self.nothing_is_left()
+
+    def test_the_policy_that_prepare_makes_is_enough_where_no_prefix_is_there_yet(self):
+        fake = fakes.Aws({self.bucket: "us-east-1"})
+        self.addCleanup(fake.close)
+        text = '[pool]\nprovider = "aws"\n'
+        for place, prefix, read_only in (("data", "deep/in", True), ("out", "out", False)):
+            text += (f'[[pool.volumes]]\nbucket = "{self.bucket}"\nmount = "{self.work}/{place}"\nprefix = "{self.prefix}/{prefix}"\n'
+                     f'read_only = {json.dumps(read_only)}\n')
+        file = self.work / "skyward.toml"
+        file.write_text(text + '[providers.aws]\ninstance_profile_arn = "auto"\n')
+        plain = self.environment
+        self.environment = plain | {"AWS_ENDPOINT_URL_" + name: fake.url for name in ("IAM", "STS", "S3")} | {
+            "AWS_ACCESS_KEY_ID": fake.access, "AWS_SECRET_ACCESS_KEY": fake.secret}
+        self.skyvol("prepare", base=False)
+        policy, = (role["skyvol-volumes"] for role in fake.roles.values())
+        self.skyvol("teardown", base=False)
+        file.write_text(text)
+        self.environment = plain | {"AWS_ENDPOINT_URL_S3": self.minio.endpoint} | self.s3.assume_role(policy)
+        self.skyvol("up")
+        self.assertEqual(os.listdir(self.work / "data"), [])
+        (self.work / "out/x").write_text("x")
+        self.skyvol("down")
+        self.nothing_is_left()
+        self.assertEqual(self.keys(), ["", "deep/", "deep/in/", "out/", "out/x"])
+        with self.assertRaises(s3.S3Error) as refused:
+            keys = self.s3.assume_role(policy)
+            s3.S3(self.minio.endpoint, keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"],
+                  token=keys["AWS_SESSION_TOKEN"]).put(self.bucket, self.key("deep/in/x"), b"x")
+        self.assertEqual(refused.exception.status, 403)
 
     def test_one_that_fails_undoes_what_it_made(self):
         self.write({"bucket": self.bucket, "mount": f"{self.work}/data"},
