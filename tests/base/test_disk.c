@@ -56,7 +56,7 @@ static struct disk_file *open_file(const char *name, int flags)
 Test(disk, file_systems_of_other_hosts_are_told_from_local_ones)
 {
     static const uint32_t others[] = {NFS_SUPER_MAGIC, CIFS_SUPER_MAGIC, V9FS_MAGIC,
-                                      0x0BD00BD0,      0x47504653, 0x19830326};
+                                      0x0BD00BD0,      0x47504653,       0x19830326};
     static const uint32_t local[] = {EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, BTRFS_SUPER_MAGIC, TMPFS_MAGIC,
                                      OVERLAYFS_SUPER_MAGIC};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
