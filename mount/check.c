@@ -10,6 +10,7 @@
 #include "mount/api.h"
 #include "mount/diagnosis.h"
 #include "mount/option.h"
+#include "mount/rooms.h"
 #include "s3/credentials.h"
 #include "s3/signed.h"
 #include "s3/store.h"
@@ -221,19 +222,7 @@ static int open_store(struct check *check)
     int rc = read_settings(check, &why);
     if (rc == 0)
         check->credentials = find_credentials(check->mount, settings);
-    struct store_config config = {.endpoint = settings->endpoint,
-                                  .bucket = settings->bucket,
-                                  .region = settings->region,
-                                  .style = (enum store_style)settings->style,
-                                  .checksum = (enum store_checksum)settings->checksum,
-                                  .sse = (enum store_sse)settings->sse,
-                                  .sse_kms_key_id = settings->sse_kms_key_id,
-                                  .storage_class = settings->storage_class,
-                                  .requester_pays = settings->requester_pays,
-                                  .ca_bundle = settings->ca_bundle,
-                                  .proxy = settings->proxy,
-                                  .allow_http = settings->allow_http,
-                                  .credentials = check->credentials};
+    struct store_config config = rooms_store_config(settings, check->credentials);
     if (rc == 0)
         rc = store_s3_new(&config, &check->store, &why);
     if (rc < 0)

@@ -59,13 +59,9 @@ static int find_credentials(struct rooms *rooms, struct buf *why)
     return 0;
 }
 
-int rooms_open_store(struct rooms *rooms, struct buf *why)
+struct store_config rooms_store_config(const struct settings *settings, struct credentials *credentials)
 {
-    struct settings *settings = rooms->settings;
-    int rc = settings->no_sign_request ? 0 : find_credentials(rooms, why);
-    if (rc < 0)
-        return rc;
-    struct store_config config = {
+    return (struct store_config){
         .endpoint = settings->endpoint,
         .bucket = settings->bucket,
         .region = settings->region,
@@ -75,13 +71,22 @@ int rooms_open_store(struct rooms *rooms, struct buf *why)
         .sse_kms_key_id = settings->sse_kms_key_id,
         .storage_class = settings->storage_class,
         .requester_pays = settings->requester_pays,
-        .credentials = rooms->credentials,
+        .credentials = credentials,
         .ca_bundle = settings->ca_bundle,
         .proxy = settings->proxy,
         .allow_http = settings->allow_http,
         .loops = (int)settings->loops,
         .connections_max = (int)settings->connections,
     };
+}
+
+int rooms_open_store(struct rooms *rooms, struct buf *why)
+{
+    struct settings *settings = rooms->settings;
+    int rc = settings->no_sign_request ? 0 : find_credentials(rooms, why);
+    if (rc < 0)
+        return rc;
+    struct store_config config = rooms_store_config(settings, rooms->credentials);
     return store_s3_new(&config, &rooms->store, why);
 }
 

@@ -30,6 +30,8 @@ struct rooms {
 };
 
 void rooms_init(struct rooms *rooms, struct settings *settings);
+/* What the settings say of the store; nothing is copied. */
+struct store_config rooms_store_config(const struct settings *settings, struct credentials *credentials);
 int rooms_open_store(struct rooms *rooms, struct buf *why);
 /* A LIST below the prefix succeeds, within 10 seconds. */
 int rooms_prove_access(struct rooms *rooms, struct waiter *waiter, struct buf *why);
