@@ -283,11 +283,8 @@ class Download(Storage):
         self.skyvol("download", self.bucket, "a", "a")
         self.assertEqual((self.work / "a").read_bytes(), b"a")
 
-    def test_what_ctrl_c_stopped_goes_on_where_it_was(self):
-        data = random.Random(5).randbytes(40 << 20)
-        little = self.little()
-        little.s3.put("test", "big", data)
-        little.control("fault", op="GetObject", action="hang", skip=3, times=0)
+    def stop_behind_three_ranges(self, little):
+        """Of a download whose next range hangs."""
         process = self.little_start("download", "big", "big")
         fresh = self.work / "big.skyvol-download"
         harness.wait_until(lambda: fresh.exists() and fresh.stat().st_blocks * 512 >= 3 * (8 << 20), what="three ranges")
@@ -295,6 +292,13 @@ class Download(Storage):
         process.communicate(timeout=60)
         self.assertEqual(process.returncode, 130)
         little.control("clear", what=["faults", "log"])
+
+    def test_what_ctrl_c_stopped_goes_on_where_it_was(self):
+        data = random.Random(5).randbytes(40 << 20)
+        little = self.little()
+        little.s3.put("test", "big", data)
+        little.control("fault", op="GetObject", action="hang", skip=3, times=0)
+        self.stop_behind_three_ranges(little)
         self.little_skyvol("download", "big", "big")
         self.assertTrue((self.work / "big").read_bytes() == data)
         self.assertEqual(len(little.log("GetObject")), 2)
@@ -337,13 +341,7 @@ class Download(Storage):
             if wrong:
                 little.control("fault", op="GetObject", action="falsify", times=1)
             little.control("fault", op="GetObject", action="hang", skip=2 if wrong else 3, times=0)
-            process = self.little_start("download", "big", "big")
-            fresh = self.work / "big.skyvol-download"
-            harness.wait_until(lambda: fresh.exists() and fresh.stat().st_blocks * 512 >= 3 * (8 << 20), what="three ranges")
-            process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=60)
-            self.assertEqual(process.returncode, 130)
-            little.control("clear", what=["faults", "log"])
+            self.stop_behind_three_ranges(little)
             run = self.little_skyvol("download", "big", "big", status=1 if wrong else 0)
             self.assertEqual("another checksum" in run.stderr, wrong, run.stderr)
             self.assertEqual(len(little.log("GetObject")), 2, "what was there is not fetched again")
